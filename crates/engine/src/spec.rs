@@ -1,0 +1,167 @@
+//! What the engine is asked to run, and what it says of it: plain values, no I/O.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::size::ByteSize;
+use serde::{Deserialize, Serialize};
+
+/// One container to start. Written to the container's state folder before anything is made, so a
+/// container whose starter died is known with all its particulars.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Unique per start; names the state folder and the cgroup. `[a-z0-9-]`, at most 64.
+    pub id: String,
+    /// Free text pairs of the owner (app, release, process …), handed back by `list`.
+    pub labels: std::collections::BTreeMap<String, String>,
+    pub hostname: String,
+    pub root: RootSpec,
+    /// The program and its arguments; the program is looked up in `PATH` of `env`.
+    pub command: Vec<String>,
+    /// The whole environment; secrets travel here, so this file is 0600 and its folder 0711.
+    pub env: Vec<(String, String)>,
+    pub cwd: PathBuf,
+    pub uid: u32,
+    pub gid: u32,
+    pub mounts: Vec<MountSpec>,
+    pub limits: Limits,
+    pub network: NetworkSpec,
+    /// Where stdout and stderr go when nobody is attached.
+    pub log: Option<LogSpec>,
+    /// After TERM, so long until KILL, should the shim have to stop it by itself.
+    pub grace: Duration,
+}
+
+/// The root file system: layers below, one writable layer on top.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootSpec {
+    /// Plain directories, the topmost first.
+    pub layers: Vec<PathBuf>,
+    pub upper: UpperSpec,
+}
+
+/// The writable layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpperSpec {
+    /// In the state folder, gone with the container.
+    Discard,
+    /// In this folder, kept: a build step's result. Its parent also holds overlayfs' work folder
+    /// while the container lives.
+    Keep(PathBuf),
+}
+
+/// A host path seen inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    pub is_read_only: bool,
+}
+
+/// Upper bounds, put on the container's cgroup (and `open_files` on the process).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub memory: Option<ByteSize>,
+    /// Relative share, 1024 is ordinary; builds get less.
+    pub cpu_weight: u32,
+    /// Thousandths of a core; none is no bound.
+    pub cpu_millis: Option<u32>,
+    pub pids: u32,
+    pub open_files: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: Some(ByteSize::mib(512)),
+            cpu_weight: 1024,
+            cpu_millis: None,
+            pids: 1024,
+            open_files: 65_536,
+        }
+    }
+}
+
+/// Which network namespace the container lives in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkSpec {
+    /// A new one with `lo` only: nothing in, nothing out.
+    Isolated,
+    /// A prepared one with a way out, from the outbound pool.
+    Prepared(PathBuf),
+}
+
+/// A log file: one record a line, `<RFC 3339 time, µs, UTC> <out|err> <text>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSpec {
+    pub path: PathBuf,
+    /// Past this size the file is renamed to `<path>.1` (the older `.1` to `.2`, …) and begun anew.
+    pub rotate_at: ByteSize,
+    /// How many older files are kept.
+    pub keep: u32,
+}
+
+/// What the engine knows of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerState {
+    pub spec: ContainerSpec,
+    pub status: ContainerStatus,
+    /// The shim's socket that hands out sockets made inside the container's network namespace.
+    pub dial_socket: PathBuf,
+}
+
+/// Where a container is in its life.
+///
+/// ```text
+/// Starting ──► Running ──► Exited
+///     └───────────┴──────► Lost   (the shim was killed; the exit code is not known)
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "status")]
+pub enum ContainerStatus {
+    Starting,
+    Running { pid: u32 },
+    Exited(ExitRecord),
+    Lost,
+}
+
+/// How a container ended, written by its shim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// The exit code; 128 + n after signal n.
+    pub code: i32,
+    pub signal: Option<i32>,
+    /// Processes the kernel killed in it for want of memory; more than 0 is reported as OOM.
+    pub oom_kills: u64,
+    /// Milliseconds since the epoch.
+    pub at_millis: u64,
+    /// Set when it never ran: what stood in the way.
+    pub error: Option<String>,
+}
+
+/// What a container uses now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    pub memory: ByteSize,
+    pub cpu_time: Duration,
+    pub processes: u32,
+}
+
+/// A second command in a running container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    pub command: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub cwd: PathBuf,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// A socket something inside the container listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listening {
+    pub address: SocketAddr,
+}

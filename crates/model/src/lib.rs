@@ -1,0 +1,15 @@
+//! The words of Wharf and its decisions.
+//!
+//! No I/O, no clock, no network, no random: whatever this crate needs to know comes in as an
+//! argument, so every decision can be printed, tested and replayed. Rooms in reading order:
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod name;
+
+pub mod id;
+
+pub mod size;
+
+pub mod problem;
+
+pub mod route;
