@@ -12,4 +12,18 @@ pub mod size;
 
 pub mod problem;
 
+pub mod app;
+
+pub mod release;
+
+pub mod deploy;
+
+pub mod replica;
+
+pub mod health;
+
+pub mod plan;
+
 pub mod route;
+
+pub mod event;

@@ -146,6 +146,11 @@ impl ProcessType {
     pub fn web() -> Self {
         Self(Self::WEB.to_owned())
     }
+
+    /// The place name of the release command.
+    pub fn release() -> Self {
+        Self(Self::RELEASE.to_owned())
+    }
 }
 
 #[cfg(test)]

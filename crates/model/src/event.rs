@@ -1,0 +1,28 @@
+//! Everything that can have happened, in the past tense. Events are facts for people and webhooks;
+//! nothing is ever computed back from them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::deploy::DeployPhase;
+use crate::name::AppName;
+use crate::problem::Problem;
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    AppCreated { name: AppName },
+    AppRenamed { from: AppName, to: AppName },
+    AppDestroyed { name: AppName },
+    BuildStarted { commit: String },
+    BuildSucceeded { image: String, millis: u64 },
+    BuildFailed { problem: Problem },
+    ReleaseCreated { version: u64, description: String },
+    DeployMoved { generation: u64, release: u64, phase: DeployPhase },
+    FormationChanged { formation: std::collections::BTreeMap<String, u32> },
+    DomainAdded { domain: String },
+    DomainRemoved { domain: String },
+    MaintenanceChanged { is_on: bool },
+    ReplicaStarted { replica: String, release: u64 },
+    ReplicaEnded { replica: String, release: u64, how: String },
+}

@@ -1,0 +1,398 @@
+//! What to do next for one app: `(goal, world, now) → Plan`.
+//!
+//! The goal comes from the store, the world from looking; the plan is a list of steps that can be
+//! printed, and is made anew after every change. Nothing is remembered between two plans except
+//! what the caller hands in, so a daemon that died loses nothing. Each step is idempotent and names
+//! the generation it was planned for.
+//!
+//! The promises kept here, and walked at random in the tests:
+//! 1. a routed replica is never stopped: it leaves the route first, and is drained;
+//! 2. the serving generation is not touched before every replica of the candidate is ready;
+//! 3. the route only ever holds ready replicas of one generation;
+//! 4. when nothing happens any more, exactly what is wanted is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use crate::app::{Formation, default_count};
+use crate::deploy::DeployPhase;
+use crate::id::ReplicaId;
+use crate::name::ProcessType;
+use crate::replica::{Condition, Crashes, Ending, EndingKind, replica_name};
+use crate::route::UpstreamState;
+
+/// What the store says should be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Goal {
+    /// The generation that serves.
+    pub serving: Option<Generation>,
+    /// The deploy in flight, the oldest that is not over.
+    pub candidate: Option<Candidate>,
+    pub formation: Formation,
+    pub is_in_maintenance: bool,
+    /// The app is being destroyed: nothing is wanted.
+    pub is_doomed: bool,
+}
+
+/// One deploy's worth of replicas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    pub number: u64,
+    /// The process types of its release, without the release command.
+    pub processes: BTreeSet<ProcessType>,
+    pub drain_timeout: Duration,
+}
+
+/// The deploy in flight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    pub generation: Generation,
+    pub phase: DeployPhase,
+    pub has_release_command: bool,
+}
+
+/// What was seen at one look.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct World {
+    pub replicas: Vec<Seen>,
+    pub route: RouteSeen,
+    /// Crash counts of places that crashed lately.
+    pub crashes: BTreeMap<Place, Crashes>,
+}
+
+/// One replica as seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub id: ReplicaId,
+    pub place: Place,
+    pub condition: Condition,
+}
+
+/// The place a replica fills: `web.1` of generation 7.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    pub generation: u64,
+    pub process: ProcessType,
+    pub index: u32,
+}
+
+/// What the proxy was last told, and acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteSeen {
+    /// None: the proxy has no word of this app.
+    pub state: Option<UpstreamState>,
+    pub replicas: BTreeSet<ReplicaId>,
+    /// Replicas that left the route and still run.
+    pub leaving: BTreeMap<ReplicaId, Leaving>,
+}
+
+/// A replica on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    pub since: Duration,
+    /// It has no request in flight.
+    pub is_idle: bool,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Store that the deploy of this generation is now in that phase.
+    Advance { generation: u64, to: DeployPhase },
+    /// Store that the deploy failed.
+    Fail { generation: u64, place: Place, cause: EndingKind },
+    /// Record and start a replica.
+    Start(Place),
+    /// Tell the proxy.
+    Route { state: UpstreamState, generation: Option<u64>, replicas: BTreeSet<ReplicaId> },
+    /// TERM, and KILL after the grace.
+    Stop(ReplicaId),
+    /// Forget a replica that has ended; `is_crash` when nobody asked it to.
+    Remove { id: ReplicaId, is_crash: bool },
+    /// Nothing to do for it now; plan again at that time at the latest.
+    LookAgain(Duration),
+}
+
+/// The steps, in the order they are to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+}
+
+/// Decides the next steps. Empty when the world is as it should be.
+pub fn plan(goal: &Goal, world: &World, now: Duration) -> Plan {
+    let mut steps = Vec::new();
+    if let Some(step) = next_of_deploy(goal, world) {
+        steps.push(step);
+        // It changes the goal: what else is to do is planned from the new one.
+        return Plan { steps };
+    }
+    let wanted = wanted_places(goal);
+    steps.extend(route_step(goal, world));
+    for (place, is_candidate) in &wanted {
+        steps.extend(fill(place, *is_candidate, world, now));
+    }
+    for seen in &world.replicas {
+        if holder(world, &seen.place).is_some_and(|holder| holder.id == seen.id)
+            && wanted.contains_key(&seen.place)
+        {
+            continue;
+        }
+        steps.extend(clear_away(seen, goal, world, now));
+    }
+    Plan { steps }
+}
+
+/// The step that moves the deploy in flight on, if it is time for one.
+fn next_of_deploy(goal: &Goal, world: &World) -> Option<Step> {
+    let candidate = goal.candidate.as_ref().filter(|_| !goal.is_doomed)?;
+    let generation = candidate.generation.number;
+    let advance = |to| Some(Step::Advance { generation, to });
+    match candidate.phase {
+        DeployPhase::Queued if candidate.has_release_command => advance(DeployPhase::Releasing),
+        DeployPhase::Queued => advance(DeployPhase::Starting),
+        DeployPhase::Releasing => {
+            let place = release_place(generation);
+            match &holder(world, &place)?.condition {
+                Condition::Ended(Ending { kind: EndingKind::Exited(0), .. }) => {
+                    advance(DeployPhase::Starting)
+                }
+                Condition::Ended(ending) => {
+                    Some(Step::Fail { generation, place, cause: ending.kind.clone() })
+                }
+                Condition::Planned
+                | Condition::Starting
+                | Condition::Ready
+                | Condition::Stopping => None,
+            }
+        }
+        DeployPhase::Starting | DeployPhase::Switching => {
+            let places = places_of(&candidate.generation, &goal.formation);
+            if let Some((place, ending)) =
+                places.iter().find_map(|place| match &holder(world, place)?.condition {
+                    Condition::Ended(ending) => Some((place, ending)),
+                    Condition::Planned
+                    | Condition::Starting
+                    | Condition::Ready
+                    | Condition::Stopping => None,
+                })
+            {
+                return Some(Step::Fail {
+                    generation,
+                    place: place.clone(),
+                    cause: ending.kind.clone(),
+                });
+            }
+            let all_ready = places.iter().all(|place| {
+                holder(world, place).is_some_and(|seen| seen.condition == Condition::Ready)
+            });
+            match candidate.phase {
+                DeployPhase::Starting if all_ready => advance(DeployPhase::Switching),
+                DeployPhase::Switching if route_step(goal, world).is_none() => {
+                    advance(DeployPhase::Live)
+                }
+                DeployPhase::Queued
+                | DeployPhase::Releasing
+                | DeployPhase::Starting
+                | DeployPhase::Switching
+                | DeployPhase::Live
+                | DeployPhase::Failed => None,
+            }
+        }
+        DeployPhase::Live | DeployPhase::Failed => None,
+    }
+}
+
+/// The places that are to be filled, and whether they are the candidate's.
+fn wanted_places(goal: &Goal) -> BTreeMap<Place, bool> {
+    let mut wanted = BTreeMap::new();
+    if goal.is_doomed {
+        return wanted;
+    }
+    if let Some(serving) = &goal.serving {
+        wanted.extend(places_of(serving, &goal.formation).into_iter().map(|place| (place, false)));
+    }
+    if let Some(candidate) = &goal.candidate {
+        let generation = &candidate.generation;
+        match candidate.phase {
+            DeployPhase::Releasing => {
+                wanted.insert(release_place(generation.number), true);
+            }
+            DeployPhase::Starting | DeployPhase::Switching => {
+                let places = places_of(generation, &goal.formation);
+                wanted.extend(places.into_iter().map(|place| (place, true)));
+            }
+            DeployPhase::Queued | DeployPhase::Live | DeployPhase::Failed => {}
+        }
+    }
+    wanted
+}
+
+fn release_place(generation: u64) -> Place {
+    Place { generation, process: ProcessType::release(), index: 1 }
+}
+
+fn places_of(generation: &Generation, formation: &Formation) -> Vec<Place> {
+    let mut places = Vec::new();
+    for process in &generation.processes {
+        let count = formation.get(process).copied().unwrap_or_else(|| default_count(process));
+        places.extend((1..=count).map(|index| Place {
+            generation: generation.number,
+            process: process.clone(),
+            index,
+        }));
+    }
+    places
+}
+
+/// The replica that fills a place: the most alive one, should there be several.
+fn holder<'w>(world: &'w World, place: &Place) -> Option<&'w Seen> {
+    let rank = |seen: &Seen| match &seen.condition {
+        Condition::Ready => 0,
+        Condition::Starting => 1,
+        Condition::Planned => 2,
+        Condition::Ended(_) => 3,
+        Condition::Stopping => 4,
+    };
+    world
+        .replicas
+        .iter()
+        .filter(|seen| seen.place == *place && seen.condition != Condition::Stopping)
+        .min_by_key(|seen| (rank(seen), seen.id))
+}
+
+/// Tells the proxy when what it knows is not what it should know.
+fn route_step(goal: &Goal, world: &World) -> Option<Step> {
+    let switching = goal.candidate.as_ref().filter(|c| c.phase == DeployPhase::Switching);
+    let generation = match switching {
+        Some(candidate) => Some(&candidate.generation),
+        None => goal.serving.as_ref(),
+    }
+    .filter(|_| !goal.is_doomed);
+    let mut replicas = BTreeSet::new();
+    let mut is_hopeless = false;
+    let mut places = 0;
+    if let Some(generation) = generation {
+        for place in places_of(generation, &goal.formation) {
+            if !place.process.is_web() {
+                continue;
+            }
+            places += 1;
+            is_hopeless |= world.crashes.get(&place).is_some_and(|crashes| crashes.is_hopeless());
+            if let Some(seen) = holder(world, &place)
+                && seen.condition == Condition::Ready
+            {
+                replicas.insert(seen.id);
+            }
+        }
+    }
+    let state = if goal.is_in_maintenance {
+        UpstreamState::Maintenance
+    } else if generation.is_none() {
+        UpstreamState::Empty
+    } else if places == 0 {
+        UpstreamState::Stopped
+    } else if replicas.is_empty() && is_hopeless {
+        UpstreamState::Crashed
+    } else {
+        UpstreamState::Live
+    };
+    if world.route.state == Some(state) && world.route.replicas == replicas {
+        return None;
+    }
+    let generation = generation.map(|generation| generation.number);
+    Some(Step::Route { state, generation, replicas })
+}
+
+/// Gets a wanted place filled.
+fn fill(place: &Place, is_candidate: bool, world: &World, now: Duration) -> Option<Step> {
+    let Some(seen) = holder(world, place) else {
+        let due = world.crashes.get(place).map_or(Duration::ZERO, |crashes| crashes.next_start());
+        return Some(if due <= now { Step::Start(place.clone()) } else { Step::LookAgain(due) });
+    };
+    match &seen.condition {
+        // It never ran: forget it, and the next plan starts another.
+        Condition::Planned => Some(Step::Remove { id: seen.id, is_crash: false }),
+        // The candidate's endings are the deploy's to judge.
+        Condition::Ended(_) if is_candidate => None,
+        Condition::Ended(_) => (!world.route.replicas.contains(&seen.id))
+            .then_some(Step::Remove { id: seen.id, is_crash: true }),
+        Condition::Starting | Condition::Ready | Condition::Stopping => None,
+    }
+}
+
+/// Gets rid of a replica that is not wanted.
+fn clear_away(seen: &Seen, goal: &Goal, world: &World, now: Duration) -> Option<Step> {
+    if world.route.replicas.contains(&seen.id) {
+        // The route step of this very plan takes it out.
+        return None;
+    }
+    match &seen.condition {
+        Condition::Planned | Condition::Ended(_) => {
+            Some(Step::Remove { id: seen.id, is_crash: false })
+        }
+        Condition::Stopping => None,
+        Condition::Starting | Condition::Ready => match world.route.leaving.get(&seen.id) {
+            Some(leaving) if !leaving.is_idle => {
+                let limit = drain_timeout(goal);
+                let until = leaving.since + limit;
+                Some(if until <= now { Step::Stop(seen.id) } else { Step::LookAgain(until) })
+            }
+            Some(_) | None => Some(Step::Stop(seen.id)),
+        },
+    }
+}
+
+/// The drain limit of what serves now: its owner's latest word.
+fn drain_timeout(goal: &Goal) -> Duration {
+    match &goal.serving {
+        Some(serving) if !goal.is_doomed => serving.drain_timeout,
+        Some(_) | None => Duration::ZERO,
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of g{}", replica_name(&self.process, self.index), self.generation)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Advance { generation, to } => write!(f, "deploy g{generation}: {}", to.as_str()),
+            Self::Fail { generation, place, cause } => {
+                write!(f, "deploy g{generation}: failed, {place} {cause}")
+            }
+            Self::Start(place) => write!(f, "start {place}"),
+            Self::Route { state, generation, replicas } => {
+                write!(f, "route {state:?} to {} of ", replicas.len())?;
+                match generation {
+                    Some(number) => write!(f, "g{number}"),
+                    None => f.write_str("nothing"),
+                }
+            }
+            Self::Stop(id) => write!(f, "stop {id}"),
+            Self::Remove { id, is_crash } => {
+                write!(f, "remove {id}{}", if *is_crash { " (crashed)" } else { "" })
+            }
+            Self::LookAgain(at) => write!(f, "look again at {} ms", at.as_millis()),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, step) in self.steps.iter().enumerate() {
+            write!(f, "{}{step}", if position == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod walk;

@@ -1,0 +1,107 @@
+//! A release: image, config vars, process types and all that shapes how they run. Frozen at birth.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::app::{ConfigVars, Formation};
+use crate::id::{AppId, ReleaseId};
+use crate::name::{DomainName, ProcessType};
+use crate::size::ByteSize;
+
+/// An image by the digest of its OCI config: `sha256:…`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImageRef(pub String);
+
+/// Image + config vars + process types + formation + limits + domains, numbered, never changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    pub id: ReleaseId,
+    pub app: AppId,
+    /// 1, 2, …: shown as `v1`, `v2` …
+    pub version: u64,
+    /// None for a release made before the first build (config vars set on an empty app).
+    pub image: Option<ImageRef>,
+    pub commit: Option<String>,
+    pub config: ConfigVars,
+    pub shape: Shape,
+    pub formation: Formation,
+    pub domains: Vec<DomainName>,
+    /// `Deploy 1a2b3c4`, `Set LOG_LEVEL config var`, `Rollback to v3` …
+    pub description: String,
+    pub user: String,
+    pub created_at: Timestamp,
+}
+
+/// How the image's processes run: what the app file, the Procfile and the pack said.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Shape {
+    /// What built it: `node`, `python`, `static` …
+    pub pack: Option<String>,
+    pub processes: BTreeMap<ProcessType, ProcessSpec>,
+    /// Runs once in the new image before any replica of it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_command: Option<String>,
+    pub run: RunSettings,
+}
+
+/// One named command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    /// Given to a shell in the image.
+    pub command: String,
+    #[serde(default)]
+    pub limits: ProcessLimits,
+}
+
+/// Bounds of one process type's replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessLimits {
+    pub memory: ByteSize,
+    /// Thousandths of a core; none is no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u32>,
+}
+
+impl Default for ProcessLimits {
+    fn default() -> Self {
+        Self { memory: ByteSize::mib(512), cpu_millis: None }
+    }
+}
+
+/// How replicas are started, checked and stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// The port `web` listens on; it is also `$PORT`.
+    pub port: u16,
+    /// Asked for with GET; 2xx and 3xx are well. None: a bound port is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_path: Option<String>,
+    /// From start to healthy, at most.
+    pub boot_timeout: Duration,
+    /// How long a replaced replica may finish its requests.
+    pub drain_timeout: Duration,
+    /// From TERM to KILL.
+    pub grace: Duration,
+}
+
+impl RunSettings {
+    /// What `$PORT` is when nobody says otherwise. Every replica has its own network namespace, so
+    /// there is nothing it could clash with.
+    pub const DEFAULT_PORT: u16 = 8080;
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        Self {
+            port: Self::DEFAULT_PORT,
+            health_path: None,
+            boot_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(30),
+            grace: Duration::from_secs(30),
+        }
+    }
+}

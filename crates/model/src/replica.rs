@@ -1,0 +1,175 @@
+//! One running copy of a process type: its name, its condition, and when a crashed one runs again.
+//!
+//! ```text
+//! Planned ──► Starting ──► Ready ──► Stopping ──► Ended
+//!    │            └──────────┴───────────────────► Ended     (it ended by itself: a crash)
+//!    └───────────────────────────────────────────► Ended     (it could not be started)
+//! ```
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::id::{AppId, ReplicaId};
+use crate::name::ProcessType;
+
+/// A replica as the store records it, before anything of it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    pub id: ReplicaId,
+    pub app: AppId,
+    pub generation: u64,
+    pub release: u64,
+    pub process: ProcessType,
+    /// 1, 2, …: `web.1`.
+    pub index: u32,
+    pub created_at: Timestamp,
+    /// The index of its slot in the outbound pool, to be given back.
+    pub slot: Option<u32>,
+}
+
+impl Replica {
+    /// `web.1`.
+    pub fn name(&self) -> String {
+        replica_name(&self.process, self.index)
+    }
+}
+
+/// `web.1` from its parts.
+pub fn replica_name(process: &ProcessType, index: u32) -> String {
+    format!("{process}.{index}")
+}
+
+/// What is known of a replica at one look. Times are since the daemon began to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Recorded; no container yet, and nobody is making one.
+    Planned,
+    /// Runs, or is about to; not known to be healthy.
+    Starting,
+    /// Serves, or would.
+    Ready,
+    /// Told to end.
+    Stopping,
+    /// Its container is gone or has ended.
+    Ended(Ending),
+}
+
+/// How a replica ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    pub kind: EndingKind,
+    pub at: Duration,
+}
+
+/// The kinds of end a person tells apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndingKind {
+    /// Its program ended with this code, nobody asked it to.
+    Exited(i32),
+    /// The kernel killed it for want of memory.
+    OutOfMemory,
+    /// It was started but never became healthy; why, in words.
+    Unhealthy(Unhealthy),
+    /// It could not be started; why, in words.
+    NotStarted(String),
+    /// Its shim was killed; nobody knows the code.
+    Lost,
+}
+
+/// Why a replica was given up as unhealthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unhealthy {
+    /// Nothing listened on the port in time; the last probe's reason.
+    NeverListened(String),
+    /// Something listened, but on several other ports.
+    SeveralPorts(Vec<u16>),
+    /// The health path answered something else than 2xx or 3xx, or nothing.
+    BadAnswer(String),
+}
+
+impl fmt::Display for EndingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) if *code > 128 && *code < 160 => {
+                write!(f, "ended by signal {} (exit code {code})", code - 128)
+            }
+            Self::Exited(code) => write!(f, "exited with code {code}"),
+            Self::OutOfMemory => f.write_str("killed: out of memory"),
+            Self::Unhealthy(Unhealthy::NeverListened(why) | Unhealthy::BadAnswer(why)) => {
+                write!(f, "unhealthy: {why}")
+            }
+            Self::Unhealthy(Unhealthy::SeveralPorts(ports)) => {
+                write!(f, "listens on several ports: {ports:?}")
+            }
+            Self::NotStarted(why) => write!(f, "could not be started: {why}"),
+            Self::Lost => {
+                f.write_str("lost: its supervisor was killed, the exit code is not known")
+            }
+        }
+    }
+}
+
+/// How often a place (`web.1` of a generation) crashed lately, and when it may run again.
+///
+/// The first restart is at once, so that one bad request costs nothing; then 1 s, doubling to 60 s.
+/// Ten healthy minutes forget all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Crashes {
+    pub count: u32,
+    pub last: Duration,
+}
+
+impl Crashes {
+    const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+    const LONGEST: Duration = Duration::from_secs(60);
+    /// From so many crashes in a row on, visitors are told at once instead of being held.
+    const HOPELESS: u32 = 3;
+
+    /// One more crash.
+    #[must_use]
+    pub fn crashed(self, now: Duration) -> Self {
+        let count = if self.count > 0 && now.saturating_sub(self.last) > Self::FORGOTTEN_AFTER {
+            0
+        } else {
+            self.count
+        };
+        Self { count: count.saturating_add(1), last: now }
+    }
+
+    /// When the next start is due.
+    pub fn next_start(self) -> Duration {
+        let wait = match self.count {
+            0 | 1 => Duration::ZERO,
+            more => Duration::from_secs(1 << (more - 2).min(6)).min(Self::LONGEST),
+        };
+        self.last + wait
+    }
+
+    /// Whether to stop holding requests for it.
+    pub fn is_hopeless(self) -> bool {
+        self.count >= Self::HOPELESS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restarts_back_off_and_forgive() {
+        let mut crashes = Crashes::default();
+        let mut waits = Vec::new();
+        let mut now = Duration::from_secs(5);
+        for _ in 0..9 {
+            crashes = crashes.crashed(now);
+            waits.push((crashes.next_start() - now).as_secs());
+            now = crashes.next_start() + Duration::from_secs(1);
+        }
+        assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(crashes.is_hopeless());
+        let later = crashes.crashed(now + Duration::from_secs(601));
+        assert_eq!((later.count, later.is_hopeless()), (1, false));
+    }
+}
