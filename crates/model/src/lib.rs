@@ -27,3 +27,7 @@ pub mod plan;
 pub mod route;
 
 pub mod event;
+
+pub mod procfile;
+
+pub mod manifest;

@@ -189,7 +189,7 @@ fn next_of_deploy(goal: &Goal, world: &World) -> Option<Step> {
             });
             match candidate.phase {
                 DeployPhase::Starting if all_ready => advance(DeployPhase::Switching),
-                DeployPhase::Switching if route_step(goal, world).is_none() => {
+                DeployPhase::Switching if all_ready && route_step(goal, world).is_none() => {
                     advance(DeployPhase::Live)
                 }
                 DeployPhase::Queued

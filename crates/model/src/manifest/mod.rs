@@ -1,0 +1,271 @@
+//! The app's own file, `wharf.toml`: what an app says of itself, beside its code.
+//!
+//! Every field is optional, and an unknown one is a mistake with its line, not a silence. What it
+//! says wins over the Procfile and over detection; a setting on the server wins over it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
+use crate::name::ProcessType;
+use crate::problem::{Code, Problem};
+use crate::release::{ProcessLimits, RunSettings};
+use crate::size::ByteSize;
+
+/// The file's name, at the root of the app's source.
+pub const FILE: &str = "wharf.toml";
+
+/// What `wharf.toml` says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The port `web` listens on, when it does not heed `$PORT`.
+    pub port: Option<u16>,
+    /// After TERM, so long until KILL: `"10s"`.
+    #[serde(default, with = "duration")]
+    pub grace: Option<Duration>,
+    /// So long a replaced replica may finish its requests: `"30s"`.
+    #[serde(default, with = "duration")]
+    pub drain: Option<Duration>,
+    #[serde(default)]
+    pub health: Health,
+    /// Process type → command; wins over the Procfile line of the same type.
+    #[serde(default)]
+    pub processes: BTreeMap<ProcessType, String>,
+    #[serde(default)]
+    pub build: Build,
+    /// Present: a static site, whatever else is there.
+    #[serde(rename = "static")]
+    pub static_site: Option<StaticSite>,
+    /// Process type → upper bounds.
+    #[serde(default)]
+    pub limits: BTreeMap<ProcessType, Bounds>,
+}
+
+/// When a new `web` replica counts as healthy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// Asked with GET; 200 to 399 is healthy. Without it, a bound port is.
+    #[serde(default, deserialize_with = "url_path")]
+    pub path: Option<String>,
+    /// So long from the start until healthy: `"60s"`.
+    #[serde(default, with = "duration")]
+    pub deadline: Option<Duration>,
+}
+
+/// How the image is built.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// Run by a shell in the app's folder once its dependencies are there, instead of what the pack
+    /// would run.
+    pub command: Option<String>,
+}
+
+/// A site of files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticSite {
+    /// The folder that is served, relative to the source.
+    #[serde(default, deserialize_with = "inner_path")]
+    pub root: Option<String>,
+    /// The file that answers for every path that is none (single-page apps), relative to `root`.
+    #[serde(default, deserialize_with = "inner_path")]
+    pub fallback: Option<String>,
+}
+
+/// Upper bounds of one process type's replicas.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// `"512M"`.
+    #[serde(default, with = "size")]
+    pub memory: Option<ByteSize>,
+    /// Cores, `0.5` is half of one.
+    #[serde(default, deserialize_with = "cores")]
+    pub cpu: Option<f64>,
+}
+
+impl Manifest {
+    /// How replicas are run, the defaults where the file is silent.
+    pub fn run_settings(&self) -> RunSettings {
+        let default = RunSettings::default();
+        RunSettings {
+            port: self.port.unwrap_or(default.port),
+            health_path: self.health.path.clone(),
+            boot_timeout: self.health.deadline.unwrap_or(default.boot_timeout),
+            drain_timeout: self.drain.unwrap_or(default.drain_timeout),
+            grace: self.grace.unwrap_or(default.grace),
+        }
+    }
+
+    /// The bounds of one process type.
+    pub fn process_limits(&self, process: &ProcessType) -> ProcessLimits {
+        let default = ProcessLimits::default();
+        let Some(bounds) = self.limits.get(process) else { return default };
+        ProcessLimits {
+            memory: bounds.memory.unwrap_or(default.memory),
+            cpu_millis: bounds.cpu_millis(),
+        }
+    }
+}
+
+impl Bounds {
+    /// The bound on cpu time in thousandths of a core.
+    pub fn cpu_millis(&self) -> Option<u32> {
+        let millis = (self.cpu? * 1000.0).round();
+        // Checked on reading to be within 0.01 and 1024 cores.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "within 10 and 1,024,000"
+        )]
+        Some(millis as u32)
+    }
+}
+
+/// A mistake in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestMistake {
+    /// Counted from 1.
+    pub line: usize,
+    /// The line as it stands in the file.
+    pub text: String,
+    pub why: String,
+}
+
+impl ManifestMistake {
+    /// What the person who pushed is told.
+    pub fn problem(&self) -> Problem {
+        Problem::new(
+            Code::AppFileBroken,
+            format!("`{FILE}` has a mistake on line {}: `{}`", self.line, self.text),
+        )
+        .why(self.why.clone())
+        .next(format!("mend `{FILE}`, commit and push again"))
+    }
+}
+
+/// The manifest, or its first mistake.
+pub fn parse_manifest(text: &str) -> Result<Manifest, ManifestMistake> {
+    toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start).min(text.len());
+        let before = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        let line = text.lines().nth(before).unwrap_or_default().trim().to_owned();
+        let why = error.message().lines().collect::<Vec<_>>().join(", ");
+        ManifestMistake { line: before + 1, text: line, why }
+    })
+}
+
+/// Reads `500ms`, `30s`, `2m`, `1h`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit.trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
+/// The reverse of [`parse_duration`].
+pub fn render_duration(duration: Duration) -> String {
+    match duration.as_millis() {
+        millis if millis % 1000 == 0 => format!("{}s", millis / 1000),
+        millis => format!("{millis}ms"),
+    }
+}
+
+mod duration {
+    use super::{Deserialize, Deserializer, Duration, Serialize, parse_duration, render_duration};
+    use serde::{Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.map(render_duration).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let rule = || {
+            D::Error::custom(format!(
+                "`{text}` is not a duration: a whole number and ms, s, m or h, at least 1ms"
+            ))
+        };
+        match parse_duration(&text) {
+            Some(duration) if !duration.is_zero() => Ok(Some(duration)),
+            _ => Err(rule()),
+        }
+    }
+}
+
+mod size {
+    use super::{ByteSize, Deserialize, Deserializer, Serialize};
+    use serde::{Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<ByteSize>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.map(|size| size.bytes().to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<ByteSize>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let size: ByteSize = text.parse().map_err(D::Error::custom)?;
+        if size < ByteSize::mib(1) {
+            return Err(D::Error::custom(format!("a memory limit is at least 1M, not `{text}`")));
+        }
+        Ok(Some(size))
+    }
+}
+
+fn url_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let Some(path) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if path.starts_with('/') && is_plain {
+        return Ok(Some(path));
+    }
+    Err(D::Error::custom(format!("`{path}` is not a path: it starts with / and has no space or #")))
+}
+
+fn inner_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let Some(path) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    if is_inner_path(&path) {
+        return Ok(Some(path));
+    }
+    Err(D::Error::custom(format!(
+        "`{path}` does not stay within the source: a relative path without `..`"
+    )))
+}
+
+/// Whether the path is relative and never climbs.
+pub fn is_inner_path(path: &str) -> bool {
+    !path.is_empty()
+        && !path.starts_with('/')
+        && !path.chars().any(char::is_control)
+        && path.split('/').all(|part| part != "..")
+}
+
+fn cores<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let Some(cpu) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    if (0.01..=1024.0).contains(&cpu) {
+        return Ok(Some(cpu));
+    }
+    Err(D::Error::custom(format!("cpu is 0.01 to 1024 cores, not {cpu}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+use super::*;
+
+#[test]
+fn the_whole_file_is_read() {
+    let manifest = parse_manifest(
+        r#"
+        port = 3000
+        grace = "20s"
+        drain = "500ms"
+        [health]
+        path = "/healthz?deep=1"
+        deadline = "2m"
+        [processes]
+        web = "node ."
+        [build]
+        command = "make"
+        [static]
+        root = "public"
+        fallback = "index.html"
+        [limits.web]
+        memory = "256M"
+        cpu = 0.5
+        [limits.worker]
+        cpu = 2
+        "#,
+    )
+    .unwrap();
+    assert_eq!(manifest.port, Some(3000));
+    assert_eq!(manifest.grace, Some(Duration::from_secs(20)));
+    let run = manifest.run_settings();
+    assert_eq!(run.drain_timeout, Duration::from_millis(500));
+    assert_eq!(run.boot_timeout, Duration::from_secs(120));
+    assert_eq!(manifest.processes[&ProcessType::web()], "node .");
+    assert_eq!(manifest.process_limits(&ProcessType::web()).memory, ByteSize::mib(256));
+    assert_eq!(manifest.limits[&ProcessType::web()].cpu_millis(), Some(500));
+    let json = serde_json::to_string(&manifest).unwrap();
+    assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
+}
+
+#[test]
+fn an_empty_file_says_nothing() {
+    assert_eq!(parse_manifest("").unwrap(), Manifest::default());
+}
+
+#[test]
+fn mistakes_name_their_line_and_rule() {
+    let cases = [
+        "port = 80\nprot = 1",
+        "port = 70000",
+        "port = ",
+        "grace = \"soon\"",
+        "grace = \"0s\"",
+        "[health]\npath = \"healthz\"",
+        "[static]\nroot = \"../etc\"",
+        "[limits.web]\nmemory = \"lots\"",
+        "[limits.web]\nmemory = \"10K\"",
+        "[limits.web]\ncpu = 0",
+        "[processes]\n\"we b\" = \"x\"",
+        "a = 1\n\n[[",
+    ];
+    let mut shown = String::new();
+    for text in cases {
+        let mistake = parse_manifest(text).unwrap_err();
+        shown += &format!("{} | {} | {}\n", mistake.line, mistake.text, mistake.why);
+    }
+    insta::assert_snapshot!(shown, @r#"
+    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `health`, `processes`, `build`, `static`, `limits`
+    1 | port = 70000 | invalid value: integer `70000`, expected u16
+    1 | port = | string values must be quoted, expected literal string
+    1 | grace = "soon" | `soon` is not a duration: a whole number and ms, s, m or h, at least 1ms
+    1 | grace = "0s" | `0s` is not a duration: a whole number and ms, s, m or h, at least 1ms
+    2 | path = "healthz" | `healthz` is not a path: it starts with / and has no space or #
+    2 | root = "../etc" | `../etc` does not stay within the source: a relative path without `..`
+    2 | memory = "lots" | `lots` is not a size: a whole number, then nothing, K, M, G or KiB, MiB, GiB
+    2 | memory = "10K" | a memory limit is at least 1M, not `10K`
+    2 | cpu = 0 | cpu is 0.01 to 1024 cores, not 0
+    2 | "we b" = "x" | `we b` is not a process type: 1 to 63 characters of a-z, A-Z, 0-9, - and _, starting and ending with a letter or digit
+    3 | [[ | unquoted keys cannot be empty, expected letters, numbers, `-`, `_`
+    "#);
+}
+
+#[test]
+fn the_problem_shows_the_line() {
+    let problem = parse_manifest("port = 80\nprot = 1").unwrap_err().problem();
+    assert!(problem.what.contains("line 2: `prot = 1`"), "{problem}");
+}
