@@ -1,6 +1,28 @@
 //! Wharf's container engine: sync, root, one small process per container.
 //!
-//! This crate never sees tokio, the store or HTTP. The daemon calls [`Engine`]; libcontainer is
-//! called only inside the shim, a fresh single-threaded process of our own binary.
+//! This crate never sees tokio, the store or HTTP. The daemon calls [`Engine`] from blocking threads;
+//! libcontainer is called only inside the shim, a fresh single-threaded process of our own binary.
+//! The engine keeps no truth in memory: everything it says, it reads from the state folders and from
+//! the kernel, so that a new one on the same run directory knows as much as the one before.
 
+pub mod attach;
+mod bundle;
+mod cgroup;
+pub mod dial;
+mod engine;
+pub mod error;
+pub mod exec;
+pub mod image;
+mod init;
+mod listening;
+mod log;
+pub mod network;
+mod process;
+mod program;
+mod seccomp;
+pub mod shim;
 pub mod spec;
+mod state;
+mod sys;
+
+pub use engine::{Engine, EngineConfig};

@@ -45,7 +45,7 @@ pub struct RootSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpperSpec {
-    /// In the state folder, gone with the container.
+    /// In the engine's scratch folder, gone with the container.
     Discard,
     /// In this folder, kept: a build step's result. Its parent also holds overlayfs' work folder
     /// while the container lives.
@@ -109,6 +109,9 @@ pub struct LogSpec {
 pub struct ContainerState {
     pub spec: ContainerSpec,
     pub status: ContainerStatus,
+    /// Whether its shim lives. One without runs on, but nobody keeps its log, hands out sockets or will
+    /// know its exit code.
+    pub has_shim: bool,
     /// The shim's socket that hands out sockets made inside the container's network namespace.
     pub dial_socket: PathBuf,
 }

@@ -1,1 +1,43 @@
-//! skeleton
+//! Wharf's data path: HTTP in, the right replica out.
+//!
+//! A process of its own in two parts. The *holder* owns the listening sockets and starts the
+//! *worker*; the worker serves, one runtime per core, from a routing table the daemon hands it over
+//! a control socket. Neither reaches the store or the engine: both serve on while the daemon is
+//! dead. Rooms in reading order:
+
+pub mod config;
+pub mod error;
+
+mod handover;
+pub mod holder;
+
+mod core;
+mod tasks;
+pub mod worker;
+
+mod endpoint;
+mod snapshot;
+pub mod table;
+
+mod attempt;
+mod balance;
+mod body;
+mod budget;
+mod check;
+mod dial;
+mod forward;
+mod headers;
+mod hold;
+mod pool;
+mod request_id;
+mod stream;
+mod upgrade;
+
+pub mod code;
+mod log;
+mod page;
+
+pub mod control;
+
+pub use holder::holder_main;
+pub use worker::worker_main;

@@ -1,0 +1,187 @@
+//! A container's cgroup on version 1 (one folder per controller) and version 2 (one folder): reading
+//! its figures, joining it, removing it. Limits are set by libcontainer from the bundle.
+//!
+//! Never touches a folder but `<parent>/<id>`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::size::ByteSize;
+
+use crate::process::ProcessId;
+use crate::spec::Usage;
+
+/// The folders of one container, in every hierarchy that has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Cgroup {
+    name: PathBuf,
+    mounts: Vec<Mount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mount {
+    path: PathBuf,
+    /// Empty on version 2.
+    controllers: Vec<String>,
+}
+
+impl Cgroup {
+    /// The cgroup of that name, whether it exists or not.
+    pub(crate) fn of(parent: &str, id: &str) -> Self {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        Self { name: Path::new(parent).join(id), mounts: parse_mounts(&table) }
+    }
+
+    /// Where the kernel lets swap be counted, the memory limit must bound it too.
+    pub(crate) fn has_swap_accounting(&self) -> bool {
+        match self.mounts.iter().find(|mount| mount.controllers.iter().any(|one| one == "memory")) {
+            Some(version1) => version1.path.join("memory.memsw.limit_in_bytes").exists(),
+            None => true,
+        }
+    }
+
+    /// How often the kernel killed in it for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let flat = self
+            .read("memory", "memory.oom_control")
+            .or_else(|| self.read("", "memory.events"))
+            .unwrap_or_default();
+        field(&flat, "oom_kill").unwrap_or(0)
+    }
+
+    /// What it uses now.
+    pub(crate) fn usage(&self) -> Usage {
+        let stat = self.read("memory", "memory.stat").or_else(|| self.read("", "memory.stat"));
+        let stat = stat.unwrap_or_default();
+        let all = self
+            .read("memory", "memory.usage_in_bytes")
+            .or_else(|| self.read("", "memory.current"))
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0_u64);
+        // Cache the kernel would give back at once is not use.
+        let cache = field(&stat, "total_inactive_file").or_else(|| field(&stat, "inactive_file"));
+        let nanos: Option<u64> =
+            self.read("cpuacct", "cpuacct.usage").and_then(|text| text.trim().parse().ok());
+        let micros = || self.read("", "cpu.stat").and_then(|text| field(&text, "usage_usec"));
+        let cpu_time = nanos
+            .map(Duration::from_nanos)
+            .or_else(|| micros().map(Duration::from_micros))
+            .unwrap_or_default();
+        let processes = self.read("pids", "pids.current").or_else(|| self.read("", "pids.current"));
+        Usage {
+            memory: ByteSize(all.saturating_sub(cache.unwrap_or(0))),
+            cpu_time,
+            processes: processes.and_then(|text| text.trim().parse().ok()).unwrap_or(0),
+        }
+    }
+
+    /// Puts the calling process into it, wherever it exists.
+    pub(crate) fn join(&self) -> std::io::Result<()> {
+        for folder in self.folders() {
+            fs::write(folder.join("cgroup.procs"), "0")?;
+        }
+        Ok(())
+    }
+
+    /// Kills whatever is in it: leftovers of a container whose shim died.
+    pub(crate) fn kill(&self) {
+        for folder in self.folders() {
+            let pids = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            for pid in pids.lines().filter_map(|line| line.parse().ok()) {
+                if let Some(pidfd) = ProcessId::of(pid).and_then(ProcessId::open) {
+                    use rustix::process::{Signal, pidfd_send_signal};
+                    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+                }
+            }
+        }
+    }
+
+    /// Removes it. Its processes are dead, but the kernel may need a moment to let go of them.
+    pub(crate) fn remove(&self) -> std::io::Result<()> {
+        let mut left = Ok(());
+        for _ in 0..20 {
+            left = self.folders().iter().try_for_each(|folder| remove_tree(folder));
+            if left.is_ok() {
+                return left;
+            }
+            // The kernel tells nobody on version 1 when the last of a group is gone, so there is
+            // nothing to wait on but time.
+            let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+            let _ = rustix::event::poll(&mut [], Some(&pause));
+        }
+        left
+    }
+
+    /// The folders that exist.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let all = self.mounts.iter().map(|mount| mount.path.join(&self.name));
+        all.filter(|folder| folder.is_dir()).collect()
+    }
+
+    fn read(&self, controller: &str, file: &str) -> Option<String> {
+        let mount = self.mounts.iter().find(|mount| match controller {
+            "" => mount.controllers.is_empty(),
+            _ => mount.controllers.iter().any(|one| one == controller),
+        })?;
+        fs::read_to_string(mount.path.join(&self.name).join(file)).ok()
+    }
+}
+
+/// A group may hold groups its processes made (version 2 with delegation, or a nested engine).
+fn remove_tree(folder: &Path) -> std::io::Result<()> {
+    if let Ok(entries) = fs::read_dir(folder) {
+        for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// `mountinfo` → cgroup mounts. Options of a version 1 mount name its controllers.
+fn parse_mounts(table: &str) -> Vec<Mount> {
+    let parse = |line: &str| {
+        let (front, back) = line.split_once(" - ")?;
+        let path = PathBuf::from(front.split(' ').nth(4)?);
+        let mut back = back.split(' ');
+        let controllers = match back.next()? {
+            "cgroup" => back.nth(1)?.split(',').skip(1).map(str::to_owned).collect(),
+            "cgroup2" => Vec::new(),
+            _ => return None,
+        };
+        Some(Mount { path, controllers })
+    };
+    table.lines().filter_map(parse).collect()
+}
+
+/// `name value` lines.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hybrid_machine_is_understood() {
+        let table = "\
+30 23 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
+31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct
+32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate
+";
+        let mounts = parse_mounts(table);
+        assert_eq!(mounts.len(), 2);
+        assert_eq!(mounts[0].controllers, ["cpu", "cpuacct"]);
+        assert!(mounts[1].controllers.is_empty());
+    }
+
+    #[test]
+    fn oom_kill_is_not_mistaken_for_oom_kill_disable() {
+        assert_eq!(field("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "oom_kill"), Some(3));
+    }
+}

@@ -1,0 +1,400 @@
+//! [`Engine`]: the whole public face.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::attach::{Attach, Outcome, send_request};
+use crate::cgroup::Cgroup;
+use crate::error::Error;
+use crate::exec::{ExecHandle, ExecRequest, send_signal};
+use crate::listening;
+use crate::process::{ProcessId, spawn_role};
+use crate::seccomp;
+use crate::shim::ShimRequest;
+use crate::spec::{ContainerSpec, ContainerState, ContainerStatus, ExecSpec, Listening, Usage};
+use crate::state::{StateFolder, create_dir, work_folder, write_atomic};
+
+/// A start that takes longer is hung; the slowest seen on a loaded machine was a tenth of this.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long `remove` waits for a shim that has written its last word, or for killed processes.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where an engine keeps its things, and under which names.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// State that need not survive a reboot: `/run/wharf`. Short, since sockets live below it.
+    pub run_dir: PathBuf,
+    /// What containers write and nobody keeps: `/var/lib/wharf/scratch`. On a disk, since `/run` is
+    /// memory; made and cleared by the engine, which alone may use it.
+    pub scratch_dir: PathBuf,
+    /// Our binary: `<program> shim …` and `<program> shim-exec …` must be its hidden roles.
+    pub program: PathBuf,
+    /// The group of cgroups all containers are in: `wharf`.
+    pub cgroup_parent: String,
+    /// The group whose members may ask for sockets inside containers: the proxy's.
+    pub dial_gid: u32,
+}
+
+/// Starts, watches, ends and removes containers. Blocks; call it from threads that may.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    filter: PathBuf,
+    /// Shims are our children while we live; collected here when they have ended.
+    shims: Mutex<Vec<Child>>,
+}
+
+impl Engine {
+    /// Makes the folders, compiles the system call filter, checks what the kernel must have.
+    pub fn open(config: EngineConfig) -> Result<Self, Error> {
+        check_host()?;
+        let containers = config.run_dir.join("containers");
+        create_dir(&config.run_dir, 0o711)?;
+        clear_after_reboot(&config.run_dir, &containers)?;
+        create_dir(&containers, 0o711)?;
+        let filter = seccomp::install(&config.run_dir)?;
+        create_dir(&config.scratch_dir, 0o700)?;
+        let engine = Self { config, filter, shims: Mutex::default() };
+        // Folders half made or half removed by an engine that died: nothing runs from them.
+        for entry in fs::read_dir(&containers).map_err(Error::file("read", &containers))?.flatten()
+        {
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        // And what was written by containers nobody knows any more.
+        for entry in fs::read_dir(&engine.config.scratch_dir)
+            .map_err(Error::file("read", &engine.config.scratch_dir))?
+            .flatten()
+        {
+            if !containers.join(entry.file_name()).exists() {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        Ok(engine)
+    }
+
+    /// Starts a container. Returns once its program runs, or with what stood in the way; in that case
+    /// too the container is known, as ended, until it is removed.
+    pub fn start(&self, spec: &ContainerSpec, stdio: Attach) -> Result<(), Error> {
+        check_spec(spec)?;
+        let state = self.state(&spec.id);
+        state.create(spec)?;
+        let log = state.join("shim.log");
+        let log = File::create(&log).map_err(Error::file("create", &log))?;
+        let request = ShimRequest {
+            cgroup_parent: self.config.cgroup_parent.clone(),
+            dial_gid: self.config.dial_gid,
+            filter: self.filter.clone(),
+            scratch: self.config.scratch_dir.join(&spec.id),
+        };
+        let doing = "start the shim";
+        let (mut ours, theirs) = UnixStream::pair().map_err(Error::kernel(doing))?;
+        let args = ["shim".as_ref(), state.path.as_os_str()];
+        let shim = spawn_role(&self.config.program, &args, theirs.into(), Stdio::from(log))
+            .map_err(Error::kernel(doing));
+        let mut shim = shim.inspect_err(|_| {
+            let _ = fs::remove_dir_all(&state.path);
+        })?;
+        let outcome = send_request(&mut ours, &stdio, &request)
+            .map_err(Error::kernel(doing))
+            .and_then(|()| receive_outcome(&mut ours));
+        drop(stdio);
+        match outcome {
+            Ok(Outcome::Started { .. }) => {
+                self.keep(shim);
+                Ok(())
+            }
+            Ok(Outcome::Failed { why }) => {
+                self.keep(shim);
+                Err(Error::NotStarted(why))
+            }
+            Err(error) => {
+                let _ = shim.kill();
+                let _ = shim.wait();
+                // From now on nobody is starting it, though we live.
+                let _ = fs::remove_file(state.join("starter.json"));
+                let said = fs::read_to_string(state.join("shim.log")).unwrap_or_default();
+                if said.trim().is_empty() {
+                    return Err(error);
+                }
+                Err(Error::NotStarted(said.trim().to_owned()))
+            }
+        }
+    }
+
+    /// Removes what all containers had in common, once there is none: the parent cgroup.
+    pub fn teardown(&self) -> Result<(), Error> {
+        let parent = Cgroup::of(&self.config.cgroup_parent, "");
+        parent.remove().map_err(Error::kernel("remove the parent cgroup"))
+    }
+
+    /// Where sockets inside a container's network namespace are asked for.
+    pub fn dial_socket(&self, id: &str) -> PathBuf {
+        self.state(id).join("dial")
+    }
+
+    /// Every container there is, running or not, whoever started it.
+    pub fn list(&self) -> Result<Vec<ContainerState>, Error> {
+        self.collect_shims();
+        let folder = self.config.run_dir.join("containers");
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(Error::file("read", &folder))?.flatten() {
+            if let Some(id) = entry.file_name().to_str().filter(|id| !id.starts_with('.')) {
+                match self.find(id) {
+                    Ok(found) => all.extend(found),
+                    // One folder that a bug or a hand has spoilt must not hide all the others.
+                    Err(error) => tracing::error!(container = id, "{}", error.chain()),
+                }
+            }
+        }
+        all.sort_by(|one, other| one.spec.id.cmp(&other.spec.id));
+        Ok(all)
+    }
+
+    /// One container, if it is there.
+    pub fn find(&self, id: &str) -> Result<Option<ContainerState>, Error> {
+        let state = self.state(id);
+        let read = || -> Result<ContainerState, Error> {
+            Ok(ContainerState {
+                spec: state.spec()?,
+                status: state.status()?,
+                has_shim: state.status_file()?.is_some_and(|status| status.shim.is_alive()),
+                dial_socket: state.join("dial"),
+            })
+        };
+        match read() {
+            Ok(found) => Ok(Some(found)),
+            // Never there, or removed while we looked.
+            Err(_) if !state.path.is_dir() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A descriptor that is readable when the container has ended and its record is written, or when
+    /// its shim was killed and it has ended. None: it has ended already, or was never there.
+    pub fn watch(&self, id: &str) -> Result<Option<OwnedFd>, Error> {
+        let Some(status) = self.state(id).status_file()? else { return Ok(None) };
+        let shim = status.shim.open();
+        Ok(shim.or_else(|| status.init.and_then(ProcessId::open)))
+    }
+
+    /// Sends the app a signal. KILL ends everything in the container, also when its shim is dead.
+    pub fn signal(&self, id: &str, signal: i32) -> Result<(), Error> {
+        send_signal(&self.init(id)?.1, signal)
+    }
+
+    /// Removes all that is left of one that has ended, or that was never quite made. Again is fine.
+    pub fn remove(&self, id: &str) -> Result<(), Error> {
+        let state = self.state(id);
+        if !state.path.is_dir() {
+            return Ok(());
+        }
+        let status = state.status()?;
+        if matches!(status, ContainerStatus::Running { .. } | ContainerStatus::Starting) {
+            return Err(Error::StillRuns(id.to_owned()));
+        }
+        if let Some(file) = state.status_file()? {
+            // Its last word is written; it is about to go.
+            wait_for_end(file.shim.open());
+            // A shim killed while it made the container leaves a PID 1 that waits to be started.
+            if let Some(init) = file.init.and_then(ProcessId::open) {
+                send_signal(&init, libc::SIGKILL)?;
+                wait_for_end(Some(init));
+            }
+        }
+        let cgroup = Cgroup::of(&self.config.cgroup_parent, id);
+        cgroup.kill();
+        cgroup.remove().map_err(Error::kernel("remove the container's cgroup"))?;
+        if let Ok(spec) = state.spec() {
+            let scratch = self.config.scratch_dir.join(&spec.id);
+            for folder in [work_folder(&spec, &scratch), scratch] {
+                match fs::remove_dir_all(&folder) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::file("remove", &folder)(error));
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+        // Out of everybody's sight in one step; a kill from here on leaves only what `open` clears.
+        let gone = self.config.run_dir.join("containers").join(format!(".gone-{id}"));
+        let _ = fs::remove_dir_all(&gone);
+        fs::rename(&state.path, &gone).map_err(Error::file("remove", &state.path))?;
+        fs::remove_dir_all(&gone).map_err(Error::file("remove", &gone))?;
+        self.collect_shims();
+        Ok(())
+    }
+
+    /// What listens inside: empty when it does not run.
+    pub fn listening(&self, id: &str) -> Result<Vec<Listening>, Error> {
+        Ok(self.init(id).map(|(init, _)| listening::of(init.pid)).unwrap_or_default())
+    }
+
+    /// What it uses now.
+    pub fn usage(&self, id: &str) -> Result<Usage, Error> {
+        self.init(id)?;
+        Ok(Cgroup::of(&self.config.cgroup_parent, id).usage())
+    }
+
+    /// Runs a second command in it, as confined as the app itself.
+    pub fn exec(&self, id: &str, spec: &ExecSpec, stdio: Attach) -> Result<ExecHandle, Error> {
+        let (init, _) = self.init(id)?;
+        let request = ExecRequest {
+            id: id.to_owned(),
+            init,
+            cgroup_parent: self.config.cgroup_parent.clone(),
+            filter: self.filter.clone(),
+            open_files: self.state(id).spec()?.limits.open_files,
+            spec: spec.clone(),
+        };
+        let doing = "start the command's helper";
+        let (mut ours, theirs) = UnixStream::pair().map_err(Error::kernel(doing))?;
+        let args = ["shim-exec".as_ref()];
+        let mut role = spawn_role(&self.config.program, &args, theirs.into(), Stdio::null())
+            .map_err(Error::kernel(doing))?;
+        let outcome = send_request(&mut ours, &stdio, &request)
+            .map_err(Error::kernel(doing))
+            .and_then(|()| receive_outcome(&mut ours));
+        drop(stdio);
+        let running = match outcome {
+            Ok(Outcome::Started { pid }) => {
+                let role_fd = ProcessId::of(role.id()).and_then(ProcessId::open);
+                // One that has ended already still answers `wait` and has a code to give.
+                let role_fd = role_fd.or_else(|| open_zombie(role.id()));
+                let command = ProcessId::of(pid).unwrap_or(ProcessId { pid, started: 0 });
+                role_fd.map(|role_fd| (role_fd, command)).ok_or(Error::NotRunning(id.to_owned()))
+            }
+            Ok(Outcome::Failed { why }) => Err(Error::NotStarted(why)),
+            Err(error) => Err(error),
+        };
+        match running {
+            Ok((role_fd, command)) => Ok(ExecHandle { role, role_fd, command }),
+            Err(error) => {
+                let _ = role.kill();
+                let _ = role.wait();
+                Err(error)
+            }
+        }
+    }
+
+    fn state(&self, id: &str) -> StateFolder {
+        // An id with a slash or dots never came from us; it must not lead out of the folder either.
+        let safe = if is_id(id) { id } else { ".no-such-id" };
+        StateFolder::at(self.config.run_dir.join("containers").join(safe))
+    }
+
+    /// PID 1 of a running container.
+    fn init(&self, id: &str) -> Result<(ProcessId, OwnedFd), Error> {
+        let status = self.state(id).status_file()?.filter(|status| status.exit.is_none());
+        let init = status.and_then(|status| status.init);
+        let open = init.and_then(|init| Some((init, init.open()?)));
+        open.ok_or_else(|| Error::NotRunning(id.to_owned()))
+    }
+
+    fn keep(&self, shim: Child) {
+        self.collect_shims();
+        self.shims.lock().expect("no holder panics").push(shim);
+    }
+
+    fn collect_shims(&self) {
+        let mut shims = self.shims.lock().expect("no holder panics");
+        shims.retain_mut(|shim| matches!(shim.try_wait(), Ok(None)));
+    }
+}
+
+/// Where `/run` survives a reboot, what is in it does not hold any more: nothing of it runs, and the
+/// pids in it, with start times counted from the boot, could be somebody else's.
+fn clear_after_reboot(run_dir: &Path, containers: &Path) -> Result<(), Error> {
+    let (kernel, ours) = (Path::new("/proc/sys/kernel/random/boot_id"), run_dir.join("boot-id"));
+    let boot = fs::read(kernel).map_err(Error::file("read", kernel))?;
+    if fs::read(&ours).is_ok_and(|known| known == boot) {
+        return Ok(());
+    }
+    match fs::remove_dir_all(containers) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::file("clear", containers)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    write_atomic(&ours, &boot)
+}
+
+fn receive_outcome(control: &mut UnixStream) -> Result<Outcome, Error> {
+    let doing = "hear from the shim";
+    control.set_read_timeout(Some(START_LIMIT)).map_err(Error::kernel(doing))?;
+    let mut text = Vec::new();
+    control.read_to_end(&mut text).map_err(Error::kernel(doing))?;
+    serde_json::from_slice(&text).map_err(|source| Error::Kernel { doing, source: source.into() })
+}
+
+/// Our own child that may have ended; not collected yet, so its pid is still its own.
+fn open_zombie(pid: u32) -> Option<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
+fn wait_for_end(pidfd: Option<OwnedFd>) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    if let Some(pidfd) = pidfd {
+        let seconds = i64::try_from(END_LIMIT.as_secs()).unwrap_or(i64::MAX);
+        let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit));
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=64).contains(&id.len()) && id.bytes().all(is_fit)
+}
+
+fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
+    let wrong = |text: &str| Err(Error::BadSpec(text.to_owned()));
+    if !is_id(&spec.id) {
+        return wrong("a container's id is 1 to 64 of a-z, 0-9 and -");
+    }
+    if spec.root.layers.is_empty() {
+        return wrong("a root needs at least one layer");
+    }
+    if spec.command.is_empty() {
+        return wrong("no command was given");
+    }
+    if !spec.cwd.is_absolute() || spec.mounts.iter().any(|mount| !mount.target.is_absolute()) {
+        return wrong("paths inside a container start with /");
+    }
+    if spec.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
+        return wrong("a config var's name is not empty and has no `=`");
+    }
+    Ok(())
+}
+
+fn check_host() -> Result<(), Error> {
+    let unfit = |what: &str, remedy: &str| {
+        Err(Error::HostUnfit { what: what.to_owned(), remedy: remedy.to_owned() })
+    };
+    if !rustix::process::geteuid().is_root() {
+        return unfit("containers need root", "run the daemon as root");
+    }
+    let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !systems.lines().any(|line| line.ends_with("overlay")) {
+        return unfit("the kernel has no overlay file system", "modprobe overlay");
+    }
+    if Cgroup::of("", "").folders().is_empty() {
+        return unfit("no cgroups are mounted", "mount them, or boot with systemd");
+    }
+    for namespace in ["mnt", "net", "pid", "ipc", "uts", "cgroup"] {
+        if !Path::new("/proc/self/ns").join(namespace).exists() {
+            return unfit(
+                &format!("the kernel has no {namespace} namespaces"),
+                "use a stock kernel",
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! The image store: OCI image configs by their digest.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use model::release::ImageRef;
+use sha2::{Digest, Sha256};
+
+use super::config::ImageConfig;
+use super::layer::{LayerId, LayerStore, remove_tree};
+use super::{ImageError, hex};
+
+/// All images of this machine.
+#[derive(Debug)]
+pub struct ImageStore {
+    images: PathBuf,
+}
+
+impl ImageStore {
+    /// Opens (and makes) the store in `root`, which gets `images/`.
+    pub fn open(root: &Path) -> Result<Self, ImageError> {
+        let images = root.join("images");
+        fs::create_dir_all(&images).map_err(ImageError::io("make", &images))?;
+        Ok(Self { images })
+    }
+
+    /// Keeps an image; the same config is the same image.
+    pub fn put(&self, config: &ImageConfig) -> Result<ImageRef, ImageError> {
+        let json = |source| ImageError::Json { path: self.images.clone(), source };
+        let bytes = serde_json::to_vec(config).map_err(json)?;
+        let digits = hex(&Sha256::digest(&bytes));
+        let path = self.images.join(&digits);
+        if !path.exists() {
+            let temp = self.images.join(format!(".{digits}.{}", std::process::id()));
+            let write = || {
+                let mut file = fs::File::create(&temp)?;
+                file.write_all(&bytes)?;
+                file.sync_all()?;
+                fs::rename(&temp, &path)?;
+                fs::File::open(&self.images)?.sync_all()
+            };
+            write().map_err(ImageError::io("write", &path))?;
+        }
+        Ok(ImageRef(format!("sha256:{digits}")))
+    }
+
+    /// The config of an image, checked against its name.
+    pub fn get(&self, image: &ImageRef) -> Result<Option<ImageConfig>, ImageError> {
+        let Some(bytes) = self.bytes(image)? else { return Ok(None) };
+        let path = self.path(image)?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| ImageError::Json { path, source })
+    }
+
+    /// The config as it is stored, which is what its digest is of.
+    pub fn bytes(&self, image: &ImageRef) -> Result<Option<Vec<u8>>, ImageError> {
+        let path = self.path(image)?;
+        match fs::read(&path) {
+            Ok(bytes) if image.0.ends_with(&hex(&Sha256::digest(&bytes))) => Ok(Some(bytes)),
+            Ok(_) => Err(ImageError::Damaged { path }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ImageError::io("read", &path)(error)),
+        }
+    }
+
+    /// The directories of an image's layers, the topmost first, as overlayfs takes them.
+    pub fn layer_paths(
+        &self,
+        image: &ImageRef,
+        layers: &LayerStore,
+    ) -> Result<Option<Vec<PathBuf>>, ImageError> {
+        let Some(config) = self.get(image)? else { return Ok(None) };
+        config.layers().rev().map(|id| layers.path(id)).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Every image here, in order.
+    pub fn list(&self) -> Result<Vec<ImageRef>, ImageError> {
+        let read = || ImageError::io("read the folder", &self.images);
+        let mut images = Vec::new();
+        for entry in fs::read_dir(&self.images).map_err(read())? {
+            let name = entry.map_err(read())?.file_name();
+            if let Some(id) = name.to_str().and_then(|name| name.parse::<LayerId>().ok()) {
+                images.push(ImageRef(id.diff_id()));
+            }
+        }
+        images.sort();
+        Ok(images)
+    }
+
+    /// Removes an image, if it is here; its layers are the collector's.
+    pub fn remove(&self, image: &ImageRef) -> Result<(), ImageError> {
+        remove_tree(&self.path(image)?)
+    }
+
+    /// Removes every image not in `keep`; the layers of those that stay.
+    pub fn collect(&self, keep: &BTreeSet<ImageRef>) -> Result<BTreeSet<LayerId>, ImageError> {
+        let mut layers = BTreeSet::new();
+        for image in self.list()? {
+            if !keep.contains(&image) {
+                self.remove(&image)?;
+            } else if let Some(config) = self.get(&image)? {
+                layers.extend(config.layers().cloned());
+            }
+        }
+        Ok(layers)
+    }
+
+    fn path(&self, image: &ImageRef) -> Result<PathBuf, ImageError> {
+        let id: LayerId = image.0.parse()?;
+        Ok(self.images.join(id.as_str()))
+    }
+}

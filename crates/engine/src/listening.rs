@@ -1,0 +1,65 @@
+//! Who listens in a container, read from its network namespace: `/proc/<pid>/net/tcp` and `tcp6`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::spec::Listening;
+
+/// The listening TCP sockets of the namespace that process lives in, in order, each once.
+pub(crate) fn of(pid: u32) -> Vec<Listening> {
+    let read =
+        |name| std::fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
+    let mut all = parse_table(&read("tcp"));
+    all.extend(parse_table(&read("tcp6")));
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn parse_table(table: &str) -> Vec<Listening> {
+    table.lines().skip(1).filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<Listening> {
+    let mut fields = line.split_whitespace().skip(1);
+    let (address, port) = fields.next()?.split_once(':')?;
+    // 0A is LISTEN.
+    if fields.nth(1)? != "0A" {
+        return None;
+    }
+    let port = u16::from_str_radix(port, 16).ok()?;
+    Some(Listening { address: SocketAddr::new(parse_address(address)?, port) })
+}
+
+/// The kernel prints each 32-bit word in its own byte order.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let word = |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok();
+    if text.len() == 8 {
+        return Some(Ipv4Addr::from(word(0)?.to_ne_bytes()).into());
+    }
+    let mut bytes = [0; 16];
+    for (number, part) in bytes.chunks_mut(4).enumerate() {
+        part.copy_from_slice(&word(number * 8)?.to_ne_bytes());
+    }
+    Some(Ipv6Addr::from(bytes).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listeners_are_told() {
+        let table = "\
+  sl  local_address rem_address   st tx_queue
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000 0 1
+   1: 0100007F:A2C4 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000 0 2
+";
+        let told = parse_table(table);
+        assert_eq!(told, [Listening { address: "127.0.0.1:8080".parse().unwrap() }]);
+    }
+
+    #[test]
+    fn version_six_is_read_word_by_word() {
+        assert_eq!(parse_address("00000000000000000000000001000000"), Some("::1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,11 @@
+//! Network namespaces: an own one per container, and the prepared ones with a way out.
+//!
+//! A container is reached through sockets made inside (`dial`), so none of this is about coming in.
+//! The way out is a wire (veth) from a namespace to the host, source NAT, and rules that let it reach
+//! the internet and nothing nearer.
+
+pub(crate) mod namespace;
+pub mod outbound;
+pub(crate) mod resolver;
+mod rules;
+mod slot;

@@ -1,0 +1,241 @@
+//! The pool of namespaces with a way out, made ahead so that no start waits for one.
+//!
+//! ```text
+//! prepared ──take──► in use ──release──► gone
+//! ```
+//!
+//! A slot is used once: the next app finds nothing of the one before, neither sockets nor counters.
+//! Everything has the names of this pool's configuration (files below the run directory, links by
+//! prefix, one nftables table), so several pools live side by side, and what a killed daemon left is
+//! found by name.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Mutex;
+
+use crate::error::Error;
+use crate::network::{resolver, rules, slot};
+use crate::process::run;
+use crate::state::create_dir;
+
+const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// Names and addresses of one pool.
+#[derive(Debug, Clone)]
+pub struct OutboundConfig {
+    /// As the engine's: `/run/wharf`.
+    pub run_dir: PathBuf,
+    /// Addresses for the wires, four for each slot. Seen by nobody but the host.
+    pub range: Range,
+    /// The name of our nftables table.
+    pub table: String,
+    /// What the host ends of the wires are called before their number: `wharf-`, at most 10 letters.
+    pub prefix: String,
+}
+
+/// An IPv4 range: `10.213.0.0/16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    base: u32,
+    bits: u32,
+}
+
+impl Range {
+    /// The host's address and the slot's, of the wire with that number.
+    pub(crate) fn slot(self, index: u32) -> [Ipv4Addr; 2] {
+        let first = self.base + index * 4;
+        [Ipv4Addr::from(first + 1), Ipv4Addr::from(first + 2)]
+    }
+
+    fn slots(self) -> u32 {
+        1 << (30 - self.bits)
+    }
+}
+
+impl FromStr for Range {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong =
+            || Error::BadSpec(format!("`{text}` is no range like 10.213.0.0/16 (/8 to /29)"));
+        let (address, bits) = text.split_once('/').ok_or_else(wrong)?;
+        let base = u32::from(address.parse::<Ipv4Addr>().map_err(|_| wrong())?);
+        let bits: u32 = bits.parse().map_err(|_| wrong())?;
+        if !(8..=29).contains(&bits) || base << bits != 0 {
+            return Err(wrong());
+        }
+        Ok(Self { base, bits })
+    }
+}
+
+impl std::fmt::Display for Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from(self.base), self.bits)
+    }
+}
+
+/// A namespace with a way out. `path` goes into `NetworkSpec::Prepared`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The namespace's file.
+    pub path: PathBuf,
+    /// Its number in the pool.
+    pub index: u32,
+    /// Its own address, seen by the host only.
+    pub address: Ipv4Addr,
+}
+
+/// The pool. Methods block and run `ip` and `nft`.
+#[derive(Debug)]
+pub struct OutboundPool {
+    config: OutboundConfig,
+    stock: Mutex<Stock>,
+}
+
+#[derive(Debug)]
+struct Stock {
+    prepared: Vec<Slot>,
+    taken: Vec<u32>,
+    /// Numbers go round before they come again, so that late packets for a slot find nobody.
+    next: u32,
+}
+
+impl OutboundPool {
+    /// Sets the rules up and lets the host forward. Slots of before are for `reconcile`.
+    pub fn open(config: OutboundConfig) -> Result<Self, Error> {
+        if config.prefix.is_empty() || config.prefix.len() > 10 {
+            return Err(Error::BadSpec("a link prefix has 1 to 10 letters".into()));
+        }
+        create_dir(&slot::folder(&config), 0o711)?;
+        let taken = slot::left(&config)?;
+        let next = taken.last().map_or(0, |last| last + 1);
+        let stock = Stock { prepared: Vec::new(), taken, next };
+        let pool = Self { config, stock: Mutex::new(stock) };
+        pool.apply()?;
+        Ok(pool)
+    }
+
+    /// A slot: a prepared one, or, when none is left, one made now.
+    pub fn take(&self) -> Result<Slot, Error> {
+        if let Some(slot) = self.stock().prepared.pop() {
+            return Ok(slot);
+        }
+        self.make()
+    }
+
+    /// The container in it has ended, or never was.
+    pub fn release(&self, index: u32) -> Result<(), Error> {
+        slot::unmake(&self.config, index)?;
+        self.stock().taken.retain(|&taken| taken != index);
+        Ok(())
+    }
+
+    /// Prepares until so many are ready.
+    pub fn refill(&self, to: usize) -> Result<(), Error> {
+        while self.stock().prepared.len() < to {
+            let slot = self.make()?;
+            self.stock().prepared.push(slot);
+        }
+        Ok(())
+    }
+
+    /// How many are ready.
+    #[must_use]
+    pub fn prepared(&self) -> usize {
+        self.stock().prepared.len()
+    }
+
+    /// Removes every slot but the prepared ones of this pool and those in use (the paths in the specs
+    /// of containers that are there), and sets the rules up again, should somebody have flushed them.
+    /// Not while another thread is between `take` and its `start`.
+    pub fn reconcile(&self, in_use: &[PathBuf]) -> Result<(), Error> {
+        self.apply()?;
+        let known: Vec<u32> = self.stock().prepared.iter().map(|slot| slot.index).collect();
+        let used = |index: u32| {
+            let path = slot::folder(&self.config).join(index.to_string());
+            known.contains(&index) || in_use.contains(&path)
+        };
+        for index in slot::left(&self.config)? {
+            if !used(index) {
+                self.release(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all: slots, rules, and the host's forwarding if it was us who turned it on.
+    pub fn teardown(&self) -> Result<(), Error> {
+        self.stock().prepared.clear();
+        for index in slot::left(&self.config)? {
+            self.release(index)?;
+        }
+        let table = &self.config.table;
+        nft(&format!("table inet {table}\ndelete table inet {table}\n"))?;
+        let mark = self.mark();
+        if mark.exists() {
+            fs::write(FORWARD, "0").map_err(Error::file("write", FORWARD.as_ref()))?;
+        }
+        let folder = slot::folder(&self.config);
+        fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))
+    }
+
+    fn make(&self) -> Result<Slot, Error> {
+        let index = {
+            let mut stock = self.stock();
+            let count = self.config.range.slots();
+            let all = (0..count).map(|step| (stock.next + step) % count);
+            let free = all.into_iter().find(|index| !stock.taken.contains(index));
+            let index = free.ok_or_else(|| Error::HostUnfit {
+                what: format!("all {count} outbound addresses of {} are in use", self.config.range),
+                remedy: "configure a larger range".into(),
+            })?;
+            stock.next = (index + 1) % count;
+            stock.taken.push(index);
+            index
+        };
+        slot::make(&self.config, index).inspect_err(|_| {
+            // The first error is the one to tell; what is left is found by `reconcile`.
+            let _ = self.release(index);
+        })
+    }
+
+    fn apply(&self) -> Result<(), Error> {
+        let was = fs::read_to_string(FORWARD).map_err(Error::file("read", FORWARD.as_ref()))?;
+        if was.trim() == "0" {
+            let mark = self.mark();
+            fs::write(&mark, "").map_err(Error::file("write", &mark))?;
+            fs::write(FORWARD, "1").map_err(Error::file("write", FORWARD.as_ref()))?;
+        }
+        nft(&rules::render_rules(&self.config, &resolver::of_host().servers))
+    }
+
+    /// There when it was us who turned forwarding on.
+    fn mark(&self) -> PathBuf {
+        slot::folder(&self.config).join("forwarding-was-off")
+    }
+
+    fn stock(&self) -> std::sync::MutexGuard<'_, Stock> {
+        self.stock.lock().expect("no holder panics")
+    }
+}
+
+fn nft(rules: &str) -> Result<(), Error> {
+    run("nft", "nftables", &["-f", "-"], Some(rules)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_gives_four_addresses_to_each_wire() {
+        let range: Range = "10.213.0.0/16".parse().unwrap();
+        assert_eq!(range.slots(), 16_384);
+        assert_eq!(range.slot(1), [Ipv4Addr::new(10, 213, 0, 5), Ipv4Addr::new(10, 213, 0, 6)]);
+        assert_eq!(range.to_string(), "10.213.0.0/16");
+        for wrong in ["10.213.0.1/16", "10.0.0.0", "10.0.0.0/30", "x/8"] {
+            assert!(wrong.parse::<Range>().is_err(), "{wrong}");
+        }
+    }
+}

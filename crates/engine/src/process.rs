@@ -1,0 +1,109 @@
+//! Processes of the host: who one is (pid and start time), and running programs.
+//!
+//! A pid alone is never believed: the kernel gives it to somebody else as soon as it is free.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// One process for good: pids come back, a pid with its start time does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessId {
+    pub pid: u32,
+    /// Clock ticks since boot, field 22 of `/proc/<pid>/stat`.
+    pub started: u64,
+}
+
+impl ProcessId {
+    /// The process of that pid now, unless it is gone or a zombie.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name is in brackets and may itself hold spaces and brackets: fields start after the last.
+        let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
+        if matches!(*fields.first()?, "Z" | "X") {
+            return None;
+        }
+        Some(Self { pid, started: fields.get(19)?.parse().ok()? })
+    }
+
+    /// This process.
+    pub(crate) fn own() -> Option<Self> {
+        Self::of(std::process::id())
+    }
+
+    pub(crate) fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// A descriptor of exactly this process, or none when it is gone.
+    pub(crate) fn open(self) -> Option<OwnedFd> {
+        let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Opened first, compared then: from here on the descriptor cannot come to mean another.
+        self.is_alive().then_some(pidfd)
+    }
+}
+
+/// So many open files may be promised: fewer than wanted where this process has a lower bound that it
+/// may not raise (a daemon inside a container, say).
+pub(crate) fn reachable_open_files(wanted: u64) -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Some(bound) = getrlimit(Resource::Nofile).maximum.filter(|&bound| bound < wanted) else {
+        return wanted;
+    };
+    let raised = Rlimit { current: Some(wanted), maximum: Some(wanted) };
+    if setrlimit(Resource::Nofile, raised).is_ok() { wanted } else { bound }
+}
+
+/// Starts one of our own hidden roles with nothing of our environment.
+pub(crate) fn spawn_role(
+    program: &Path,
+    args: &[&std::ffi::OsStr],
+    control: OwnedFd,
+    stderr: Stdio,
+) -> std::io::Result<std::process::Child> {
+    #[expect(clippy::disallowed_methods, reason = "the engine's one way to start our own roles")]
+    let mut command = Command::new(program);
+    command.args(args).env_clear().current_dir("/");
+    command.stdin(Stdio::from(control)).stdout(Stdio::null()).stderr(stderr);
+    command.spawn()
+}
+
+/// Runs a program of the host to its end: argument list, `input` on stdin, output for the error.
+pub(crate) fn run(
+    program: &'static str,
+    package: &str,
+    args: &[&str],
+    input: Option<&str>,
+) -> Result<String, Error> {
+    #[expect(clippy::disallowed_methods, reason = "the engine's one way to run a host program")]
+    let mut command = Command::new(program);
+    command.args(args).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::HostUnfit {
+            what: format!("the program `{program}` is missing"),
+            remedy: format!("apt-get install {package}"),
+        },
+        _ => Error::Kernel { doing: "start a host program", source },
+    })?;
+    if let (Some(text), Some(mut pipe)) = (input, child.stdin.take()) {
+        // A program that did not read its input says why on stderr.
+        let _ = pipe.write_all(text.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(Error::kernel("wait for a host program"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Error::Program {
+        program: format!("{program} {}", args.join(" ")),
+        output: String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "),
+    })
+}

@@ -1,0 +1,225 @@
+//! Which system calls a container may make: our own list, everything else is refused.
+//!
+//! Built for x86-64 alone, which with "refuse by default" also shuts the 32-bit and x32 doors, and
+//! compiled to BPF once per version of the list: the compiler costs milliseconds, loading the result
+//! does not. The shim and `exec` load the compiled file; nothing else decides about calls.
+//!
+//! Beyond the usual container lists these are refused: ptrace and its relatives, key rings, io_uring,
+//! userfaultfd, bpf, perf, the mount calls old and new, and every way to make a namespace.
+//! `clone3` answers "no such call", because its flags are in memory where BPF cannot look: the C
+//! library then uses `clone`, whose flags are looked at. Calls newer than the list get the same
+//! answer, so that libraries fall back instead of failing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Op, SeccompCondition,
+    SeccompFilter, SeccompRule, sock_filter,
+};
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::state::write_atomic;
+
+/// The last call number the list was made for; what is newer does not exist inside.
+const NEWEST_KNOWN: u32 = 462;
+const NAMESPACE_FLAGS: u64 = 0x7E02_0080;
+
+macro_rules! allowed {
+    ($($name:ident)*) => { &[ $( libc::$name ),* ] };
+}
+
+const ALLOWED: &[i64] = allowed! {
+    SYS_accept SYS_accept4 SYS_access SYS_alarm SYS_arch_prctl SYS_bind SYS_brk SYS_capget
+    SYS_capset SYS_chdir SYS_chmod SYS_chown SYS_chroot SYS_clock_getres SYS_clock_gettime
+    SYS_clock_nanosleep SYS_close SYS_close_range SYS_connect SYS_copy_file_range SYS_creat SYS_dup
+    SYS_dup2 SYS_dup3 SYS_epoll_create SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_ctl_old
+    SYS_epoll_pwait SYS_epoll_pwait2 SYS_epoll_wait SYS_epoll_wait_old SYS_eventfd SYS_eventfd2
+    SYS_execve SYS_execveat SYS_exit SYS_exit_group SYS_faccessat SYS_faccessat2 SYS_fadvise64
+    SYS_fallocate SYS_fanotify_mark SYS_fchdir SYS_fchmod SYS_fchmodat SYS_fchmodat2 SYS_fchown
+    SYS_fchownat SYS_fcntl SYS_fdatasync SYS_fgetxattr SYS_flistxattr SYS_flock SYS_fork
+    SYS_fremovexattr SYS_fsetxattr SYS_fstat SYS_fstatfs SYS_fsync SYS_ftruncate SYS_futex
+    SYS_futex_waitv SYS_futimesat SYS_getcpu SYS_getcwd SYS_getdents SYS_getdents64 SYS_getegid
+    SYS_geteuid SYS_getgid SYS_getgroups SYS_getitimer SYS_getpeername SYS_getpgid SYS_getpgrp
+    SYS_getpid SYS_getppid SYS_getpriority SYS_getrandom SYS_getresgid SYS_getresuid SYS_getrlimit
+    SYS_get_robust_list SYS_getrusage SYS_getsid SYS_getsockname SYS_getsockopt
+    SYS_get_thread_area SYS_gettid SYS_gettimeofday SYS_getuid SYS_getxattr SYS_inotify_add_watch
+    SYS_inotify_init SYS_inotify_init1 SYS_inotify_rm_watch SYS_io_cancel SYS_io_destroy
+    SYS_io_getevents SYS_ioprio_get SYS_ioprio_set SYS_io_setup SYS_io_submit
+    SYS_kill SYS_landlock_add_rule SYS_landlock_create_ruleset SYS_landlock_restrict_self
+    SYS_lchown SYS_lgetxattr SYS_link SYS_linkat SYS_listen SYS_listxattr SYS_llistxattr
+    SYS_lremovexattr SYS_lseek SYS_lsetxattr SYS_lstat SYS_madvise SYS_membarrier
+    SYS_memfd_create SYS_memfd_secret SYS_mincore SYS_mkdir SYS_mkdirat SYS_mknod SYS_mknodat
+    SYS_mlock SYS_mlock2 SYS_mlockall SYS_mmap SYS_modify_ldt SYS_mprotect SYS_mq_getsetattr
+    SYS_mq_notify SYS_mq_open SYS_mq_timedreceive SYS_mq_timedsend SYS_mq_unlink SYS_mremap
+    SYS_mseal SYS_msgctl SYS_msgget SYS_msgrcv SYS_msgsnd SYS_msync SYS_munlock SYS_munlockall SYS_munmap
+    SYS_nanosleep SYS_newfstatat SYS_open SYS_openat SYS_openat2 SYS_pause SYS_pidfd_open
+    SYS_pidfd_send_signal SYS_pipe SYS_pipe2 SYS_pkey_alloc SYS_pkey_free SYS_pkey_mprotect
+    SYS_poll SYS_ppoll SYS_prctl SYS_pread64 SYS_preadv SYS_preadv2 SYS_prlimit64 SYS_process_mrelease
+    SYS_pselect6 SYS_pwrite64 SYS_pwritev SYS_pwritev2 SYS_read SYS_readahead SYS_readlink
+    SYS_readlinkat SYS_readv SYS_recvfrom SYS_recvmmsg SYS_recvmsg SYS_remap_file_pages
+    SYS_removexattr SYS_rename SYS_renameat SYS_renameat2 SYS_restart_syscall SYS_rmdir SYS_rseq
+    SYS_rt_sigaction SYS_rt_sigpending SYS_rt_sigprocmask SYS_rt_sigqueueinfo SYS_rt_sigreturn
+    SYS_rt_sigsuspend SYS_rt_sigtimedwait SYS_rt_tgsigqueueinfo SYS_sched_getaffinity
+    SYS_sched_getattr SYS_sched_getparam SYS_sched_get_priority_max SYS_sched_get_priority_min
+    SYS_sched_getscheduler SYS_sched_rr_get_interval SYS_sched_setaffinity SYS_sched_setattr
+    SYS_sched_setparam SYS_sched_setscheduler SYS_sched_yield SYS_seccomp SYS_select SYS_semctl
+    SYS_semget SYS_semop SYS_semtimedop SYS_sendfile SYS_sendmmsg SYS_sendmsg SYS_sendto
+    SYS_setfsgid SYS_setfsuid SYS_setgid SYS_setgroups SYS_setitimer SYS_setpgid SYS_setpriority
+    SYS_setregid SYS_setresgid SYS_setresuid SYS_setreuid SYS_setrlimit SYS_set_robust_list
+    SYS_setsid SYS_setsockopt SYS_set_thread_area SYS_set_tid_address SYS_setuid SYS_setxattr
+    SYS_shmat SYS_shmctl SYS_shmdt SYS_shmget SYS_shutdown SYS_sigaltstack SYS_signalfd
+    SYS_signalfd4 SYS_socketpair SYS_splice SYS_stat SYS_statfs SYS_statx SYS_symlink SYS_symlinkat
+    SYS_sync SYS_sync_file_range SYS_syncfs SYS_sysinfo SYS_tee SYS_tgkill SYS_time
+    SYS_timer_create SYS_timer_delete SYS_timer_getoverrun SYS_timer_gettime SYS_timer_settime
+    SYS_timerfd_create SYS_timerfd_gettime SYS_timerfd_settime SYS_times SYS_tkill SYS_truncate
+    SYS_umask SYS_uname SYS_unlink SYS_unlinkat SYS_utime SYS_utimensat SYS_utimes SYS_vfork
+    SYS_vmsplice SYS_wait4 SYS_waitid SYS_write SYS_writev
+};
+
+/// The filter as a value.
+pub(crate) fn compile() -> BpfProgram {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
+    rules.insert(
+        libc::SYS_clone,
+        vec![rule(&[(0, Width::Qword, Op::MaskedEq(NAMESPACE_FLAGS), 0)])],
+    );
+    // The harmless personalities: Linux, UNAME26, both with and without 32-bit uname, and "ask".
+    let personalities = [0, 0x0008, 0x2_0000, 0x2_0008, 0xFFFF_FFFF];
+    let personality = personalities.iter().map(|&value| rule(&[(0, Width::Dword, Op::Eq, value)]));
+    rules.insert(libc::SYS_personality, personality.collect());
+    // Not named in the libc crate: io_pgetevents, map_shadow_stack.
+    rules.extend([333, 453].map(|call| (call, Vec::new())));
+    // No sockets to the hypervisor, none to the kernel's ciphers, and no raw packets.
+    let families = [libc::AF_VSOCK, libc::AF_ALG, libc::AF_PACKET];
+    let no_family =
+        families.map(|family| (0, Width::Dword, Op::Ne, u64::from(family.unsigned_abs())));
+    rules.insert(libc::SYS_socket, vec![rule(&no_family)]);
+    // Typing into one's controlling terminal leads out of `exec` with a terminal.
+    rules.insert(libc::SYS_ioctl, vec![rule(&[(1, Width::Dword, Op::Ne, libc::TIOCSTI)])]);
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        SeccompAction::Allow,
+        std::env::consts::ARCH.try_into().expect("the build is for x86_64"),
+    )
+    .expect("the two actions differ and the list is short");
+    let rest: BpfProgram = filter.try_into().expect("the list fits into one program");
+    let mut program = no_such_call();
+    program.extend(rest);
+    program
+}
+
+fn rule(conditions: &[(u8, Width, Op, u64)]) -> SeccompRule {
+    let conditions = conditions.iter().map(|(argument, width, op, value)| {
+        SeccompCondition::new(*argument, width.clone(), op.clone(), *value)
+            .expect("system calls have six arguments")
+    });
+    SeccompRule::new(conditions.collect()).expect("a rule has a condition")
+}
+
+/// `clone3` and everything newer than the list: ENOSYS. seccompiler knows only one refusal.
+fn no_such_call() -> BpfProgram {
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_EQUAL: u16 = 0x15;
+    const JUMP_GREATER: u16 = 0x25;
+    const RETURN: u16 = 0x06;
+    let clone3 = u32::try_from(libc::SYS_clone3).expect("call numbers are small");
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+    vec![
+        sock_filter { code: LOAD_WORD, jt: 0, jf: 0, k: 0 },
+        sock_filter { code: JUMP_EQUAL, jt: 1, jf: 0, k: clone3 },
+        sock_filter { code: JUMP_GREATER, jt: 0, jf: 1, k: NEWEST_KNOWN },
+        sock_filter { code: RETURN, jt: 0, jf: 0, k: refuse },
+    ]
+}
+
+/// Compiles the filter into `folder`, unless it is there. The name tells the list's version.
+pub(crate) fn install(folder: &Path) -> Result<PathBuf, Error> {
+    let mut hash = Sha256::new();
+    hash.update(include_bytes!("seccomp.rs"));
+    let name: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let path = folder.join(format!("seccomp-{name}.bpf"));
+    if !path.exists() {
+        write_atomic(&path, &to_bytes(&compile()))?;
+    }
+    Ok(path)
+}
+
+/// Reads a compiled filter back.
+pub(crate) fn load(path: &Path) -> Result<BpfProgram, Error> {
+    let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    if chunks.is_empty() || !rest.is_empty() {
+        let source = std::io::Error::other("not a compiled filter");
+        return Err(Error::file("read", path)(source));
+    }
+    Ok(chunks.iter().map(from_chunk).collect())
+}
+
+fn to_bytes(program: &BpfProgram) -> Vec<u8> {
+    let instruction = |one: &sock_filter| {
+        let [code0, code1] = one.code.to_ne_bytes();
+        let [k0, k1, k2, k3] = one.k.to_ne_bytes();
+        [code0, code1, one.jt, one.jf, k0, k1, k2, k3]
+    };
+    program.iter().flat_map(instruction).collect()
+}
+
+fn from_chunk(&[code0, code1, jt, jf, k0, k1, k2, k3]: &[u8; 8]) -> sock_filter {
+    let code = u16::from_ne_bytes([code0, code1]);
+    sock_filter { code, jt, jf, k: u32::from_ne_bytes([k0, k1, k2, k3]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compiled_filter_survives_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = install(folder.path()).unwrap();
+        assert_eq!(load(&path).unwrap(), compile());
+        assert_eq!(install(folder.path()).unwrap(), path);
+    }
+
+    #[test]
+    fn dangerous_calls_are_not_on_the_list() {
+        for call in [
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_pivot_root,
+            libc::SYS_ptrace,
+            libc::SYS_process_vm_readv,
+            libc::SYS_keyctl,
+            libc::SYS_add_key,
+            libc::SYS_request_key,
+            libc::SYS_bpf,
+            libc::SYS_perf_event_open,
+            libc::SYS_userfaultfd,
+            libc::SYS_io_uring_setup,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_init_module,
+            libc::SYS_finit_module,
+            libc::SYS_kexec_load,
+            libc::SYS_reboot,
+            libc::SYS_swapon,
+            libc::SYS_settimeofday,
+            libc::SYS_clock_settime,
+            libc::SYS_fsopen,
+            libc::SYS_open_tree,
+            libc::SYS_move_mount,
+            libc::SYS_mount_setattr,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_clone3,
+            libc::SYS_syslog,
+            libc::SYS_acct,
+        ] {
+            assert!(!ALLOWED.contains(&call), "{call} is allowed");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The shim: the small process that owns one container while everybody else may die.
+//!
+//! Born single-threaded as a hidden role of our binary, because libcontainer clones its caller. Its
+//! main path, one step after the other:
+//!
+//! ```text
+//! own session → request from the control socket → status.json → network → private mounts → bundle
+//!   → libcontainer create, start → answer "started" → watch: log, dial, signals, the end
+//!   → all that was printed is in the log → exit record → gone
+//! ```
+//!
+//! Its network namespace is the container's, which inherits it; so it makes sockets for it without
+//! changing place, and the namespace dies with the last process in it. Its mount namespace is its
+//! own: the container's root is mounted nowhere else, and no kill can leave the mount behind.
+//!
+//! Killed with -9 it leaves the container running. Nobody can then read what the container prints:
+//! its next write gets SIGPIPE, which ends most programs. That is why the owner restarts a container
+//! whose shim is gone instead of leaving it half watched.
+
+mod boot;
+mod root;
+mod watch;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attach::{Attach, Outcome, receive_request};
+use crate::cgroup::Cgroup;
+use crate::error::Error;
+use crate::log;
+use crate::process::ProcessId;
+use crate::spec::{ContainerSpec, ExitRecord};
+use crate::state::{StateFolder, StatusFile};
+use crate::sys;
+
+/// What the engine tells a shim beside the spec.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ShimRequest {
+    pub cgroup_parent: String,
+    pub dial_gid: u32,
+    /// The compiled seccomp filter.
+    pub filter: PathBuf,
+    /// Where the container writes, unless that is kept.
+    pub scratch: PathBuf,
+}
+
+/// The hidden role `shim <state folder>`. To be called before any thread exists.
+#[must_use]
+pub fn shim_main(args: &[OsString]) -> i32 {
+    let [folder] = args else { return 2 };
+    let state = StateFolder::at(folder);
+    match run(&state) {
+        Ok(()) => 0,
+        Err(error) => {
+            // stderr is the state folder's shim.log.
+            let _ = writeln!(std::io::stderr(), "{}", error.chain());
+            1
+        }
+    }
+}
+
+fn run(state: &StateFolder) -> Result<(), Error> {
+    rustix::process::setsid().map_err(Error::kernel("make an own session"))?;
+    let mut control = take_control()?;
+    // Nothing to read means that the engine died first: nobody wants this container any more.
+    let (attach, request): (Attach, ShimRequest) =
+        receive_request(&mut control).map_err(Error::kernel("read the request"))?;
+    let spec = state.spec()?;
+    let shim = ProcessId::own().ok_or_else(|| {
+        Error::kernel("read /proc")(std::io::Error::from(std::io::ErrorKind::NotFound))
+    })?;
+    let mut status = StatusFile { shim, init: None, is_running: false, exit: None };
+    state.write("status.json", &status)?;
+
+    let cgroup = Cgroup::of(&request.cgroup_parent, &spec.id);
+    let end = match boot::boot(state, &spec, &request, attach, &mut status) {
+        Ok(mut container) => {
+            status.is_running = true;
+            state.write("status.json", &status)?;
+            answer(&mut control, &Outcome::Started { pid: container.init.pid });
+            drop(control);
+            let end = watch::watch(&mut container, &spec);
+            ending(&spec, &cgroup, end.code(), container.end_signal(end))
+        }
+        Err(error) => {
+            let why = error.chain();
+            let mut record = ending(&spec, &cgroup, 127, None);
+            record.error = Some(why.clone());
+            status.exit = Some(record);
+            state.write("status.json", &status)?;
+            answer(&mut control, &Outcome::Failed { why });
+            return Ok(());
+        }
+    };
+    root::unmount(state);
+    status.exit = Some(end);
+    state.write("status.json", &status)
+}
+
+/// The record, once nothing of the container runs any more; its cgroup is read, then removed.
+fn ending(spec: &ContainerSpec, cgroup: &Cgroup, code: i32, signal: Option<i32>) -> ExitRecord {
+    let oom_kills = cgroup.oom_kills();
+    if let Err(error) = cgroup.remove() {
+        // Found again by `remove`, which tries too.
+        let _ = writeln!(std::io::stderr(), "cgroup of {} is still there: {error}", spec.id);
+    }
+    let at_millis = u64::try_from(log::now().as_millis()).unwrap_or(u64::MAX);
+    ExitRecord { code, signal, oom_kills, at_millis, error: None }
+}
+
+/// The control socket is stdin; afterwards stdin is empty.
+pub(crate) fn take_control() -> Result<UnixStream, Error> {
+    let doing = "take the control socket";
+    let stdin = std::io::stdin();
+    let control = stdin.as_fd().try_clone_to_owned().map_err(Error::kernel(doing))?;
+    let null = std::fs::File::open("/dev/null").map_err(Error::kernel(doing))?;
+    sys::place_fd(null.as_fd(), 0).map_err(Error::kernel(doing))?;
+    Ok(control.into())
+}
+
+/// Tells the engine; an engine that died meanwhile finds the same in the state folder.
+pub(crate) fn answer(control: &mut UnixStream, outcome: &Outcome) {
+    let text = serde_json::to_vec(outcome).expect("two variants with plain fields");
+    let _ = control.write_all(&text);
+}

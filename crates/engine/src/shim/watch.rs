@@ -1,0 +1,98 @@
+//! The shim's loop while the container runs: one poll over its end, its output, who wants sockets,
+//! and signals to the shim itself.
+//!
+//! TERM, INT or HUP to the shim mean: stop the container, gently first.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::pidfd_send_signal;
+
+use crate::init::End;
+use crate::log::{self, Pump};
+use crate::shim::boot::Booted;
+use crate::spec::ContainerSpec;
+
+/// Returns when the container has ended and all it printed is in the log.
+pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
+    let pid = Pid::from_raw(i32::try_from(container.init.pid).expect("the kernel's pids are i32"));
+    let pidfd = container.init.open();
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    let mask: SigSet = signals.into_iter().collect();
+    let signals = mask
+        .thread_block()
+        .and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC))
+        .ok();
+    let mut kill_at: Option<Duration> = None;
+
+    // Gone before we could open it: nothing to wait for.
+    while let Some(pidfd) = &pidfd {
+        let now = log::now();
+        let (has_ended, has_dial) = {
+            let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
+            fds.extend(
+                signals.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)),
+            );
+            let fixed = fds.len();
+            let dial = container.dial.waiting_on();
+            fds.extend(dial.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            let dials = fds.len();
+            let pump = container.pump.iter().flat_map(Pump::waiting_on);
+            fds.extend(pump.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            let due = container.pump.as_ref().and_then(Pump::due);
+            let wake = [due, kill_at].into_iter().flatten().min();
+            let limit = wake.map(|at| timespec(at.saturating_sub(now)));
+            let _ = poll(&mut fds, limit.as_ref());
+            let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+            (is_ready(&fds[0]), fds[fixed..dials].iter().any(is_ready))
+        };
+        let now = log::now();
+        if let Some(pump) = &mut container.pump {
+            pump.pump(now);
+            pump.tick(now);
+        }
+        if has_ended {
+            break;
+        }
+        if has_dial {
+            container.dial.serve();
+        }
+        while let Some(Ok(Some(_))) = signals.as_ref().map(SignalFd::read_signal) {
+            let _ = pidfd_send_signal(pidfd, rustix::process::Signal::TERM);
+            kill_at = kill_at.or(Some(now + spec.grace));
+        }
+        if kill_at.is_some_and(|at| at <= now) {
+            let _ = pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+            kill_at = None;
+        }
+    }
+    let end = loop {
+        match waitpid(pid, None) {
+            Ok(status) => {
+                if let Some(end) = End::of(status) {
+                    break end;
+                }
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => break End::Signal(9),
+        }
+    };
+    if let Some(pump) = &mut container.pump {
+        pump.finish(log::now());
+    }
+    end
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // Rounded up to the next millisecond: waking too early would spin.
+    let duration = duration + Duration::from_millis(1);
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}

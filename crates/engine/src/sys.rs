@@ -1,0 +1,94 @@
+//! The only file with `unsafe`: calls into the kernel for which no safe wrapper exists.
+//!
+//! Each function proves its own safety; none decides anything. Processes are forked only in the
+//! hidden roles (shim, exec), which are single-threaded by construction.
+#![expect(unsafe_code, reason = "the one place for it")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Forks. Returns `None` in the child, the child's pid in the parent.
+pub(crate) fn fork() -> io::Result<Option<rustix::process::Pid>> {
+    // SAFETY: only called by the shim's init and the exec role, which have one thread, so the child
+    // finds no lock held by a thread that does not exist in it.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Child => Ok(None),
+        nix::unistd::ForkResult::Parent { child } => {
+            Ok(rustix::process::Pid::from_raw(child.as_raw()))
+        }
+    }
+}
+
+/// Ends this process now: no destructors, no `atexit`, which would belong to the forking parent.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` takes any number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Gives every signal its default action again. Rust ignores SIGPIPE, and `exec` keeps that.
+pub(crate) fn reset_signal_actions() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is no code of ours, so nothing can run in a handler; numbers that cannot
+        // be changed (KILL, STOP, the C library's own) are refused by the call.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// Closes every descriptor from `first` on.
+pub(crate) fn close_from(first: u32) {
+    // SAFETY: used by processes that afterwards use no descriptor at or above `first`; owners of
+    // closed numbers are never dropped because such a process ends with `exit_now`.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
+/// Marks every descriptor from `first` on to be closed by `exec`.
+pub(crate) fn close_on_exec_from(first: u32) {
+    // SAFETY: changes only flags of descriptors.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+}
+
+/// Puts `fd` at the fixed number `number` (0, 1, 2 or one the caller keeps free), without
+/// close-on-exec.
+pub(crate) fn place_fd(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    if fd.as_raw_fd() == number {
+        // SAFETY: clears a flag of a descriptor that is open, as `fd` borrows it.
+        // dup2 onto itself would keep close-on-exec.
+        let result = unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+        return if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    }
+    // SAFETY: replaces only a standard stream or a number the caller keeps free.
+    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Sets the interface `lo` of the current network namespace up; the kernel then gives it
+/// 127.0.0.1 and ::1 by itself.
+pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: an all-zero `ifreq` is a valid value of this plain C struct.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l'.cast_signed();
+    request.ifr_name[1] = b'o'.cast_signed();
+    #[expect(clippy::cast_possible_truncation, reason = "IFF_UP and IFF_RUNNING are small")]
+    let flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    request.ifr_ifru.ifru_flags = flags;
+    // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which lives until the call returns.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Becomes that user and group for good, in all three ids; supplementary groups are the caller's.
+pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    nix::unistd::setresgid(gid.into(), gid.into(), gid.into())?;
+    nix::unistd::setresuid(uid.into(), uid.into(), uid.into())?;
+    Ok(())
+}
+
+/// Borrows a descriptor of fixed number that stays open until the process ends.
+pub(crate) fn borrow_fixed(number: i32) -> BorrowedFd<'static> {
+    // SAFETY: used by PID 1 for the report pipe, which it placed at that number and never closes.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}

@@ -1,0 +1,23 @@
+//! The engine on a real kernel: root, real containers, nothing simulated.
+
+#[cfg(test)]
+mod bench;
+
+#[cfg(test)]
+mod ending;
+#[cfg(test)]
+mod exec;
+#[cfg(test)]
+mod inside;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod outbound;
+#[cfg(test)]
+mod reach;
+#[cfg(test)]
+mod starting;
+#[cfg(test)]
+mod survival;

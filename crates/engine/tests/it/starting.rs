@@ -1,0 +1,99 @@
+use crate::bench::{Bench, skip};
+use engine::attach::Attach;
+use engine::spec::ContainerStatus;
+
+fn refusal(bench: &Bench, id: &str, command: &[&str]) -> String {
+    let mut spec = bench.spec(id, "");
+    spec.command = command.iter().map(|&word| word.to_owned()).collect();
+    let error = bench.engine.start(&spec, Attach::Log).unwrap_err().to_string();
+    let ContainerStatus::Exited(record) = bench.status(id) else { panic!("not ended") };
+    assert_eq!(record.error.as_deref(), Some(error.as_str()));
+    bench.engine.remove(id).unwrap();
+    assert!(!bench.state(id).exists());
+    error
+}
+
+#[test]
+fn a_container_runs_its_command_and_gives_its_exit_code() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    let (end, said) = bench.run(&bench.spec("a", "echo hello; echo oops >&2; exit 7"));
+    assert_eq!((end.code, end.signal, end.oom_kills, end.error), (7, None, 0, None));
+    let mut lines: Vec<&str> = said.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["hello", "oops"]);
+}
+
+#[test]
+fn what_cannot_be_started_is_said_in_words() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    std::fs::write(bench.path("base/app/plain"), "x").unwrap();
+    std::fs::write(bench.path("base/app/run"), "#!/bin/bash\n").unwrap();
+    std::fs::set_permissions(
+        bench.path("base/app/run"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    assert_eq!(refusal(&bench, "a", &["node", "server.js"]), "`node`: not found in PATH (/bin)");
+    assert_eq!(refusal(&bench, "b", &["/app/plain"]), "`/app/plain`: is not executable (chmod +x)");
+    assert_eq!(
+        refusal(&bench, "c", &["/app/run"]),
+        "`/app/run`: its first line asks for `/bin/bash`, which is not there"
+    );
+}
+
+#[test]
+fn a_missing_layer_is_named() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    let mut spec = bench.spec("a", "true");
+    spec.root.layers.push("/no/such/layer".into());
+    let error = bench.engine.start(&spec, Attach::Log).unwrap_err().to_string();
+    assert_eq!(error, "layer /no/such/layer is no folder");
+}
+
+#[test]
+fn an_id_is_used_once_and_a_bad_one_never() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.run(&bench.spec("a", "true"));
+    let again = bench.engine.start(&bench.spec("a", "true"), Attach::Log).unwrap_err();
+    assert_eq!(again.to_string(), "there is a container `a` already");
+    for id in ["", "..", "a/b", "A"] {
+        assert!(bench.engine.start(&bench.spec(id, "true"), Attach::Log).is_err(), "{id}");
+        assert!(bench.engine.find(id).unwrap().is_none());
+    }
+}
+
+#[test]
+fn forty_layers_and_a_kept_upper_folder() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    let mut spec = bench.spec("a", "cat /app/*; echo made > /app/made");
+    spec.uid = 0;
+    for number in 0..40 {
+        let layer =
+            bench.path(&format!("layers/sha256-of-some-length-0123456789abcdef-{number:02}"));
+        std::fs::create_dir_all(layer.join("app")).unwrap();
+        std::fs::write(layer.join(format!("app/{number:02}")), format!("{number}\n")).unwrap();
+        spec.root.layers.insert(0, layer);
+    }
+    spec.root.upper = engine::spec::UpperSpec::Keep(bench.path("kept/upper"));
+    let (end, said) = bench.run(&spec);
+    assert_eq!((end.code, said.lines().count()), (0, 40));
+    bench.engine.remove("a").unwrap();
+    assert_eq!(std::fs::read_to_string(bench.path("kept/upper/app/made")).unwrap(), "made\n");
+    let left: Vec<_> = std::fs::read_dir(bench.path("kept")).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}

@@ -1,0 +1,178 @@
+use crate::bench::{Bench, LIMIT, is_readable, skip, until};
+use engine::spec::ContainerStatus;
+use std::path::Path;
+
+fn shim_pid(bench: &Bench, id: &str) -> i32 {
+    let status = std::fs::read_to_string(bench.state(id).join("status.json")).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    status["shim"]["pid"].as_i64().unwrap().try_into().unwrap()
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_new_engine_knows_what_the_old_one_started() {
+    if skip() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let spec = bench
+        .spec("a", "echo up; trap 'echo end; exit 4' TERM; while true; do sleep 1000 & wait; done");
+    bench.start(&spec);
+    bench.wait_until_said("a", "up");
+    bench.reopen();
+    let known = bench.engine.list().unwrap();
+    assert_eq!(known.len(), 1);
+    assert_eq!(known[0].spec, spec);
+    assert!(matches!(known[0].status, ContainerStatus::Running { .. }));
+    let watch = bench.engine.watch("a").unwrap().unwrap();
+    bench.engine.signal("a", libc::SIGTERM).unwrap();
+    assert!(is_readable(&watch, LIMIT));
+    assert_eq!(bench.end("a").code, 4);
+    assert!(bench.said("a").ends_with("end"));
+    assert!(bench.engine.watch("a").unwrap().is_none(), "ended: nothing to watch");
+}
+
+#[test]
+fn the_death_of_the_shim_is_survived_and_then_seen() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start(&bench.spec("a", "sleep 1000"));
+    let shim = shim_pid(&bench, "a");
+    kill(shim);
+    until("the shim is gone", || !is_running(shim));
+    let ContainerStatus::Running { pid } = bench.status("a") else { panic!("it runs on") };
+    let watch = bench.engine.watch("a").unwrap().unwrap();
+    assert!(bench.engine.remove("a").is_err(), "it runs on");
+    bench.engine.signal("a", libc::SIGKILL).unwrap();
+    assert!(is_readable(&watch, LIMIT));
+    until("it is lost", || bench.status("a") == ContainerStatus::Lost);
+    assert!(!is_running(pid.try_into().unwrap()));
+    bench.engine.remove("a").unwrap();
+    assert!(!bench.state("a").exists());
+    assert!(bench.cgroups().iter().all(|group| !group.join("a").exists()));
+}
+
+fn is_running(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    !status.is_empty() && !status.contains("State:\tZ")
+}
+
+#[test]
+fn a_start_cut_off_before_its_shim_wrote_anything_can_be_removed() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.run(&bench.spec("a", "true"));
+    // What a daemon killed right after making the folder leaves: the spec and a starter that is gone.
+    let (whole, half) = (bench.state("a"), bench.state("b"));
+    std::fs::create_dir(&half).unwrap();
+    let spec = std::fs::read_to_string(whole.join("spec.json")).unwrap();
+    std::fs::write(half.join("spec.json"), spec.replace("\"id\":\"a\"", "\"id\":\"b\"")).unwrap();
+    std::fs::write(half.join("starter.json"), "{\"pid\":1,\"started\":999999999}").unwrap();
+    assert_eq!(bench.status("b"), ContainerStatus::Lost);
+    bench.engine.remove("b").unwrap();
+    assert!(bench.engine.find("b").unwrap().is_none());
+}
+
+#[test]
+fn after_a_reboot_nothing_of_before_is_believed() {
+    if skip() {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.run(&bench.spec("a", "true"));
+    std::fs::write(bench.path("run/boot-id"), "another boot\n").unwrap();
+    bench.reopen();
+    assert_eq!(bench.engine.list().unwrap(), []);
+    bench.run(&bench.spec("a", "true"));
+    bench.reopen();
+    assert_eq!(bench.engine.list().unwrap().len(), 1);
+}
+
+#[test]
+fn a_spoilt_folder_does_not_hide_the_others() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.run(&bench.spec("a", "true"));
+    std::fs::create_dir(bench.state("b")).unwrap();
+    std::fs::write(bench.state("b").join("spec.json"), "{").unwrap();
+    assert_eq!(bench.engine.list().unwrap().len(), 1);
+    assert!(bench.engine.find("b").is_err());
+    bench.engine.remove("b").unwrap();
+}
+
+#[test]
+fn a_recycled_pid_is_not_taken_for_ours() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.run(&bench.spec("a", "true"));
+    let path = bench.state("a").join("status.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let own = std::process::id();
+    status["exit"] = serde_json::Value::Null;
+    for role in ["shim", "init"] {
+        status[role] = serde_json::json!({ "pid": own, "started": 1 });
+    }
+    std::fs::write(&path, status.to_string()).unwrap();
+    assert_eq!(bench.status("a"), ContainerStatus::Lost);
+    assert!(bench.engine.signal("a", libc::SIGKILL).is_err(), "that would have been us");
+    bench.engine.remove("a").unwrap();
+}
+
+#[test]
+fn a_shim_asked_to_stop_stops_its_container_with_grace() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    let mut spec = bench.spec("a", "trap '' TERM; echo up; while true; do sleep 1000; done");
+    spec.grace = std::time::Duration::from_millis(300);
+    bench.start(&spec);
+    bench.wait_until_said("a", "up");
+    let shim = rustix::process::Pid::from_raw(shim_pid(&bench, "a")).unwrap();
+    rustix::process::kill_process(shim, rustix::process::Signal::TERM).unwrap();
+    let end = bench.end("a");
+    assert_eq!((end.code, end.signal), (137, Some(9)));
+}
+
+#[test]
+fn runc_runs_the_same_bundle() {
+    if skip() {
+        return;
+    }
+    if !Path::new("/usr/sbin/runc").exists() {
+        crate::bench::skipped("runc");
+        return;
+    }
+    let bench = Bench::new();
+    bench.start(&bench.spec("a", "echo same; id -u"));
+    bench.end("a");
+    // runc gets a plain root, since ours was mounted where only the shim could see it.
+    let bundle = bench.path("bundle");
+    std::fs::create_dir(&bundle).unwrap();
+    let text = std::fs::read_to_string(bench.state("a").join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["root"]["path"] = bench.path("base").display().to_string().into();
+    config["linux"]["cgroupsPath"] = format!("/{}/runc", bench.cgroup_parent).into();
+    std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a test runs a program of the host")]
+    let output = std::process::Command::new("/usr/sbin/runc")
+        .args(["--root".as_ref(), bench.path("runc").as_os_str()])
+        .args(["run".as_ref(), "--bundle".as_ref(), bundle.as_os_str(), "r".as_ref()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said, "same\n1000\n", "{}", String::from_utf8_lossy(&output.stderr));
+}

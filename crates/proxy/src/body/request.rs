@@ -1,0 +1,162 @@
+//! The client's body on its way to the app, and what is kept of it for a second try.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::BodyError;
+
+/// Most bytes kept for sending again.
+const REPLAY_LIMIT: usize = 64 * 1024;
+
+/// One client body, shared between the tries.
+#[derive(Debug, Clone)]
+pub(crate) struct Upload(Rc<RefCell<State>>);
+
+#[derive(Debug)]
+struct State {
+    incoming: Incoming,
+    kept: Vec<Bytes>,
+    kept_length: usize,
+    trailers: Option<HeaderMap>,
+    is_kept_whole: bool,
+    was_read: bool,
+    is_ended: bool,
+    has_failed: bool,
+    is_waiting: bool,
+    last_progress: Instant,
+}
+
+impl Upload {
+    /// Wraps the client's body; `keep` says whether a second try is ever allowed once it was read.
+    pub(crate) fn new(incoming: Incoming, keep: bool) -> Self {
+        let is_ended = incoming.is_end_stream();
+        Self(Rc::new(RefCell::new(State {
+            incoming,
+            kept: Vec::new(),
+            kept_length: 0,
+            trailers: None,
+            is_kept_whole: keep,
+            was_read: false,
+            is_ended,
+            has_failed: false,
+            is_waiting: false,
+            last_progress: Instant::now(),
+        })))
+    }
+
+    /// The body for one more try, from its first byte.
+    pub(crate) fn body(&self) -> RequestBody {
+        RequestBody { upload: self.clone(), position: 0, sent_trailers: false }
+    }
+
+    /// Whether another try would carry the same bytes.
+    pub(crate) fn can_be_sent_again(&self) -> bool {
+        let state = self.0.borrow();
+        !state.has_failed && (!state.was_read || state.is_kept_whole)
+    }
+
+    /// Whether the client broke off or broke a rule in its body.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0.borrow().has_failed
+    }
+
+    /// Whether we wait for the client rather than for the app.
+    pub(crate) fn is_waiting_for_client(&self) -> bool {
+        let state = self.0.borrow();
+        !state.is_ended && state.is_waiting
+    }
+
+    /// When the last bytes of the body passed.
+    pub(crate) fn last_progress(&self) -> Instant {
+        self.0.borrow().last_progress
+    }
+}
+
+/// The upload as one try sends it: what was kept first, then what still comes.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    upload: Upload,
+    position: usize,
+    sent_trailers: bool,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        ctx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let mut state = this.upload.0.borrow_mut();
+        if let Some(bytes) = state.kept.get(this.position) {
+            this.position += 1;
+            return Poll::Ready(Some(Ok(Frame::data(bytes.clone()))));
+        }
+        if state.has_failed {
+            return Poll::Ready(Some(Err(BodyError::Client)));
+        }
+        if state.is_ended {
+            let trailers = state.trailers.clone().filter(|_| !this.sent_trailers);
+            this.sent_trailers = true;
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        state.is_waiting = true;
+        let polled = ready!(Pin::new(&mut state.incoming).poll_frame(ctx));
+        state.is_waiting = false;
+        state.was_read = true;
+        state.last_progress = Instant::now();
+        let Some(frame) = polled else {
+            state.is_ended = true;
+            return Poll::Ready(None);
+        };
+        let Ok(frame) = frame else {
+            state.has_failed = true;
+            return Poll::Ready(Some(Err(BodyError::Client)));
+        };
+        if let Some(bytes) = frame.data_ref() {
+            if state.is_kept_whole && state.kept_length + bytes.len() <= REPLAY_LIMIT {
+                state.kept_length += bytes.len();
+                let bytes = bytes.clone();
+                state.kept.push(bytes);
+                this.position += 1;
+            } else {
+                state.is_kept_whole = false;
+                state.kept.clear();
+                this.position = 0;
+            }
+        } else if let Some(trailers) = frame.trailers_ref() {
+            state.trailers = Some(trailers.clone());
+            this.sent_trailers = true;
+        }
+        state.is_ended = state.incoming.is_end_stream();
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.upload.0.borrow();
+        state.is_ended
+            && self.position >= state.kept.len()
+            && (self.sent_trailers || state.trailers.is_none())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let state = self.upload.0.borrow();
+        let left = state.incoming.size_hint();
+        let kept: usize = state.kept.iter().skip(self.position).map(Bytes::len).sum();
+        let kept = u64::try_from(kept).unwrap_or(u64::MAX);
+        match left.exact() {
+            Some(left) => SizeHint::with_exact(left + kept),
+            None => SizeHint::default(),
+        }
+    }
+}

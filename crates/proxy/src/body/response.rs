@@ -1,0 +1,176 @@
+//! The answer on its way to the client, and what has to happen at its end, however it ends:
+//! the connection goes back to the pool, the endpoint is released, the log line is written.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::BodyError;
+use crate::code::EdgeCode;
+use crate::endpoint::InFlight;
+use crate::log::Record;
+use crate::pool::{Lease, Pool};
+
+/// An answer's body.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    source: Source,
+    record: Option<Record>,
+    is_done: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Page(Option<Bytes>),
+    App(Box<App>),
+}
+
+#[derive(Debug)]
+struct App {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    pool: Pool,
+    _in_flight: InFlight,
+    idle_timeout: Duration,
+    idle: Option<Pin<Box<Sleep>>>,
+}
+
+impl ResponseBody {
+    /// A body the edge wrote itself.
+    pub(crate) fn page(text: Bytes, record: Record) -> Self {
+        let text = Some(text).filter(|text| !text.is_empty());
+        Self { source: Source::Page(text), record: Some(record), is_done: false }
+    }
+
+    /// The app's body; the lease goes back to the pool when it was read to its end.
+    pub(crate) fn app(
+        incoming: Incoming,
+        lease: Lease,
+        in_flight: InFlight,
+        (pool, idle_timeout): (Pool, Duration),
+        record: Record,
+    ) -> Self {
+        let app = App {
+            incoming,
+            lease: Some(lease),
+            pool,
+            _in_flight: in_flight,
+            idle_timeout,
+            idle: None,
+        };
+        Self { source: Source::App(Box::new(app)), record: Some(record), is_done: false }
+    }
+
+    /// The body of a 101: none, and its record is kept elsewhere.
+    pub(crate) fn silent() -> Self {
+        Self { source: Source::Page(None), record: None, is_done: true }
+    }
+
+    fn add_bytes(&mut self, count: usize) {
+        if let Some(record) = &mut self.record {
+            record.add_bytes(count);
+        }
+    }
+
+    fn finish(&mut self) {
+        if std::mem::replace(&mut self.is_done, true) {
+            return;
+        }
+        if let Source::App(app) = &mut self.source
+            && let Some(lease) = app.lease.take()
+        {
+            app.pool.give_back(lease);
+        }
+    }
+
+    fn fail(
+        &mut self,
+        code: EdgeCode,
+        error: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.is_done = true;
+        if let Some(record) = &mut self.record {
+            record.fail_late(code);
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        ctx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let app = match &mut this.source {
+            Source::Page(text) => {
+                let text = text.take();
+                this.is_done = true;
+                this.add_bytes(text.as_ref().map_or(0, Bytes::len));
+                return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
+            }
+            Source::App(app) => app,
+        };
+        match Pin::new(&mut app.incoming).poll_frame(ctx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                app.idle = None;
+                this.add_bytes(frame.data_ref().map_or(0, Bytes::len));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => this.fail(EdgeCode::Interrupted, BodyError::App),
+            Poll::Ready(None) => {
+                this.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let deadline = Instant::now() + app.idle_timeout;
+                let idle =
+                    app.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                if idle.as_mut().poll(ctx).is_ready() {
+                    return this.fail(EdgeCode::Idle, BodyError::Idle);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Page(text) => text.is_none(),
+            Source::App(app) => app.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Page(text) => {
+                let length = text.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+            }
+            Source::App(app) => app.incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // The server does not ask for the end of a body that says it has ended.
+        if self.is_end_stream() {
+            self.finish();
+        } else if !self.is_done
+            && let Some(record) = &mut self.record
+            && !record.is_head()
+        {
+            record.fail_late(EdgeCode::ClientGone);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Which requests are refused: what hyper's parser lets through and HTTP does not, or what two
+//! parsers could read in two ways. Refuse, never repair.
+
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::{HeaderMap, Method, Request, Version};
+
+/// A rule a request broke, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Broken(pub(crate) &'static str);
+
+/// Past so many proxies, a request goes in circles.
+const MOST_HOPS: usize = 20;
+
+/// The host a request is for, lower case and without its port; or the rule it breaks.
+pub(crate) fn host<B>(request: &Request<B>) -> Result<String, Broken> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let Some(host) = hosts.next() else { return Err(Broken("no Host header")) };
+    if hosts.next().is_some() {
+        return Err(Broken("more than one Host header"));
+    }
+    let host = host.to_str().map_err(|_| Broken("Host is not ASCII"))?;
+    let name = without_port(host).ok_or(Broken("Host is not a host name"))?;
+    if let Some(authority) = request.uri().authority()
+        && !authority.as_str().eq_ignore_ascii_case(host)
+    {
+        return Err(Broken("Host and the request's target differ"));
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+fn without_port(host: &str) -> Option<&str> {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => {
+            let end = rest.find(']')? + 2;
+            let (name, port) = host.split_at(end);
+            (name, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
+        }
+        None => match host.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (host, None),
+        },
+    };
+    if port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_err()) {
+        return None;
+    }
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
+    (!name.is_empty() && name.len() <= 255 && name.bytes().all(is_letter)).then_some(name)
+}
+
+/// The first rule the head breaks.
+pub(crate) fn head<B>(request: &Request<B>) -> Result<(), Broken> {
+    let headers = request.headers();
+    if request.method() == Method::CONNECT {
+        return Err(Broken("CONNECT is not served here"));
+    }
+    if !matches!(request.version(), Version::HTTP_10 | Version::HTTP_11) {
+        return Err(Broken("not HTTP/1.0 or HTTP/1.1"));
+    }
+    let has_length = headers.contains_key(CONTENT_LENGTH);
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(encoding) = encodings.next() {
+        if has_length {
+            return Err(Broken("both Content-Length and Transfer-Encoding"));
+        }
+        if request.version() == Version::HTTP_10 {
+            return Err(Broken("Transfer-Encoding in HTTP/1.0"));
+        }
+        if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Broken("Transfer-Encoding other than `chunked`, once"));
+        }
+    }
+    if let Some(length) = headers.get(CONTENT_LENGTH) {
+        let digits = length.as_bytes();
+        if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(Broken("Content-Length is not a number"));
+        }
+    }
+    if headers.contains_key(UPGRADE)
+        && (headers.contains_key(TRANSFER_ENCODING)
+            || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0"))
+    {
+        return Err(Broken("Upgrade together with a body"));
+    }
+    if headers.get_all(EXPECT).iter().any(|expect| !is_continue(expect.as_bytes())) {
+        return Err(Broken("Expect other than `100-continue`"));
+    }
+    Ok(())
+}
+
+fn is_continue(expect: &[u8]) -> bool {
+    expect.eq_ignore_ascii_case(b"100-continue")
+}
+
+/// Whether the request passed through too many proxies.
+pub(crate) fn is_loop(headers: &HeaderMap) -> bool {
+    let hops = headers.get_all(VIA).iter().map(|via| via.as_bytes().split(|b| *b == b',').count());
+    hops.sum::<usize>() > MOST_HOPS
+}
+
+/// The rule an app's answer breaks: one that lets two readers see two bodies.
+pub(crate) fn answer(headers: &HeaderMap) -> Result<(), Broken> {
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    if lengths > 1 {
+        return Err(Broken("more than one Content-Length"));
+    }
+    if lengths > 0 && headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Broken("both Content-Length and Transfer-Encoding"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_port_and_case() {
+        let check = |given: &str| {
+            host(&Request::builder().header(HOST, given).body(()).unwrap()).map_err(|rule| rule.0)
+        };
+        assert_eq!(check("Shop.Localhost:8080").as_deref(), Ok("shop.localhost"));
+        assert_eq!(check("[::1]:80").as_deref(), Ok("[::1]"));
+        for bad in ["", ":80", "a:x", "a:", "a b", "a/b", "a@b", "[::1", "a:80:90", "a:99999"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What the proxy is told at its start, and by nobody but its holder.
+//!
+//! It travels as JSON over the worker's stdin, never in the environment or an argument list.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How the proxy runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Addresses to listen on; port 0 takes a free one, which `status` tells.
+    pub listen: Vec<SocketAddr>,
+    /// Where the daemon talks to the worker. Its folder is made for the worker's user alone.
+    pub control_socket: PathBuf,
+    /// Where the last good tables are kept.
+    pub state_dir: PathBuf,
+    /// Where the request logs are written, one file per app.
+    pub log_dir: PathBuf,
+    /// The user the worker runs as.
+    pub uid: u32,
+    /// The group the worker runs as.
+    pub gid: u32,
+    /// How many cores serve; 0 is all of them.
+    pub workers: usize,
+    /// The program started as `<program> proxy-worker`.
+    pub program: PathBuf,
+    /// How long a request waits for a replica that is not there yet.
+    pub hold_limit: Duration,
+    /// How long an app may take to its first byte.
+    pub first_byte_timeout: Duration,
+    /// How long an app may be silent in the middle of its answer.
+    pub idle_timeout: Duration,
+    /// How long one connection attempt to a replica may take.
+    pub connect_timeout: Duration,
+    /// How long requests in progress may take to end when the proxy stops.
+    pub drain_limit: Duration,
+    /// Peers whose `X-Forwarded-*` are believed: addresses or `address/bits`.
+    pub trusted_peers: Vec<TrustedPeer>,
+}
+
+impl Config {
+    /// The ordinary limits, with these places and `program`; no address to listen on yet.
+    pub fn new(base: &std::path::Path, program: PathBuf) -> Self {
+        Self {
+            listen: Vec::new(),
+            control_socket: base.join("control/socket"),
+            state_dir: base.join("state"),
+            log_dir: base.join("log"),
+            uid: 0,
+            gid: 0,
+            workers: 0,
+            program,
+            hold_limit: Duration::from_secs(30),
+            first_byte_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(55),
+            connect_timeout: Duration::from_secs(5),
+            drain_limit: Duration::from_secs(30),
+            trusted_peers: Vec::new(),
+        }
+    }
+}
+
+/// An address range whose forwarding headers are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TrustedPeer {
+    address: IpAddr,
+    bits: u8,
+}
+
+/// A text that is no address range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an address or `address/bits`")]
+pub struct TrustedPeerError(String);
+
+impl TrustedPeer {
+    /// Whether this range holds that address.
+    pub fn contains(self, peer: IpAddr) -> bool {
+        match (self.address, peer.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(peer)) => {
+                let shift = 32 - u32::from(self.bits);
+                own.to_bits().checked_shr(shift) == peer.to_bits().checked_shr(shift)
+            }
+            (IpAddr::V6(own), IpAddr::V6(peer)) => {
+                let shift = 128 - u32::from(self.bits);
+                own.to_bits().checked_shr(shift) == peer.to_bits().checked_shr(shift)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl FromStr for TrustedPeer {
+    type Err = TrustedPeerError;
+    fn from_str(text: &str) -> Result<Self, TrustedPeerError> {
+        let wrong = || TrustedPeerError(text.to_owned());
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.unwrap_or(most);
+        if bits > most { Err(wrong()) } else { Ok(Self { address, bits }) }
+    }
+}
+
+impl TryFrom<String> for TrustedPeer {
+    type Error = TrustedPeerError;
+    fn try_from(text: String) -> Result<Self, TrustedPeerError> {
+        text.parse()
+    }
+}
+
+impl From<TrustedPeer> for String {
+    fn from(peer: TrustedPeer) -> Self {
+        format!("{}/{}", peer.address, peer.bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_hold_their_addresses() {
+        for (range, inside, outside) in [
+            ("10.0.0.0/8", "10.9.1.1", "11.0.0.1"),
+            ("127.0.0.1", "127.0.0.1", "127.0.0.2"),
+            ("0.0.0.0/0", "9.9.9.9", "::1"),
+            ("fd00::/8", "fd12::1", "fe80::1"),
+        ] {
+            let range: TrustedPeer = range.parse().unwrap();
+            assert!(range.contains(inside.parse().unwrap()), "{inside}");
+            assert!(!range.contains(outside.parse().unwrap()), "{outside}");
+        }
+        assert!("10.0.0.0/33".parse::<TrustedPeer>().is_err());
+        assert!("x".parse::<TrustedPeer>().is_err());
+    }
+}

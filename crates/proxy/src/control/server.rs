@@ -1,0 +1,241 @@
+//! The worker's end of the control socket, and the one owner of the table.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use model::id::ReplicaId;
+use model::route::RouteTable;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::{
+    AppCounters, Applied, EndpointStatus, Event, Hello, PROTOCOL, Question, Reply, Status,
+};
+use crate::config::Config;
+use crate::core::Mail;
+use crate::error::{Error, Result};
+use crate::log::Lost;
+use crate::snapshot;
+use crate::table::Registry;
+use crate::tasks::spawn_detached;
+
+/// The worker's knowledge beside the requests.
+pub(crate) struct Control {
+    pub(crate) config: Arc<Config>,
+    truth: Mutex<Truth>,
+    mail: Vec<mpsc::UnboundedSender<Mail>>,
+    events: broadcast::Sender<Event>,
+    lost: Arc<Lost>,
+    owner: u32,
+    started_at: jiff::Timestamp,
+    started: Instant,
+}
+
+struct Truth {
+    registry: Registry,
+    table: RouteTable,
+}
+
+impl Control {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        (registry, kept): (Registry, Option<RouteTable>),
+        mail: Vec<mpsc::UnboundedSender<Mail>>,
+        (events, lost, owner): (broadcast::Sender<Event>, Arc<Lost>, u32),
+    ) -> Self {
+        let truth = Mutex::new(Truth { registry, table: kept.unwrap_or_default() });
+        let started_at = jiff::Timestamp::now();
+        let started = Instant::now();
+        Self { config, truth, mail, events, lost, owner, started_at, started }
+    }
+
+    pub(crate) fn stop_cores(&self) {
+        for core in &self.mail {
+            // A core that is gone has stopped.
+            let _gone = core.send(Mail::Stop);
+        }
+    }
+
+    /// Swaps the table in on every core, then keeps it. Serving comes first: a crash between the
+    /// two is mended by the daemon, which did not hear of success and applies again.
+    async fn apply(&self, table: RouteTable) -> Reply {
+        let table = match table.checked() {
+            Ok(table) => table,
+            Err(conflict) => return Reply::Refused(conflict.to_string()),
+        };
+        let mut truth = self.truth.lock().await;
+        let served = truth.table.version;
+        if table == truth.table {
+            return Reply::Applied(Applied { version: served });
+        }
+        if table.version <= served {
+            let version = table.version;
+            return Reply::Refused(format!("version {version} is not newer than {served}"));
+        }
+        let compiled = Arc::new(truth.registry.compile(&table));
+        let mut answers = Vec::new();
+        for core in &self.mail {
+            let (applied, answer) = oneshot::channel();
+            // A core that is gone serves nothing any more.
+            let _gone = core.send(Mail::Table(compiled.clone(), applied));
+            answers.push(answer);
+        }
+        for answer in answers {
+            let _gone = answer.await;
+        }
+        truth.registry.forget_gone(&table, &compiled);
+        if let Err(error) = snapshot::store(&self.config.state_dir, &table) {
+            truth.table = table;
+            return Reply::Refused(crate::error::chain(&error));
+        }
+        let version = table.version;
+        truth.table = table;
+        Reply::Applied(Applied { version })
+    }
+
+    async fn status(&self) -> Status {
+        let truth = self.truth.lock().await;
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let serving = truth.table.upstreams.values().flat_map(|upstream| &upstream.endpoints);
+        let serving: BTreeSet<ReplicaId> = serving.map(|endpoint| endpoint.replica).collect();
+        let endpoints = truth.registry.replicas.iter().filter_map(|(id, stats)| {
+            let status = EndpointStatus {
+                in_flight: stats.in_flight(),
+                is_serving: serving.contains(id),
+                is_down: stats.is_down(now),
+            };
+            (status.is_serving || status.in_flight > 0).then_some((*id, status))
+        });
+        let apps = truth.registry.apps.iter().map(|(id, stats)| {
+            let counters = AppCounters {
+                requests: stats.requests.load(Relaxed),
+                edge_errors: stats.edge_errors.load(Relaxed),
+                retries: stats.retries.load(Relaxed),
+                held: stats.held.load(Relaxed),
+                held_total: stats.held_total.load(Relaxed),
+            };
+            (*id, counters)
+        });
+        Status {
+            version: truth.table.version,
+            pid: std::process::id(),
+            holder_pid: std::os::unix::process::parent_id(),
+            started_at: self.started_at,
+            listening: self.config.listen.clone(),
+            endpoints: endpoints.collect(),
+            apps: apps.collect(),
+            log_lines_lost: self.lost.total(),
+        }
+    }
+
+    /// Waits until none of these has a request; says which still have one at the limit.
+    async fn wait_idle(&self, replicas: &[ReplicaId], limit: Duration) -> Vec<ReplicaId> {
+        let until = Instant::now() + limit;
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            tick.tick().await;
+            let truth = self.truth.lock().await;
+            let is_busy = |id: &ReplicaId| {
+                truth.registry.replicas.get(id).is_some_and(|stats| stats.in_flight() > 0)
+            };
+            let busy: Vec<_> = replicas.iter().copied().filter(is_busy).collect();
+            if busy.is_empty() || Instant::now() >= until {
+                return busy;
+            }
+        }
+    }
+
+    async fn converse(&self, stream: UnixStream) -> io::Result<()> {
+        let peer = stream.peer_cred()?.uid();
+        if peer != 0 && peer != self.owner {
+            return Ok(());
+        }
+        let (reader, mut writer) = stream.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        say(&mut writer, &Hello { protocol: PROTOCOL }).await?;
+        while let Some(line) = lines.next_line().await? {
+            let reply = match serde_json::from_str(&line) {
+                Ok(Question::Apply(table)) => self.apply(*table).await,
+                Ok(Question::Status) => Reply::Status(Box::new(self.status().await)),
+                Ok(Question::Table) => {
+                    Reply::Table(Box::new(self.truth.lock().await.table.clone()))
+                }
+                Ok(Question::WaitIdle { replicas, limit }) => {
+                    Reply::Busy(self.wait_idle(&replicas, limit).await)
+                }
+                Ok(Question::Subscribe) => {
+                    let events = self.events.subscribe();
+                    say(&mut writer, &Reply::Subscribed).await?;
+                    return tell(events, &mut writer, lines).await;
+                }
+                Err(error) => Reply::Refused(format!("not understood: {error}")),
+            };
+            say(&mut writer, &reply).await?;
+        }
+        Ok(())
+    }
+}
+
+type Writer = tokio::net::unix::OwnedWriteHalf;
+type Lines = tokio::io::Lines<BufReader<tokio::net::unix::OwnedReadHalf>>;
+
+async fn say(writer: &mut Writer, value: &impl serde::Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    writer.write_all(&line).await
+}
+
+/// Passes events on until the subscriber hangs up.
+async fn tell(
+    mut events: broadcast::Receiver<Event>,
+    writer: &mut Writer,
+    mut lines: Lines,
+) -> io::Result<()> {
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) => say(writer, &event).await?,
+                // Events are hints; who reads too slowly asks for the status instead.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            },
+            _ = lines.next_line() => return Ok(()),
+        }
+    }
+}
+
+/// Makes the socket; one that a dead worker left is in the way and goes.
+pub(crate) fn listen(path: &Path) -> Result<UnixListener> {
+    let listen = || {
+        let draft = path.with_extension(format!("{}", std::process::id()));
+        let listener = UnixListener::bind(&draft)?;
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&draft, path)?;
+        Ok(listener)
+    };
+    listen().map_err(|error| Error::System("listen on the control socket", error))
+}
+
+/// Serves every connection in a task of its own.
+pub(crate) async fn accept(control: Rc<Control>, listener: UnixListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let control = control.clone();
+                spawn_detached(async move {
+                    // A client that hangs up in the middle has nobody to be told.
+                    let _hung_up = control.converse(stream).await;
+                });
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}

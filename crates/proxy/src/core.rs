@@ -1,0 +1,229 @@
+//! One core: a thread, a runtime, its own listeners, connections, timers and counters.
+//!
+//! Requests never leave the core they came in on. The control thread speaks to a core only through
+//! its mailbox; a table counts as applied when every core has said so.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::FutureExt;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use model::id::ReplicaId;
+use tokio::net::TcpStream;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::balance::Turns;
+use crate::budget::Budgets;
+use crate::config::Config;
+use crate::control::Event;
+use crate::forward;
+use crate::headers::Client;
+use crate::hold::Rooms;
+use crate::log::{Batch, Lost, Sink};
+use crate::pool::{ConnectFailure, Pool};
+use crate::request_id::RequestIds;
+use crate::table::{Table, Upstream};
+use crate::tasks::{Tasks, spawn_detached};
+
+/// A client's head must be whole, and an idle connection must speak again, within this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// A client that takes nothing for this long is given up by the kernel.
+const STUCK_CLIENT_MS: u32 = 60_000;
+
+/// What the control thread asks of a core.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// Serve from this table; answered when no new request can go by an older one.
+    Table(Arc<Table>, oneshot::Sender<()>),
+    /// Accept no more, finish what is there.
+    Stop,
+}
+
+/// What every core is born with.
+#[derive(Debug, Clone)]
+pub(crate) struct Birth {
+    pub(crate) config: Arc<Config>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) started: Instant,
+    pub(crate) log: SyncSender<Batch>,
+    pub(crate) lost: Arc<Lost>,
+    pub(crate) events: broadcast::Sender<Event>,
+}
+
+/// What the requests of one core share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: Arc<Config>,
+    pub(crate) pool: Pool,
+    pub(crate) turns: Turns,
+    pub(crate) ids: RequestIds,
+    pub(crate) rooms: Rooms,
+    pub(crate) budgets: Budgets,
+    pub(crate) sink: Sink,
+    pub(crate) tasks: Tasks,
+    table: RefCell<Arc<Table>>,
+    started: Instant,
+    events: broadcast::Sender<Event>,
+    stop: CancellationToken,
+}
+
+/// Runs a core to its end; called on a thread of its own.
+pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::UnboundedReceiver<Mail>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime needs only an epoll and an eventfd");
+    let drain_limit = birth.config.drain_limit;
+    LocalSet::new().block_on(&runtime, async move {
+        let core = Rc::new(Core::new(birth));
+        spawn_detached(core.sink.clone().run());
+        for listener in listeners {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => core.tasks.spawn(accept(core.clone(), listener)),
+                Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
+            }
+        }
+        core.read_mail(mail).await;
+        core.stop.cancel();
+        if tokio::time::timeout(drain_limit, core.tasks.wait_none()).await.is_err() {
+            tracing::warn!("requests were cut off at the end of the drain limit");
+        }
+        core.sink.stop();
+    });
+}
+
+async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 * 1024);
+    let http = Rc::new(http);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => core.tasks.spawn(serve(core.clone(), http.clone(), stream)),
+                // No descriptor free, or the client is gone already: the backlog keeps the others.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            () = core.stop.cancelled() => break,
+        }
+    }
+    // Who is in the backlog has been accepted by the kernel already.
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        core.tasks.spawn(serve(core.clone(), http.clone(), stream));
+    }
+}
+
+async fn serve(core: Rc<Core>, http: Rc<http1::Builder>, stream: TcpStream) {
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    // A comfort: without it a stuck client is only found later.
+    let _kept_longer = rustix::net::sockopt::set_tcp_user_timeout(&stream, STUCK_CLIENT_MS);
+    let is_trusted = core.config.trusted_peers.iter().any(|range| range.contains(peer.ip()));
+    let client = Rc::new(Client::new(peer, local.port(), is_trusted));
+    let service = {
+        let core = core.clone();
+        service_fn(move |request| {
+            forward::serve(core.clone(), client.clone(), request).map(Ok::<_, Infallible>)
+        })
+    };
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = core.stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended
+        && error.is_parse()
+    {
+        core.sink.add(None, |line| {
+            use std::fmt::Write as _;
+            let now = jiff::Timestamp::now();
+            let written = writeln!(
+                line,
+                "{now:.6} router at=error code=H26 desc=\"Request error: {error}\" fwd=\"{}\" status=400",
+                peer.ip()
+            );
+            written.expect("writing into a String cannot fail");
+        });
+    }
+}
+
+impl Core {
+    fn new(birth: Birth) -> Self {
+        Self {
+            config: birth.config,
+            pool: Pool::default(),
+            turns: Turns::default(),
+            ids: RequestIds::default(),
+            rooms: Rooms::default(),
+            budgets: Budgets::default(),
+            sink: Sink::new(birth.log, birth.lost),
+            tasks: Tasks::default(),
+            table: RefCell::new(birth.table),
+            started: birth.started,
+            events: birth.events,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    async fn read_mail(&self, mut mail: mpsc::UnboundedReceiver<Mail>) {
+        while let Some(mail) = mail.recv().await {
+            match mail {
+                Mail::Table(table, applied) => {
+                    self.pool.retain(|replica| table.has_replica(replica));
+                    *self.table.borrow_mut() = table;
+                    self.rooms.wake_all();
+                    // Nobody waits any more when the asker gave up.
+                    let _asker_gone = applied.send(());
+                }
+                Mail::Stop => return,
+            }
+        }
+    }
+
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.table.borrow().clone()
+    }
+
+    /// Milliseconds since the worker began, the same on every core; never 0.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX) + 1
+    }
+
+    pub(crate) fn epoch_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    pub(crate) fn tell_endpoint_down(&self, replica: ReplicaId, failure: ConnectFailure) {
+        let reason = match failure {
+            ConnectFailure::Refused => "refused",
+            ConnectFailure::TimedOut => "timed out",
+        };
+        // Without a subscriber there is nobody to tell.
+        let _no_subscriber =
+            self.events.send(Event::EndpointDown { replica, reason: reason.into() });
+    }
+
+    pub(crate) fn tell_held(&self, upstream: &Upstream) {
+        if upstream.stats.held.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            let _no_subscriber = self.events.send(Event::RequestHeld { app: upstream.app });
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The holder: it owns the listening sockets and keeps a worker alive, and does nothing else.
+//!
+//! While it lives no connection is refused: those that come while there is no worker wait in the
+//! kernel's backlog. It has one thread and no runtime, so there is little that could end it. It
+//! detaches from whoever started it and survives the daemon.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::handover::{self, Handover};
+
+/// A worker that dies younger than this is not started again at once.
+const YOUNG: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Connections that may wait for the worker, per socket.
+const BACKLOG: i32 = 4096;
+
+/// Runs the holder until it is told to end by TERM or INT. Called before any thread exists.
+pub fn holder_main(mut config: Config) -> Result<()> {
+    // A process that leads its group already has a session of its own or a shell that wants it.
+    let _own_session = rustix::process::setsid();
+    let signals = Signals::take()?;
+    make_folders(&config)?;
+    let _alone = be_the_only_one(&config.state_dir)?;
+    let cores = match config.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    let sockets = listen(&mut config.listen, cores)?;
+    shed_privileges();
+    let owner = rustix::process::getuid().as_raw();
+    let handover = Handover { sockets: sockets.len(), cores, owner, config };
+    let mut pause = Duration::ZERO;
+    loop {
+        let born = Instant::now();
+        let mut worker = match Worker::start(&handover, &sockets) {
+            Ok(worker) => worker,
+            Err(error) if pause.is_zero() => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, "the worker could not be started again");
+                if signals.wait_for_end(pause) {
+                    return Ok(());
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+        };
+        if worker.wait(&signals, None)? == Ended::Told {
+            return worker.stop(&signals, handover.config.drain_limit + Duration::from_secs(2));
+        }
+        tracing::warn!("the proxy worker died, starting it again");
+        if born.elapsed() >= YOUNG {
+            pause = Duration::from_millis(10);
+            continue;
+        }
+        if signals.wait_for_end(pause) {
+            return Ok(());
+        }
+        pause = (pause * 2).clamp(Duration::from_millis(10), LONGEST_PAUSE);
+    }
+}
+
+/// Two holders would share the ports, and one of their workers would serve a table nobody renews.
+fn be_the_only_one(state_dir: &Path) -> Result<std::fs::File> {
+    use rustix::fs::{FlockOperation, flock};
+    let take = || {
+        let file = std::fs::File::create(state_dir.join("holder.lock"))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(file)
+    };
+    take().map_err(|error| Error::System("be the only proxy of this state folder", error))
+}
+
+#[derive(PartialEq, Eq)]
+enum Ended {
+    Died,
+    Told,
+}
+
+/// TERM, INT and CHLD as something to poll.
+struct Signals(SignalFd);
+
+impl Signals {
+    fn take() -> Result<Self> {
+        let mut mask = SigSet::empty();
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
+            mask.add(signal);
+        }
+        let take = || {
+            mask.thread_block()?;
+            SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        };
+        take().map(Self).map_err(|error| Error::System("take over signals", error.into()))
+    }
+
+    /// Waits for a signal or the end of the time; true when one said to end.
+    fn wait(&self, limit: Option<Duration>) -> bool {
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        // An interrupted poll is a signal too; the caller looks at the world anyway.
+        let _woken = poll(&mut fds, limit.as_ref());
+        let mut is_end = false;
+        while let Ok(Some(signal)) = self.0.read_signal() {
+            let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
+            is_end |= number == Signal::SIGTERM as i32 || number == Signal::SIGINT as i32;
+        }
+        is_end
+    }
+
+    fn wait_for_end(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if self.wait(Some(left)) {
+                return true;
+            }
+            if left.is_zero() {
+                return false;
+            }
+        }
+    }
+}
+
+struct Worker {
+    child: Child,
+    /// The worker knows by its closing that the holder is gone.
+    _end: OwnedFd,
+}
+
+impl Worker {
+    fn start(handover: &Handover, sockets: &[OwnedFd]) -> Result<Self> {
+        let config = &handover.config;
+        let failed = |source| Error::Spawn { program: config.program.clone(), source };
+        let (own, theirs) = handover::pair().map_err(failed)?;
+        #[expect(clippy::disallowed_methods, reason = "the one child the holder ever has")]
+        let mut command = Command::new(&config.program);
+        command.arg("proxy-worker").env_clear().current_dir("/").stdin(Stdio::from(theirs));
+        if rustix::process::getuid().is_root() {
+            // The standard library drops the supplementary groups too when root changes the user.
+            command.uid(config.uid).gid(config.gid);
+        }
+        handover::send(own.as_fd(), handover, sockets)?;
+        let child = command.spawn().map_err(failed)?;
+        Ok(Self { child, _end: own })
+    }
+
+    fn wait(&mut self, signals: &Signals, limit: Option<Duration>) -> Result<Ended> {
+        let until = limit.map(|limit| Instant::now() + limit);
+        loop {
+            let ended = self.child.try_wait();
+            if ended.map_err(|error| Error::System("wait for the worker", error))?.is_some() {
+                return Ok(Ended::Died);
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if signals.wait(left) || left.is_some_and(|left| left.is_zero()) {
+                return Ok(Ended::Told);
+            }
+        }
+    }
+
+    /// Lets the worker finish what it has, up to the limit.
+    fn stop(mut self, signals: &Signals, limit: Duration) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        let ask = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        ask.map_err(|error| Error::System("tell the worker to stop", error.into()))?;
+        if self.wait(signals, Some(limit))? == Ended::Told {
+            let end = |error| Error::System("end the worker", error);
+            self.child.kill().map_err(end)?;
+            self.child.wait().map_err(end)?;
+        }
+        Ok(())
+    }
+}
+
+/// Folders the worker writes to are the worker's alone.
+fn make_folders(config: &Config) -> Result<()> {
+    let control = config.control_socket.parent().unwrap_or(Path::new("/"));
+    for (path, mode) in [(control, 0o700), (&config.state_dir, 0o700), (&config.log_dir, 0o750)] {
+        let make = || {
+            std::fs::create_dir_all(path)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+            if rustix::process::getuid().is_root() {
+                let (uid, gid) = (Uid::from_raw(config.uid), Gid::from_raw(config.gid));
+                rustix::fs::chown(path, Some(uid), Some(gid))?;
+            }
+            Ok(())
+        };
+        make().map_err(|source| Error::Folder { path: path.to_owned(), source })?;
+    }
+    Ok(())
+}
+
+/// One socket per core and address; port 0 becomes the port it got.
+fn listen(addresses: &mut [SocketAddr], cores: usize) -> Result<Vec<OwnedFd>> {
+    let mut sockets = Vec::new();
+    for _core in 0..cores {
+        for address in &mut *addresses {
+            let (socket, actual) = listen_on(*address)
+                .map_err(|error| Error::Listen { address: *address, source: error.into() })?;
+            *address = actual;
+            sockets.push(socket);
+        }
+    }
+    Ok(sockets)
+}
+
+fn listen_on(address: SocketAddr) -> rustix::io::Result<(OwnedFd, SocketAddr)> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    let actual = rustix::net::getsockname(&socket)?;
+    let actual = SocketAddr::try_from(actual).unwrap_or(address);
+    Ok((socket, actual))
+}
+
+/// What the worker inherits: many descriptors, no way to any privilege.
+fn shed_privileges() {
+    let most = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let wanted = if rustix::process::getuid().is_root() { Some(1 << 20) } else { most };
+    let wanted = Rlimit { current: wanted, maximum: wanted };
+    if rustix::process::setrlimit(Resource::Nofile, wanted).is_err() {
+        let kept = Rlimit { current: most, maximum: most };
+        // The limit stays what it was: fewer connections, nothing worse.
+        let _kept_low = rustix::process::setrlimit(Resource::Nofile, kept);
+    }
+    if rustix::process::getuid().is_root() {
+        for capability in rustix::thread::CapabilitySet::all() {
+            // One the kernel does not know cannot be had either.
+            let _unknown = rustix::thread::remove_capability_from_bounding_set(capability);
+        }
+    }
+    // Fails on no kernel that we run on; the worker checks that it holds.
+    let _checked_by_worker = rustix::thread::set_no_new_privs(true);
+}

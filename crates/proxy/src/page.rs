@@ -1,0 +1,91 @@
+//! What a visitor sees when the edge answers: one small page, complete in itself, in the form asked for.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response};
+
+use crate::body::ResponseBody;
+use crate::check::Broken;
+use crate::code::EdgeCode;
+use crate::headers::REQUEST_ID;
+use crate::log::Record;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Html,
+    Json,
+    Text,
+}
+
+impl Form {
+    /// HTML only for those who name it: a browser does, curl does not.
+    pub(crate) fn wanted(headers: &HeaderMap) -> Self {
+        let accepts = |kind: &str| {
+            let mut values = headers.get_all(ACCEPT).iter();
+            values.any(|value| value.to_str().is_ok_and(|value| value.contains(kind)))
+        };
+        if accepts("text/html") {
+            Self::Html
+        } else if accepts("application/json") || accepts("+json") {
+            Self::Json
+        } else {
+            Self::Text
+        }
+    }
+}
+
+/// The whole answer, with its log record filled in.
+pub(crate) fn answer(
+    code: EdgeCode,
+    rule: Option<Broken>,
+    form: Form,
+    mut record: Record,
+) -> Response<ResponseBody> {
+    record.fail(code, rule.map(|rule| rule.0.into()));
+    let id = record.request_id.to_str().unwrap_or("");
+    let (kind, text) = render(code, rule, form, id);
+    let mut response = Response::new(());
+    *response.status_mut() = code.status();
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, record.request_id.clone());
+    headers.insert("x-wharf-error", HeaderValue::from_static(code.as_str()));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if code.status() == http::StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    if matches!(code, EdgeCode::BadRequest | EdgeCode::ClientStalled) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.map(|()| ResponseBody::page(Bytes::from(text), record))
+}
+
+fn render(code: EdgeCode, rule: Option<Broken>, form: Form, id: &str) -> (&'static str, String) {
+    let (title, why, status) = (code.title(), code.explanation(), code.status().as_u16());
+    let rule = rule.map(|rule| rule.0);
+    match form {
+        Form::Text => {
+            let rule = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
+            let text = format!("{status} {title} [{code}]\n{why}{rule}\nrequest id: {id}\n");
+            ("text/plain; charset=utf-8", text)
+        }
+        Form::Json => {
+            let value = serde_json::json!({
+                "id": code.as_str(), "status": status, "message": why,
+                "rule": rule, "request_id": id,
+            });
+            ("application/json", format!("{value}\n"))
+        }
+        Form::Html => {
+            let rule = rule.map(|rule| format!("<p>{rule}</p>")).unwrap_or_default();
+            let page = include_str!("page.html")
+                .replace("{title}", title)
+                .replace("{why}", why)
+                .replace("{rule}", &rule)
+                .replace("{code}", code.as_str())
+                .replace("{status}", &status.to_string())
+                .replace("{id}", id);
+            ("text/html; charset=utf-8", page)
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Connections of one core to its endpoints: lent out last-in first-out, looked at before reuse.
+//!
+//! Nothing here is shared between cores, so nothing is locked. A borrow of the cells never lives
+//! across an await.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use model::id::ReplicaId;
+use model::route::EndpointAddress;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+use crate::body::RequestBody;
+use crate::dial;
+use crate::endpoint::Endpoint;
+use crate::stream::Stream;
+use crate::tasks::spawn_detached;
+
+/// Shorter than Node's 5 s, so that the app rarely closes a connection we are about to use.
+pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(4);
+
+/// How a connection attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectFailure {
+    Refused,
+    TimedOut,
+}
+
+/// A connection lent to one request.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) sender: http1::SendRequest<RequestBody>,
+    stream: Stream,
+    replica: ReplicaId,
+}
+
+#[derive(Debug)]
+struct Idle {
+    lease: Lease,
+    since: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    idle: Vec<Idle>,
+    stock: dial::Stock,
+    address: Option<EndpointAddress>,
+}
+
+/// The connections of one core.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Pool {
+    shelves: Rc<RefCell<HashMap<ReplicaId, Shelf>>>,
+}
+
+impl Pool {
+    /// An idle connection that is surely open and was used within `limit`, if there is one.
+    pub(crate) fn take_idle(&self, endpoint: &Endpoint, limit: Duration) -> Option<Lease> {
+        let mut shelves = self.shelves.borrow_mut();
+        let shelf = shelves.get_mut(&endpoint.replica)?;
+        if shelf.address.as_ref() != Some(&endpoint.address) {
+            return None;
+        }
+        while let Some(idle) = shelf.idle.pop() {
+            let is_good = idle.since.elapsed() < limit
+                && idle.lease.sender.is_ready()
+                && idle.lease.stream.is_fresh();
+            if is_good {
+                return Some(idle.lease);
+            }
+        }
+        None
+    }
+
+    /// Takes a connection back whose answer was read to its end.
+    pub(crate) fn give_back(&self, lease: Lease) {
+        if lease.sender.is_closed() {
+            return;
+        }
+        let mut shelves = self.shelves.borrow_mut();
+        if let Some(shelf) = shelves.get_mut(&lease.replica) {
+            let is_first = shelf.idle.is_empty();
+            let replica = lease.replica;
+            shelf.idle.push(Idle { lease, since: Instant::now() });
+            if is_first {
+                drop(shelves);
+                self.sweep_later(replica);
+            }
+        }
+    }
+
+    /// A task per non-empty shelf closes what lies too long; it ends with the last connection.
+    fn sweep_later(&self, replica: ReplicaId) {
+        let pool = self.clone();
+        spawn_detached(async move {
+            loop {
+                let oldest = match pool.shelves.borrow_mut().get_mut(&replica) {
+                    Some(shelf) => {
+                        shelf.idle.retain(|idle| idle.since.elapsed() < IDLE_LIMIT);
+                        shelf.idle.first().map(|idle| idle.since)
+                    }
+                    None => None,
+                };
+                let Some(oldest) = oldest else { return };
+                tokio::time::sleep_until(oldest + IDLE_LIMIT).await;
+            }
+        });
+    }
+
+    /// A new connection to the endpoint.
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        limit: Duration,
+    ) -> Result<Lease, ConnectFailure> {
+        self.make_shelf(endpoint);
+        let opened = tokio::time::timeout(limit, self.open(endpoint)).await;
+        let stream = match opened {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                return Err(ConnectFailure::TimedOut);
+            }
+            Ok(Err(_)) => return Err(ConnectFailure::Refused),
+            Err(_elapsed) => return Err(ConnectFailure::TimedOut),
+        };
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(256 * 1024)
+            .handshake(TokioIo::new(stream.clone()))
+            .await
+            .map_err(|_| ConnectFailure::Refused)?;
+        spawn_detached(async move {
+            // The request that uses the connection is told the same error.
+            let _told_elsewhere = connection.with_upgrades().await;
+        });
+        Ok(Lease { sender, stream, replica: endpoint.replica })
+    }
+
+    async fn open(&self, endpoint: &Endpoint) -> io::Result<Stream> {
+        match &endpoint.address {
+            EndpointAddress::Tcp(address) => tcp(TcpStream::connect(address).await?),
+            EndpointAddress::Unix(path) => {
+                Ok(Stream::Unix(Arc::new(UnixStream::connect(path).await?)))
+            }
+            EndpointAddress::Namespace { dial_socket, target } => {
+                let in_stock = self.take_socket(endpoint);
+                let socket = match in_stock {
+                    Ok(socket) => socket,
+                    Err(batch) => {
+                        let mut sockets = dial::ask(dial_socket, *target, batch).await?;
+                        let Some(socket) = sockets.pop() else {
+                            return Err(io::ErrorKind::ConnectionRefused.into());
+                        };
+                        if let Some(shelf) = self.shelves.borrow_mut().get_mut(&endpoint.replica) {
+                            shelf.stock.put(sockets);
+                        }
+                        socket
+                    }
+                };
+                tcp(dial::connect(socket, *target).await?)
+            }
+        }
+    }
+
+    /// Makes sure that what lies in the endpoint's shelf leads to its present address.
+    fn make_shelf(&self, endpoint: &Endpoint) {
+        let mut shelves = self.shelves.borrow_mut();
+        let shelf = shelves.entry(endpoint.replica).or_default();
+        if shelf.address.as_ref() != Some(&endpoint.address) {
+            *shelf = Shelf { address: Some(endpoint.address.clone()), ..Shelf::default() };
+        }
+    }
+
+    /// A socket of the stock, or how many to ask for.
+    fn take_socket(&self, endpoint: &Endpoint) -> Result<OwnedFd, u8> {
+        let mut shelves = self.shelves.borrow_mut();
+        let shelf = shelves.entry(endpoint.replica).or_default();
+        shelf.stock.take().ok_or_else(|| shelf.stock.next_batch())
+    }
+
+    /// Closes what is idle at replicas that left the table.
+    pub(crate) fn retain(&self, keep: impl Fn(ReplicaId) -> bool) {
+        self.shelves.borrow_mut().retain(|replica, _| keep(*replica));
+    }
+}
+
+fn tcp(stream: TcpStream) -> io::Result<Stream> {
+    stream.set_nodelay(true)?;
+    Ok(Stream::Tcp(Arc::new(stream)))
+}

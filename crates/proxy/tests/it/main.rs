@@ -1,0 +1,12 @@
+//! The proxy as a whole: real processes, real sockets, real kills.
+#![expect(clippy::unwrap_used, reason = "a failed helper fails its test")]
+
+mod app;
+mod edge;
+
+mod answers;
+mod codes;
+mod namespace;
+mod processes;
+mod smuggling;
+mod swaps;

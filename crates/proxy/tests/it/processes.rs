@@ -1,0 +1,142 @@
+//! The two processes: what dies, what serves on, what is left.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::app::App;
+use crate::edge::{Edge, live, tcp, until};
+use crate::swaps::Load;
+
+fn kill(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn killing_the_worker_refuses_nobody_and_it_remembers_its_table() {
+    let (edge, app) = (Edge::start().await, App::start("one").await);
+    edge.apply(live(7, vec![tcp(1, app.address)])).await;
+    for _ in 0..3 {
+        let old = edge.status().await.pid;
+        kill(old);
+        // Connected while there may be no worker at all; nobody applies a table again.
+        for _ in 0..20 {
+            assert_eq!(edge.get("shop.localhost", "/").await.status, 200);
+        }
+        let status = until("the next worker", async || {
+            edge.client.status().await.ok().filter(|status| status.pid != old)
+        })
+        .await;
+        assert_eq!(status.version, 7);
+        assert_eq!(status.listening, [edge.address]);
+    }
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_is_in_progress() {
+    let (mut edge, app) = (Edge::start().await, App::start("one").await);
+    edge.apply(live(1, vec![tcp(1, app.address)])).await;
+    let load = Load::start(edge.address, 2);
+    load.more(10).await;
+    load.stop().await;
+    let mut raw = edge.connect().await;
+    let head = "POST /echo HTTP/1.1\r\nHost: shop.localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    raw.send(head).await;
+    assert!(raw.head().await.starts_with("HTTP/1.1 200"));
+    let pid = Pid::from_raw(i32::try_from(edge.status().await.pid).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    raw.send("2\r\nhi\r\n").await;
+    assert_eq!(raw.chunk().await, "hi");
+    raw.send("0\r\n\r\n").await;
+    assert_eq!(raw.chunk().await, "");
+    edge.stop();
+    assert!(tokio::net::TcpStream::connect(edge.address).await.is_err());
+}
+
+#[tokio::test]
+async fn without_its_holder_the_worker_serves_until_another_took_its_place() {
+    let (mut edge, app) = (Edge::start().await, App::start("one").await);
+    edge.apply(live(1, vec![tcp(1, app.address)])).await;
+    let orphan = edge.status().await.pid;
+    edge.kill_holder();
+    assert_eq!(edge.get("shop.localhost", "/").await.status, 200);
+    // The next holder takes the same port while the orphan still serves.
+    edge.start_holder();
+    until("the next worker", async || {
+        edge.client.status().await.ok().filter(|status| status.pid != orphan)
+    })
+    .await;
+    let proc = std::path::PathBuf::from(format!("/proc/{orphan}"));
+    until("the orphan's end", async || (!is_alive(&proc)).then_some(())).await;
+    for _ in 0..20 {
+        assert_eq!(edge.get("shop.localhost", "/").await.status, 200);
+    }
+}
+
+/// A zombie nobody waits for is not alive.
+fn is_alive(proc: &std::path::Path) -> bool {
+    let stat = std::fs::read_to_string(proc.join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+#[tokio::test]
+async fn the_worker_has_no_privilege() {
+    let edge = Edge::start().await;
+    let pid = edge.status().await.pid;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(field("NoNewPrivs:"), "1");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    if rustix::process::getuid().is_root() {
+        assert_eq!(field("Uid:"), "65534 65534 65534 65534");
+        assert_eq!(field("Groups:"), "");
+        assert_eq!(field("CapBnd:"), "0000000000000000");
+    }
+}
+
+#[tokio::test]
+async fn no_connection_is_refused_while_the_worker_is_killed_under_load() {
+    let (edge, app) = (Edge::start().await, App::start("one").await);
+    edge.apply(live(1, vec![tcp(1, app.address)])).await;
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (address, stop) = (edge.address, stop.clone());
+        clients.spawn(async move {
+            let (mut answered, mut cut) = (0_u32, 0_u32);
+            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                let stream = tokio::net::TcpStream::connect(address).await.expect("never refused");
+                let mut raw = crate::edge::Raw { stream, buffer: Vec::new() };
+                // What the killed worker had accepted dies with it; nothing else may.
+                let asked = raw.try_send("GET / HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
+                let reply = if asked { raw.try_reply(false).await } else { None };
+                match reply {
+                    Some(reply) => {
+                        assert_eq!(reply.status, 200);
+                        answered += 1;
+                    }
+                    None => cut += 1,
+                }
+            }
+            (answered, cut)
+        });
+    }
+    for _ in 0..5 {
+        let old = edge.status().await.pid;
+        kill(old);
+        until("the next worker", async || {
+            edge.client.status().await.ok().filter(|status| status.pid != old)
+        })
+        .await;
+        assert_eq!(edge.get("shop.localhost", "/").await.status, 200);
+    }
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let sums = clients.join_all().await;
+    let (answered, cut) = sums.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    // At most the one request each client had in progress, per kill.
+    assert!(answered > 0 && cut <= 4 * 5, "{answered} answered, {cut} cut");
+}

@@ -1,0 +1,165 @@
+//! Tables change under load: nothing is lost, nothing comes twice, nothing goes astray.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+use proxy::control::Event;
+use tokio::task::JoinSet;
+
+use crate::app::App;
+use crate::edge::{Edge, LIMIT, Raw, app_id, live, replica_id, tcp, until};
+
+/// Clients that never stop asking; each answer is checked to be the answer to its own question.
+pub(crate) struct Load {
+    clients: JoinSet<Vec<String>>,
+    stop: Arc<AtomicBool>,
+    pub(crate) answered: Arc<AtomicU32>,
+}
+
+impl Load {
+    pub(crate) fn start(address: std::net::SocketAddr, clients: usize) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let mut load = Self { clients: JoinSet::new(), stop, answered };
+        for client in 0..clients {
+            let (stop, answered) = (load.stop.clone(), load.answered.clone());
+            load.clients.spawn(async move {
+                let mut ids = Vec::new();
+                let mut raw: Option<Raw> = None;
+                while !stop.load(SeqCst) {
+                    let stream = match raw.take() {
+                        Some(raw) => raw,
+                        None => {
+                            let stream = tokio::net::TcpStream::connect(address).await;
+                            Raw { stream: stream.expect("never refused"), buffer: Vec::new() }
+                        }
+                    };
+                    let mut connection = stream;
+                    let id = format!("client-{client}-request-{:08}", ids.len());
+                    connection
+                        .send(&format!(
+                            "GET /{id} HTTP/1.1\r\nHost: shop.localhost\r\nX-Request-ID: {id}\r\n\r\n"
+                        ))
+                        .await;
+                    let reply = connection.reply().await;
+                    assert_eq!(reply.status, 200, "{reply:?}");
+                    assert!(reply.body.contains(&id) && reply.header("x-request-id") == Some(&id));
+                    answered.fetch_add(1, SeqCst);
+                    ids.push(id);
+                    // Every other one on a new connection.
+                    raw = ids.len().is_multiple_of(2).then_some(connection);
+                }
+                ids
+            });
+        }
+        load
+    }
+
+    pub(crate) async fn more(&self, count: u32) {
+        let from = self.answered.load(SeqCst);
+        until("more answers", async || (self.answered.load(SeqCst) >= from + count).then_some(()))
+            .await;
+    }
+
+    pub(crate) async fn stop(self) -> HashSet<String> {
+        self.stop.store(true, SeqCst);
+        let all = self.clients.join_all().await.concat();
+        let ids: HashSet<_> = all.iter().cloned().collect();
+        assert_eq!(ids.len(), all.len());
+        ids
+    }
+}
+
+#[tokio::test]
+async fn replacing_the_replicas_under_load_costs_no_request() {
+    let edge = Edge::start().await;
+    let mut app = App::start("v1").await;
+    edge.apply(live(1, vec![tcp(1, app.address)])).await;
+    let load = Load::start(edge.address, 8);
+    for version in 2..=20_u64 {
+        let next = App::start("next").await;
+        edge.apply(live(version, vec![tcp(version.into(), next.address)])).await;
+        let old = [replica_id(u128::from(version) - 1)];
+        assert!(edge.client.wait_idle(&old, LIMIT).await.unwrap().is_empty());
+        let before = app.connections.load(SeqCst);
+        load.more(20).await;
+        assert_eq!(app.connections.load(SeqCst), before, "nothing new goes to the old one");
+        app = next;
+    }
+    let ids = load.stop().await;
+    // Each request is in the log exactly once.
+    let log = edge.log(Some(app_id(1)));
+    until("all log lines", async || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        (log.lines().count() == ids.len()).then_some(())
+    })
+    .await;
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(ids.iter().all(|id| log.contains(&format!("request_id={id} "))));
+}
+
+#[tokio::test]
+async fn a_replica_that_dies_without_warning_is_passed_over() {
+    let edge = Edge::start().await;
+    let (one, two) = (App::start("one").await, App::start("two").await);
+    edge.apply(live(1, vec![tcp(1, one.address), tcp(2, two.address)])).await;
+    let mut events = edge.client.subscribe().await.unwrap();
+    let load = Load::start(edge.address, 4);
+    load.more(50).await;
+    assert!(one.connections.load(SeqCst) > 0 && two.connections.load(SeqCst) > 0);
+    drop(one);
+    load.more(200).await;
+    load.stop().await;
+    let event = tokio::time::timeout(LIMIT, events.next()).await.unwrap().unwrap();
+    assert!(matches!(event, Event::EndpointDown { replica, .. } if replica == replica_id(1)));
+}
+
+#[tokio::test]
+async fn a_held_request_goes_on_when_its_replica_comes() {
+    let edge = Edge::start().await;
+    edge.apply(live(1, Vec::new())).await;
+    let mut events = edge.client.subscribe().await.unwrap();
+    let mut raw = edge.connect().await;
+    raw.send("GET /held HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
+    let event = tokio::time::timeout(LIMIT, events.next()).await.unwrap().unwrap();
+    assert_eq!(event, Event::RequestHeld { app: app_id(1) });
+    // In the table first, listening later.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    edge.apply(live(2, vec![tcp(1, address)])).await;
+    let down = async || edge.status().await.endpoints[&replica_id(1)].is_down.then_some(());
+    until("a try that failed", down).await;
+    let _app = App::on("late", socket.listen(16).unwrap());
+    assert_eq!(raw.reply().await.body, "late /held ");
+}
+
+#[tokio::test]
+async fn a_drain_says_who_is_still_busy() {
+    let (edge, app) = (Edge::start().await, App::start("one").await);
+    edge.apply(live(1, vec![tcp(1, app.address)])).await;
+    let mut raw = edge.connect().await;
+    raw.send("GET /silent HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
+    let in_flight = async || edge.status().await.endpoints[&replica_id(1)].in_flight;
+    until("the request", async || (in_flight().await == 1).then_some(())).await;
+    edge.apply(live(2, Vec::new())).await;
+    let status = edge.status().await.endpoints[&replica_id(1)];
+    assert!(!status.is_serving && status.in_flight == 1);
+    let short = Duration::from_millis(50);
+    let replicas = [replica_id(1)];
+    assert_eq!(edge.client.wait_idle(&replicas, short).await.unwrap(), replicas);
+    drop(raw);
+    assert!(edge.client.wait_idle(&replicas, LIMIT).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn old_tables_are_refused_and_equal_ones_are_fine() {
+    let edge = Edge::start().await;
+    edge.apply(live(5, Vec::new())).await;
+    edge.apply(live(5, Vec::new())).await;
+    let other = live(5, vec![tcp(1, edge.address)]);
+    assert!(edge.client.apply(&other).await.unwrap_err().to_string().contains("not newer"));
+    assert!(edge.client.apply(&live(4, Vec::new())).await.is_err());
+    assert_eq!(edge.status().await.version, 5);
+}
