@@ -1,1 +1,15 @@
-//! skeleton
+//! Everything that wires Wharf's rooms. In reading order:
+
+pub mod config;
+
+pub mod files;
+
+pub mod process;
+
+pub mod tasks;
+
+pub mod failpoints;
+
+pub mod secrets;
+
+pub mod store;

@@ -1,0 +1,284 @@
+//! How the daemon is set up: file → flags and environment → [`Config`].
+//!
+//! One struct, each field documented here and nowhere else. Unknown fields of the file are refused,
+//! so a slip of the pen is an error and not a silent default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use model::problem::{Code, Problem};
+use model::size::ByteSize;
+use serde::Deserialize;
+
+/// The file, and the same names as flags and `WHARF_…` variables. All optional: flag beats variable
+/// beats file beats default.
+#[derive(Debug, Clone, Default, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where everything that must survive lives [default: /var/lib/wharf]
+    #[arg(long, env = "WHARF_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Sockets and container state, gone with a reboot [default: /run/wharf]
+    #[arg(long, env = "WHARF_RUN_DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Where visitors arrive, comma-separated [default: 0.0.0.0:80]
+    #[arg(long, env = "WHARF_LISTEN", value_delimiter = ',')]
+    pub listen: Option<Vec<SocketAddr>>,
+    /// Where the API and git listen besides the unix socket [default: 127.0.0.1:7070]
+    #[arg(long, env = "WHARF_API_LISTEN")]
+    pub api_listen: Option<SocketAddr>,
+    /// PEM certificate chain of the API; with it and a key the API speaks HTTPS
+    #[arg(long, env = "WHARF_API_CERTIFICATE")]
+    pub api_certificate: Option<PathBuf>,
+    /// PEM private key of the API
+    #[arg(long, env = "WHARF_API_KEY")]
+    pub api_key: Option<PathBuf>,
+    /// Apps answer at <app>.<domain> [default: localhost]
+    #[arg(long, env = "WHARF_DOMAIN")]
+    pub domain: Option<String>,
+    /// User and group id of the proxy, which has no privileges [default: 65534]
+    #[arg(long, env = "WHARF_PROXY_UID")]
+    pub proxy_uid: Option<u32>,
+    /// The cgroup all containers live under [default: wharf]
+    #[arg(long, env = "WHARF_CGROUP")]
+    pub cgroup: Option<String>,
+    /// Addresses for outbound links, a /16 nobody else uses [default: 10.213.0.0/16]
+    #[arg(long, env = "WHARF_OUTBOUND_RANGE")]
+    pub outbound_range: Option<String>,
+    /// How many outbound links are kept ready [default: 4]
+    #[arg(long, env = "WHARF_OUTBOUND_READY")]
+    pub outbound_ready: Option<u32>,
+    /// A root file system (tar or folder) to build on, instead of making one from Debian packages
+    #[arg(long, env = "WHARF_BASE")]
+    pub base: Option<PathBuf>,
+    /// Debian mirror for the base system [default: http://deb.debian.org/debian]
+    #[arg(long, env = "WHARF_MIRROR")]
+    pub mirror: Option<String>,
+    /// Memory of one build [default: 2G]
+    #[arg(long, env = "WHARF_BUILD_MEMORY")]
+    pub build_memory: Option<String>,
+    /// No build starts with less free disk than this [default: 1G]
+    #[arg(long, env = "WHARF_DISK_RESERVE")]
+    pub disk_reserve: Option<String>,
+    /// A replica's log is rotated at this size [default: 10M]
+    #[arg(long, env = "WHARF_LOG_ROTATE_AT")]
+    pub log_rotate_at: Option<String>,
+}
+
+/// The settled configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub listen: Vec<SocketAddr>,
+    pub api_listen: SocketAddr,
+    /// Certificate and key.
+    pub api_tls: Option<(PathBuf, PathBuf)>,
+    pub domain: String,
+    pub proxy_uid: u32,
+    pub cgroup: String,
+    pub outbound_range: String,
+    pub outbound_ready: u32,
+    pub base: Option<PathBuf>,
+    pub mirror: String,
+    pub build_memory: ByteSize,
+    pub disk_reserve: ByteSize,
+    pub log_rotate_at: ByteSize,
+    /// This very program, for the roles it starts.
+    pub program: PathBuf,
+}
+
+impl Settings {
+    /// Reads a settings file.
+    pub fn read(path: &Path) -> Result<Self, Problem> {
+        let broken = |why: String| {
+            Problem::new(Code::ConfigBroken, format!("`{}` cannot be used", path.display()))
+                .why(why)
+                .next("correct it; `wharf daemon --help` lists every setting")
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
+        toml::from_str(&text).map_err(|error| broken(error.to_string().trim().to_owned()))
+    }
+
+    /// These where given, else those.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            data_dir: self.data_dir.or(other.data_dir),
+            run_dir: self.run_dir.or(other.run_dir),
+            listen: self.listen.or(other.listen),
+            api_listen: self.api_listen.or(other.api_listen),
+            api_certificate: self.api_certificate.or(other.api_certificate),
+            api_key: self.api_key.or(other.api_key),
+            domain: self.domain.or(other.domain),
+            proxy_uid: self.proxy_uid.or(other.proxy_uid),
+            cgroup: self.cgroup.or(other.cgroup),
+            outbound_range: self.outbound_range.or(other.outbound_range),
+            outbound_ready: self.outbound_ready.or(other.outbound_ready),
+            base: self.base.or(other.base),
+            mirror: self.mirror.or(other.mirror),
+            build_memory: self.build_memory.or(other.build_memory),
+            disk_reserve: self.disk_reserve.or(other.disk_reserve),
+            log_rotate_at: self.log_rotate_at.or(other.log_rotate_at),
+        }
+    }
+
+    /// Fills the gaps and checks every value.
+    pub fn settle(self, program: PathBuf) -> Result<Config, Problem> {
+        let broken = |name: &str, why: String| {
+            Problem::new(Code::ConfigBroken, format!("the setting `{name}` cannot be used"))
+                .why(why)
+                .next("`wharf daemon --help` lists every setting")
+        };
+        let size = |name: &str, text: Option<String>, default: ByteSize| match text {
+            None => Ok(default),
+            Some(text) => text
+                .parse()
+                .map_err(|error: model::size::SizeError| broken(name, error.to_string())),
+        };
+        let api_tls = match (self.api_certificate, self.api_key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(broken("api_key", "a certificate needs its key".to_owned()));
+            }
+            (None, Some(_)) => {
+                return Err(broken("api_certificate", "a key needs its certificate".to_owned()));
+            }
+        };
+        let domain = self.domain.unwrap_or_else(|| "localhost".to_owned());
+        if let Err(error) = domain.parse::<model::name::DomainName>() {
+            return Err(broken("domain", error.to_string()));
+        }
+        let cgroup = self.cgroup.unwrap_or_else(|| "wharf".to_owned());
+        if cgroup.is_empty()
+            || !cgroup.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        {
+            return Err(broken(
+                "cgroup",
+                format!("`{cgroup}` is not one name of a-z, 0-9, - and _"),
+            ));
+        }
+        Ok(Config {
+            data_dir: self.data_dir.unwrap_or_else(|| "/var/lib/wharf".into()),
+            run_dir: self.run_dir.unwrap_or_else(|| "/run/wharf".into()),
+            listen: self
+                .listen
+                .filter(|listen| !listen.is_empty())
+                .unwrap_or_else(|| vec![SocketAddr::from(([0, 0, 0, 0], 80))]),
+            api_listen: self.api_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7070))),
+            api_tls,
+            domain,
+            proxy_uid: self.proxy_uid.unwrap_or(65534),
+            cgroup,
+            outbound_range: self.outbound_range.unwrap_or_else(|| "10.213.0.0/16".to_owned()),
+            outbound_ready: self.outbound_ready.unwrap_or(4),
+            base: self.base,
+            mirror: self.mirror.unwrap_or_else(|| "http://deb.debian.org/debian".to_owned()),
+            build_memory: size("build_memory", self.build_memory, ByteSize::mib(2048))?,
+            disk_reserve: size("disk_reserve", self.disk_reserve, ByteSize::mib(1024))?,
+            log_rotate_at: size("log_rotate_at", self.log_rotate_at, ByteSize::mib(10))?,
+            program,
+        })
+    }
+}
+
+impl Config {
+    /// The store.
+    pub fn store_path(&self) -> PathBuf {
+        self.data_dir.join("wharf.db")
+    }
+
+    /// The installation's key.
+    pub fn key_path(&self) -> PathBuf {
+        self.data_dir.join("key")
+    }
+
+    /// Held by the one daemon of this data directory.
+    pub fn lock_path(&self) -> PathBuf {
+        self.data_dir.join("lock")
+    }
+
+    /// The token made at first start.
+    pub fn token_path(&self) -> PathBuf {
+        self.data_dir.join("token")
+    }
+
+    /// Where the API listens for those on this machine.
+    pub fn api_socket(&self) -> PathBuf {
+        self.run_dir.join("wharf.sock")
+    }
+
+    /// Bare repositories by app id.
+    pub fn git_dir(&self) -> PathBuf {
+        self.data_dir.join("git")
+    }
+
+    /// What replicas print, by app id.
+    pub fn log_dir(&self) -> PathBuf {
+        self.data_dir.join("logs")
+    }
+
+    /// Request logs, written by the proxy, which owns this folder.
+    pub fn request_log_dir(&self) -> PathBuf {
+        self.log_dir().join("router")
+    }
+
+    /// The proxy's route snapshots.
+    pub fn proxy_state_dir(&self) -> PathBuf {
+        self.data_dir.join("proxy")
+    }
+
+    /// Where the proxy is told what to do.
+    pub fn proxy_socket(&self) -> PathBuf {
+        self.run_dir.join("proxy").join("control.sock")
+    }
+
+    /// Where an app of that name is reached by a browser.
+    pub fn app_url(&self, app: &str) -> String {
+        let port = self.listen.first().map_or(80, SocketAddr::port);
+        match port {
+            80 => format!("http://{app}.{}", self.domain),
+            port => format!("http://{app}.{}:{port}", self.domain),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_field_is_refused_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wharf.toml");
+        std::fs::write(&path, "domain = \"example.com\"\nlisen = [\"0.0.0.0:80\"]\n").unwrap();
+        let problem = Settings::read(&path).unwrap_err();
+        assert_eq!(problem.code, Code::ConfigBroken);
+        let why = problem.why.unwrap();
+        assert!(why.contains("lisen") && why.contains("line 2"), "{why}");
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_default_fills_the_rest() {
+        let flag = Settings { domain: Some("a.example".into()), ..Settings::default() };
+        let file = Settings {
+            domain: Some("b.example".into()),
+            build_memory: Some("1G".into()),
+            ..Settings::default()
+        };
+        let config = flag.or(file).settle("/wharf".into()).unwrap();
+        assert_eq!(
+            (config.domain.as_str(), config.build_memory),
+            ("a.example", ByteSize::mib(1024))
+        );
+        assert_eq!(config.app_url("shop"), "http://shop.a.example");
+    }
+
+    #[test]
+    fn a_certificate_without_a_key_is_refused() {
+        let settings = Settings { api_certificate: Some("/c".into()), ..Settings::default() };
+        let problem = settings.settle("/wharf".into()).unwrap_err();
+        assert_eq!(problem.why.as_deref(), Some("a certificate needs its key"));
+    }
+}

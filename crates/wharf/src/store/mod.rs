@@ -1,0 +1,206 @@
+//! The store: one SQLite file, the only truth, and the only SQL in Wharf.
+//!
+//! A piece of work is one closure, and one transaction: it is wholly there after a power cut, or not
+//! at all (`journal_mode=WAL`, `synchronous=FULL`). One file per aggregate; rows become model types
+//! here and nowhere else, and secrets are sealed on their way in.
+
+mod schema;
+
+pub mod apps;
+
+pub mod builds;
+
+pub mod config_vars;
+
+pub mod deploys;
+
+pub mod domains;
+
+pub mod events;
+
+pub mod formations;
+
+pub mod releases;
+
+pub mod replicas;
+
+pub mod tokens;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::secrets::{Vault, VaultError};
+
+/// What can go wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot open the store at {path}")]
+    Open { path: PathBuf, source: rusqlite::Error },
+    #[error("cannot bring the store to schema {to}")]
+    Migrate { to: usize, source: rusqlite::Error },
+    #[error(
+        "the store at schema {found} was written by a newer Wharf; this one knows up to {known}"
+    )]
+    TooNew { found: usize, known: usize },
+    #[error(transparent)]
+    Sql(#[from] rusqlite::Error),
+    #[error("{table} row {row} is damaged: {what}")]
+    Damaged { table: &'static str, row: String, what: String },
+    #[error("no {noun} `{key}`")]
+    Missing { noun: &'static str, key: String },
+    #[error("{noun} `{key}` is there already")]
+    Taken { noun: &'static str, key: String },
+    #[error("cannot read a sealed value of {table}")]
+    Sealed { table: &'static str, source: VaultError },
+    #[error("the work on the store was cut off")]
+    CutOff,
+}
+
+impl StoreError {
+    /// Whether the thing asked for is not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+}
+
+/// A handle on the store; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connection: Mutex<Connection>,
+    vault: Vault,
+}
+
+/// One transaction, and the vault that seals what must not be read from the file.
+pub struct Tx<'a> {
+    sql: Transaction<'a>,
+    vault: &'a Vault,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl std::fmt::Debug for Tx<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tx")
+    }
+}
+
+impl Store {
+    /// Opens the file, makes it when it is not there, and brings it to the newest schema.
+    pub fn open(path: &Path, vault: Vault) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
+                 PRAGMA busy_timeout=5000; PRAGMA cache_size=-1024;",
+            )
+            .map_err(failed)?;
+        schema::migrate(&mut connection)?;
+        Ok(Self { inner: Arc::new(Inner { connection: Mutex::new(connection), vault }) })
+    }
+
+    /// Does one piece of work in one transaction, off the async threads. An error rolls it back.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || store.run_blocking(work))
+            .await
+            .unwrap_or(Err(StoreError::CutOff))
+    }
+
+    /// The same, on this thread.
+    pub fn run_blocking<T>(
+        &self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        // A panic in earlier work rolled its transaction back; the connection itself is sound.
+        let mut connection = self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let sql = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let tx = Tx { sql, vault: &self.inner.vault };
+        let result = work(&tx)?;
+        tx.sql.commit()?;
+        Ok(result)
+    }
+}
+
+/// Turns a constraint failure into `Taken`.
+fn taken(noun: &'static str, key: &str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            StoreError::Taken { noun, key: key.to_owned() }
+        }
+        _ => StoreError::Sql(error),
+    }
+}
+
+/// Reads a checked type back from a column.
+fn read<T: std::str::FromStr>(table: &'static str, row: &str, text: &str) -> Result<T, StoreError>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| StoreError::Damaged {
+        table,
+        row: row.to_owned(),
+        what: error.to_string(),
+    })
+}
+
+/// Reads a JSON column back.
+fn read_json<T: serde::de::DeserializeOwned>(
+    table: &'static str,
+    row: &str,
+    text: &str,
+) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Damaged {
+        table,
+        row: row.to_owned(),
+        what: error.to_string(),
+    })
+}
+
+/// Writes a JSON column.
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("model types are plain data, JSON takes them all")
+}
+
+/// A time as stored: microseconds since the epoch.
+fn micros(at: jiff::Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+/// A time as read.
+fn timestamp(table: &'static str, row: &str, micros: i64) -> Result<jiff::Timestamp, StoreError> {
+    jiff::Timestamp::from_microsecond(micros).map_err(|error| StoreError::Damaged {
+        table,
+        row: row.to_owned(),
+        what: error.to_string(),
+    })
+}
+
+/// SQLite's integers are signed; ours count up from 0.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// See [`signed`].
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! The schema as a list of migrations that is only ever appended to.
+
+use rusqlite::Connection;
+
+use super::StoreError;
+
+/// One entry per schema number, in order. Never edit one that has shipped.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE apps (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        released_at INTEGER,
+        is_in_maintenance INTEGER NOT NULL DEFAULT 0,
+        is_doomed INTEGER NOT NULL DEFAULT 0,
+        serving_generation INTEGER
+    ) STRICT;
+
+    CREATE TABLE config_vars (
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        sealed BLOB NOT NULL,
+        PRIMARY KEY (app, name)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE domains (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        host TEXT NOT NULL UNIQUE,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE formations (
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        process TEXT NOT NULL,
+        quantity INTEGER NOT NULL,
+        PRIMARY KEY (app, process)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE builds (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        commit_id TEXT NOT NULL,
+        user TEXT NOT NULL,
+        status TEXT NOT NULL,
+        image TEXT,
+        problem TEXT,
+        release INTEGER,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX builds_by_app ON builds(app, created_at);
+
+    CREATE TABLE releases (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        version INTEGER NOT NULL,
+        image TEXT,
+        commit_id TEXT,
+        sealed_config BLOB NOT NULL,
+        shape TEXT NOT NULL,
+        formation TEXT NOT NULL,
+        domains TEXT NOT NULL,
+        description TEXT NOT NULL,
+        user TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        UNIQUE (app, version)
+    ) STRICT;
+    CREATE TRIGGER releases_never_change BEFORE UPDATE ON releases
+        BEGIN SELECT RAISE(ABORT, 'a release never changes'); END;
+
+    CREATE TABLE deploys (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        generation INTEGER NOT NULL,
+        release INTEGER NOT NULL,
+        phase TEXT NOT NULL,
+        problem TEXT,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        UNIQUE (app, generation)
+    ) STRICT;
+    CREATE INDEX deploys_in_flight ON deploys(app, generation)
+        WHERE phase NOT IN ('live', 'failed');
+
+    CREATE TABLE replicas (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        release INTEGER NOT NULL,
+        process TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        slot INTEGER
+    ) STRICT;
+    CREATE INDEX replicas_by_app ON replicas(app);
+
+    CREATE TABLE tokens (
+        hash BLOB PRIMARY KEY,
+        user TEXT NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        app TEXT,
+        at INTEGER NOT NULL,
+        user TEXT,
+        event TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX events_by_app ON events(app, id);
+
+    CREATE TABLE counters (
+        name TEXT PRIMARY KEY,
+        value INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    "];
+
+/// Brings the file to the newest schema, one migration a transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let found = usize::try_from(found).unwrap_or(usize::MAX);
+    if found > MIGRATIONS.len() {
+        return Err(StoreError::TooNew { found, known: MIGRATIONS.len() });
+    }
+    for (position, sql) in MIGRATIONS.iter().enumerate().skip(found) {
+        let to = position + 1;
+        let failed = |source| StoreError::Migrate { to, source };
+        let tx = connection.transaction().map_err(failed)?;
+        tx.execute_batch(sql).map_err(failed)?;
+        tx.pragma_update(None, "user_version", to).map_err(failed)?;
+        tx.commit().map_err(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use model::app::{App, Secret};
+use model::deploy::DeployPhase;
+use model::id::{AppId, DeployId, ReleaseId};
+use model::release::{Release, Shape};
+use uuid::Uuid;
+
+use super::*;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    store: Store,
+    app: App,
+}
+
+fn bench() -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let now = Timestamp::from_second(1_700_000_000).unwrap();
+    let app = App {
+        id: AppId(Uuid::from_u128(1)),
+        name: "shop".parse().unwrap(),
+        created_at: now,
+        updated_at: now,
+        released_at: None,
+        is_in_maintenance: false,
+        is_doomed: false,
+    };
+    store.run_blocking(|tx| apps::insert(tx, &app)).unwrap();
+    Bench { folder, store, app }
+}
+
+fn open(folder: &Path) -> Store {
+    let vault = Vault::open_or_create(&folder.join("key")).unwrap();
+    Store::open(&folder.join("wharf.db"), vault).unwrap()
+}
+
+fn release(app: AppId, version: u64) -> Release {
+    Release {
+        id: ReleaseId(Uuid::from_u128(100 + u128::from(version))),
+        app,
+        version,
+        image: None,
+        commit: Some("abc".into()),
+        config: BTreeMap::from([("KEY".parse().unwrap(), Secret::new("hunter2"))]),
+        shape: Shape::default(),
+        formation: BTreeMap::from([("web".parse().unwrap(), 3)]),
+        domains: vec!["a.example".parse().unwrap()],
+        description: "Deploy abc".into(),
+        user: "ann".into(),
+        created_at: Timestamp::from_second(1_700_000_001).unwrap(),
+    }
+}
+
+#[test]
+fn a_release_is_read_back_as_written_and_never_changes() {
+    let bench = bench();
+    let written = release(bench.app.id, 1);
+    bench.store.run_blocking(|tx| releases::insert(tx, &written)).unwrap();
+    let again = open(bench.folder.path());
+    let read = again.run_blocking(|tx| releases::get(tx, bench.app.id, 1)).unwrap();
+    assert_eq!(read, written);
+    let error = again
+        .run_blocking(|tx| Ok(tx.sql.execute("UPDATE releases SET user='bob'", [])?))
+        .unwrap_err();
+    assert!(error.to_string().contains("never changes"), "{error}");
+    assert!(matches!(
+        again.run_blocking(|tx| releases::insert(tx, &written)),
+        Err(StoreError::Taken { noun: "release", .. })
+    ));
+}
+
+#[test]
+fn secrets_are_not_in_the_file() {
+    let bench = bench();
+    let vars = BTreeMap::from([("KEY".parse().unwrap(), Secret::new("correct horse battery"))]);
+    bench.store.run_blocking(|tx| config_vars::replace(tx, bench.app.id, &vars)).unwrap();
+    assert_eq!(bench.store.run_blocking(|tx| config_vars::get(tx, bench.app.id)).unwrap(), vars);
+    for name in ["wharf.db", "wharf.db-wal"] {
+        let bytes = std::fs::read(bench.folder.path().join(name)).unwrap();
+        assert!(!bytes.windows(7).any(|window| window == b"correct"), "{name}");
+    }
+}
+
+#[test]
+fn a_deploy_moves_only_as_its_phases_allow_and_goes_live_with_its_generation() {
+    let bench = bench();
+    let (app, now) = (bench.app.id, Timestamp::from_second(1_700_000_002).unwrap());
+    let step = |to| {
+        let step = deploys::Move { app, generation: 1, to, problem: None };
+        bench.store.run_blocking(move |tx| deploys::advance(tx, step, now))
+    };
+    bench
+        .store
+        .run_blocking(|tx| deploys::queue(tx, DeployId(Uuid::from_u128(7)), app, 1, now))
+        .unwrap();
+    assert!(step(DeployPhase::Live).is_err());
+    for to in [DeployPhase::Starting, DeployPhase::Switching, DeployPhase::Live] {
+        step(to).unwrap();
+    }
+    assert!(step(DeployPhase::Failed).is_err());
+    let serving = bench.store.run_blocking(|tx| apps::serving_generation(tx, app)).unwrap();
+    assert_eq!(serving, Some(1));
+    assert_eq!(bench.store.run_blocking(|tx| events::list(tx, app, 10)).unwrap().len(), 4);
+    assert!(bench.store.run_blocking(|tx| deploys::find_in_flight(tx, app)).unwrap().is_none());
+}
+
+#[test]
+fn failed_work_changes_nothing() {
+    let bench = bench();
+    let app = bench.app.id;
+    let result = bench.store.run_blocking(|tx| {
+        formations::replace(tx, app, &BTreeMap::from([("web".parse().unwrap(), 9)]))?;
+        apps::insert(tx, &bench.app)
+    });
+    assert!(matches!(result, Err(StoreError::Taken { noun: "app", .. })));
+    assert!(bench.store.run_blocking(|tx| formations::get(tx, app)).unwrap().is_empty());
+}
+
+#[test]
+fn destroying_an_app_leaves_no_row_of_it() {
+    let bench = bench();
+    let app = bench.app.id;
+    bench
+        .store
+        .run_blocking(|tx| {
+            releases::insert(tx, &release(app, 1))?;
+            formations::replace(tx, app, &BTreeMap::from([("web".parse().unwrap(), 1)]))?;
+            apps::delete(tx, app)
+        })
+        .unwrap();
+    assert!(bench.store.run_blocking(|tx| releases::list(tx, app)).unwrap().is_empty());
+    assert!(bench.store.run_blocking(apps::list).unwrap().is_empty());
+}
+
+#[test]
+fn a_store_of_a_newer_wharf_is_refused() {
+    let bench = bench();
+    bench.store.run_blocking(|tx| Ok(tx.sql.pragma_update(None, "user_version", 999)?)).unwrap();
+    drop(bench.store);
+    let vault = Vault::open_or_create(&bench.folder.path().join("key")).unwrap();
+    let error = Store::open(&bench.folder.path().join("wharf.db"), vault).unwrap_err();
+    assert!(matches!(error, StoreError::TooNew { found: 999, .. }), "{error}");
+}
