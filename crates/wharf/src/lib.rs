@@ -2,6 +2,10 @@
 
 pub mod config;
 
+pub mod build;
+
+pub mod static_site;
+
 pub mod files;
 
 pub mod process;
