@@ -4,6 +4,14 @@ pub mod config;
 
 pub mod build;
 
+pub mod deploy;
+
+pub mod backend;
+
+pub mod proxy_link;
+
+pub mod logs;
+
 pub mod static_site;
 
 pub mod files;

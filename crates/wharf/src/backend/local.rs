@@ -1,0 +1,561 @@
+//! This machine as a place for replicas: the engine's containers, the outbound pool, the images.
+//!
+//! The engine is sync and root; its calls go to blocking threads here, and its pidfds become
+//! futures. OCI words end at this door.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::Engine;
+use engine::attach::Attach;
+use engine::dial::Family;
+use engine::exec::ExecHandle;
+use engine::image::layer::LayerStore;
+use engine::image::store::ImageStore;
+use engine::network::outbound::{OutboundConfig, OutboundPool};
+use engine::spec::{
+    ContainerSpec, ContainerStatus, ExecSpec, ExitRecord, Limits, LogSpec, NetworkSpec, RootSpec,
+    UpperSpec,
+};
+use model::id::{AppId, ReplicaId};
+use model::name::AppName;
+use model::release::{ImageRef, ProcessLimits};
+use model::replica::EndingKind;
+use model::size::ByteSize;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
+
+use crate::config::Config;
+
+/// The user every app runs as, inside.
+pub const APP_UID: u32 = 1000;
+
+/// SIGTERM and SIGKILL by their numbers in signal(7).
+const TERM: i32 = 15;
+const KILL: i32 = 9;
+
+/// What a replica without a shim gets to finish its requests.
+const ABANDONED_GRACE: Duration = Duration::from_secs(5);
+
+/// How many rotated files of a replica's log are kept.
+const LOGS_KEPT: u32 = 4;
+
+/// One replica to start.
+#[derive(Debug, Clone)]
+pub struct ReplicaSpec {
+    pub id: ReplicaId,
+    pub app: AppId,
+    /// `web.1`
+    pub name: String,
+    pub image: Option<ImageRef>,
+    /// Given to a shell in the image.
+    pub command: String,
+    pub env: Vec<(String, String)>,
+    pub limits: ProcessLimits,
+    /// None when somebody is attached.
+    pub log: Option<PathBuf>,
+    pub grace: Duration,
+}
+
+/// A second command that runs in a replica.
+#[derive(Debug)]
+pub struct Exec(ExecHandle);
+
+impl Exec {
+    /// Waits until it has ended.
+    pub async fn ended(&self) {
+        match self.0.pidfd().try_clone_to_owned() {
+            Ok(pidfd) => wait_readable(pidfd).await,
+            Err(error) => tracing::warn!(%error, "cannot watch a command"),
+        }
+    }
+
+    /// Sends it a signal of signal(7); one that ended meanwhile needs none.
+    pub fn signal(&self, number: i32) {
+        if let Err(error) = self.0.signal(number) {
+            tracing::debug!(error = &error as &dyn std::error::Error, "no signal sent");
+        }
+    }
+
+    /// Its exit code, once it has ended.
+    pub async fn code(self) -> i32 {
+        blocking(move || Ok(self.0.wait()?)).await.unwrap_or_else(|error| {
+            tracing::warn!(error = error.for_people(), "a command's exit code is not known");
+            1
+        })
+    }
+}
+
+/// What is to be seen of a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    Absent,
+    Alive,
+    /// It runs, but its shim was killed: no log, no new connections, no exit code.
+    Abandoned,
+    Ended(EndingKind),
+}
+
+/// What can go wrong here.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    #[error("the release has no image")]
+    NoImage,
+    #[error("the image {0} is gone")]
+    ImageGone(String),
+    #[error(transparent)]
+    Engine(#[from] engine::error::Error),
+    #[error(transparent)]
+    Image(#[from] engine::image::ImageError),
+    #[error("cannot clear {path}")]
+    Clear { path: PathBuf, source: std::io::Error },
+    #[error("the work was cut off")]
+    CutOff,
+}
+
+impl BackendError {
+    /// The whole chain in one line: what a person needs to see why nothing started.
+    pub fn for_people(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            let next = error.to_string();
+            if !text.contains(&next) {
+                text = format!("{text}: {next}");
+            }
+            source = error.source();
+        }
+        text
+    }
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Local {
+    pub engine: Arc<Engine>,
+    pub pool: Arc<OutboundPool>,
+    pub layers: Arc<LayerStore>,
+    pub images: Arc<ImageStore>,
+    config: Arc<Config>,
+}
+
+impl Local {
+    /// The machine, with its engine and stores open.
+    pub fn new(
+        engine: Arc<Engine>,
+        pool: Arc<OutboundPool>,
+        layers: Arc<LayerStore>,
+        images: Arc<ImageStore>,
+        config: Arc<Config>,
+    ) -> Self {
+        Self { engine, pool, layers, images, config }
+    }
+
+    /// Starts a replica; returns when its program runs.
+    pub async fn start(self: &Arc<Self>, spec: ReplicaSpec) -> Result<(), BackendError> {
+        self.start_attached(spec, Attach::Log).await
+    }
+
+    /// The same, with its streams in somebody's hands.
+    pub async fn start_attached(
+        self: &Arc<Self>,
+        spec: ReplicaSpec,
+        streams: Attach,
+    ) -> Result<(), BackendError> {
+        let local = Arc::clone(self);
+        blocking(move || {
+            let (spec, slot) = local.container(spec)?;
+            let started = local.engine.start(&spec, streams);
+            if started.is_err() && local.engine.find(&spec.id)?.is_none() {
+                // Nothing of it is there whose removal would give the way out back.
+                local.pool.release(slot)?;
+            }
+            Ok(started?)
+        })
+        .await
+    }
+
+    /// The engine's view of a replica, and the number of its way out.
+    fn container(&self, spec: ReplicaSpec) -> Result<(ContainerSpec, u32), BackendError> {
+        let image = spec.image.as_ref().ok_or(BackendError::NoImage)?;
+        let gone = || BackendError::ImageGone(image.0.clone());
+        let image_config = self.images.get(image)?.ok_or_else(gone)?;
+        let layers = self.images.layer_paths(image, &self.layers)?.ok_or_else(gone)?;
+        let id = spec.id.to_string();
+        let slot = self.pool.take()?;
+        // What the platform says beats what the image says.
+        let mut env = image_config.env();
+        env.retain(|(key, _)| !spec.env.iter().any(|(other, _)| other == key));
+        env.extend(spec.env);
+        let cwd = image_config.config.working_dir.clone();
+        let container = ContainerSpec {
+            id,
+            labels: [("app", spec.app.to_string()), ("name", spec.name.clone())]
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
+            hostname: spec.name.replace('.', "-"),
+            root: RootSpec { layers, upper: UpperSpec::Discard },
+            command: shell(&spec.command),
+            env,
+            cwd: if cwd.is_empty() { PathBuf::from("/") } else { PathBuf::from(cwd) },
+            uid: APP_UID,
+            gid: APP_UID,
+            mounts: Vec::new(),
+            limits: Limits {
+                memory: Some(spec.limits.memory),
+                cpu_millis: spec.limits.cpu_millis,
+                ..Limits::default()
+            },
+            network: NetworkSpec::Prepared(slot.path),
+            log: spec.log.map(|path| LogSpec {
+                path,
+                rotate_at: self.config.log_rotate_at,
+                keep: LOGS_KEPT,
+            }),
+            grace: spec.grace,
+        };
+        Ok((container, slot.index))
+    }
+
+    /// What is to be seen of a replica now.
+    pub async fn observe(self: &Arc<Self>, id: ReplicaId) -> Observed {
+        let local = Arc::clone(self);
+        let found = blocking(move || Ok(local.engine.find(&id.to_string())?)).await;
+        match found {
+            Ok(None) => Observed::Absent,
+            Ok(Some(state)) => match state.status {
+                ContainerStatus::Running { .. } if !state.has_shim => Observed::Abandoned,
+                ContainerStatus::Starting | ContainerStatus::Running { .. } => Observed::Alive,
+                ContainerStatus::Exited(record) => Observed::Ended(ending(record)),
+                ContainerStatus::Lost => Observed::Ended(EndingKind::Lost),
+            },
+            Err(error) => {
+                tracing::error!(replica = %id, error = error.for_people(), "cannot look");
+                Observed::Ended(EndingKind::Lost)
+            }
+        }
+    }
+
+    /// Waits until a replica has ended. One whose shim was killed is of no use any more and is ended.
+    pub async fn wait_ended(self: &Arc<Self>, id: ReplicaId) -> EndingKind {
+        let name = id.to_string();
+        let mut is_told = false;
+        loop {
+            match self.observe(id).await {
+                Observed::Ended(kind) => return kind,
+                Observed::Absent => return EndingKind::Lost,
+                Observed::Abandoned if is_told => {
+                    let ended = self.wait_on(&name);
+                    if tokio::time::timeout(ABANDONED_GRACE, ended).await.is_err() {
+                        self.signal(id, KILL).await;
+                    }
+                }
+                Observed::Abandoned => {
+                    is_told = true;
+                    self.signal(id, TERM).await;
+                }
+                Observed::Alive => self.wait_on(&name).await,
+            }
+        }
+    }
+
+    /// Waits for the next thing that happens to a container.
+    async fn wait_on(&self, name: &str) {
+        match self.engine.watch(name) {
+            Ok(Some(pidfd)) => wait_readable(pidfd).await,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(name, error = &error as &dyn std::error::Error, "cannot watch");
+            }
+        }
+        // Between the end of a process and the word of it there can be a moment.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    /// TERM, and KILL after the grace; whether it had to be killed.
+    pub async fn stop(self: &Arc<Self>, id: ReplicaId, grace: Duration) -> bool {
+        self.signal(id, TERM).await;
+        if tokio::time::timeout(grace, self.wait_ended(id)).await.is_ok() {
+            return false;
+        }
+        self.signal(id, KILL).await;
+        true
+    }
+
+    /// Sends a signal of signal(7); one that ended meanwhile needs none.
+    pub async fn signal(self: &Arc<Self>, id: ReplicaId, number: i32) {
+        let local = Arc::clone(self);
+        let sent = blocking(move || Ok(local.engine.signal(&id.to_string(), number)?)).await;
+        if let Err(error) = sent {
+            tracing::debug!(replica = %id, error = error.for_people(), "no signal sent");
+        }
+    }
+
+    /// Clears an ended replica away, with its way out.
+    pub async fn remove(self: &Arc<Self>, id: ReplicaId) -> Result<(), BackendError> {
+        let local = Arc::clone(self);
+        blocking(move || {
+            let name = id.to_string();
+            let slot = local.engine.find(&name)?.and_then(|state| slot_of(&state.spec));
+            local.engine.remove(&name)?;
+            Ok(slot.map_or(Ok(()), |slot| local.pool.release(slot))?)
+        })
+        .await
+    }
+
+    /// Clears away what belongs to no replica in the list: left by a daemon that died between two
+    /// lines, or by an older store.
+    pub async fn remove_orphans(
+        self: &Arc<Self>,
+        known: Vec<ReplicaId>,
+    ) -> Result<usize, BackendError> {
+        let local = Arc::clone(self);
+        let states = {
+            let local = Arc::clone(self);
+            blocking(move || Ok(local.engine.list()?)).await?
+        };
+        let is_known = |id: &str| known.iter().any(|known| known.to_string() == id);
+        let mut removed = 0;
+        for state in &states {
+            let id = state.spec.id.clone();
+            if is_known(&id) {
+                continue;
+            }
+            let local = Arc::clone(self);
+            blocking(move || {
+                if matches!(
+                    state_of(&local.engine, &id),
+                    Some(ContainerStatus::Starting | ContainerStatus::Running { .. })
+                ) {
+                    // It may end by itself between the look and the signal.
+                    let _ = local.engine.signal(&id, KILL);
+                }
+                Ok(())
+            })
+            .await?;
+            let id = state.spec.id.clone();
+            self.wait_gone(&id).await;
+            let local = Arc::clone(self);
+            blocking(move || Ok(local.engine.remove(&id)?)).await?;
+            removed += 1;
+        }
+        blocking(move || {
+            let states = local.engine.list()?;
+            let in_use: Vec<PathBuf> = states
+                .iter()
+                .filter_map(|state| match &state.spec.network {
+                    NetworkSpec::Prepared(path) => Some(path.clone()),
+                    NetworkSpec::Isolated => None,
+                })
+                .collect();
+            Ok(local.pool.reconcile(&in_use)?)
+        })
+        .await?;
+        Ok(removed)
+    }
+
+    /// Waits, for a while, until a container is not alive any more.
+    async fn wait_gone(self: &Arc<Self>, id: &str) {
+        let gone = async {
+            while matches!(
+                state_of(&self.engine, id),
+                Some(ContainerStatus::Starting | ContainerStatus::Running { .. })
+            ) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(5), gone).await.is_err() {
+            tracing::warn!(id, "an orphan does not end");
+        }
+    }
+
+    /// What listens in a replica's namespace.
+    pub fn listening(&self, id: ReplicaId) -> Vec<(IpAddr, u16)> {
+        let found = self.engine.listening(&id.to_string()).unwrap_or_default();
+        found.into_iter().map(|one| (one.address.ip(), one.address.port())).collect()
+    }
+
+    /// Where sockets inside a replica's namespace are asked for.
+    pub fn dial_socket(&self, id: ReplicaId) -> PathBuf {
+        self.engine.dial_socket(&id.to_string())
+    }
+
+    /// A connection to an address inside a replica's namespace.
+    pub async fn connect(&self, id: ReplicaId, target: SocketAddr) -> std::io::Result<TcpStream> {
+        let family = if target.is_ipv4() { Family::V4 } else { Family::V6 };
+        let socket = self.dial_socket(id);
+        let fds = tokio::task::spawn_blocking(move || engine::dial::request(&socket, 1, family))
+            .await
+            .map_err(std::io::Error::other)??;
+        let fd = fds.into_iter().next().ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        let socket = tokio::net::TcpSocket::from_std_stream(std::net::TcpStream::from(fd));
+        socket.connect(target).await
+    }
+
+    /// A second command in a running replica; returns when its program runs.
+    pub async fn exec(
+        self: &Arc<Self>,
+        id: ReplicaId,
+        spec: ExecSpec,
+        streams: Attach,
+    ) -> Result<Exec, BackendError> {
+        let local = Arc::clone(self);
+        blocking(move || Ok(Exec(local.engine.exec(&id.to_string(), &spec, streams)?))).await
+    }
+
+    /// The environment an image brings.
+    pub fn image_env(&self, image: Option<&ImageRef>) -> Vec<(String, String)> {
+        let config = image.and_then(|image| self.images.get(image).ok().flatten());
+        config.map(|config| config.env()).unwrap_or_default()
+    }
+
+    /// Forgets what an app had beside its replicas.
+    pub async fn forget_app(&self, app: AppId, name: &AppName) -> Result<(), BackendError> {
+        for path in [
+            self.config.git_dir().join(format!("{app}.git")),
+            self.config.data_dir.join("caches").join(name.as_str()),
+        ] {
+            match tokio::fs::remove_dir_all(&path).await {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(BackendError::Clear { path, source });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory in use by each of these replicas that runs.
+    pub async fn memory_of(self: &Arc<Self>, ids: Vec<ReplicaId>) -> BTreeMap<ReplicaId, ByteSize> {
+        let local = Arc::clone(self);
+        let look = move |id| Some((id, local.memory(id)?));
+        let found = blocking(move || Ok(ids.into_iter().filter_map(look).collect())).await;
+        found.unwrap_or_default()
+    }
+
+    /// Memory in use by a replica.
+    pub fn memory(&self, id: ReplicaId) -> Option<ByteSize> {
+        Some(self.engine.usage(&id.to_string()).ok()?.memory)
+    }
+}
+
+/// The way out a container was given: its file is named by its number.
+fn slot_of(spec: &ContainerSpec) -> Option<u32> {
+    match &spec.network {
+        NetworkSpec::Prepared(path) => path.file_name()?.to_str()?.parse().ok(),
+        NetworkSpec::Isolated => None,
+    }
+}
+
+/// Names and addresses of this Wharf's ways out; two Wharfs on one machine differ in their cgroup.
+pub fn outbound_config(config: &Config) -> Result<OutboundConfig, engine::error::Error> {
+    // Interface names have 15 letters, five of which are for the number.
+    let prefix = if config.cgroup.len() <= 8 {
+        format!("{}-", config.cgroup)
+    } else {
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(config.cgroup.as_bytes());
+        digest.iter().take(4).fold("w".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    };
+    Ok(OutboundConfig {
+        run_dir: config.run_dir.clone(),
+        range: config.outbound_range.parse()?,
+        table: config.cgroup.clone(),
+        prefix,
+    })
+}
+
+fn state_of(engine: &Engine, id: &str) -> Option<ContainerStatus> {
+    engine.find(id).ok().flatten().map(|state| state.status)
+}
+
+/// A command line as a shell takes it. `exec` makes the program itself get the signals.
+pub fn shell(command: &str) -> Vec<String> {
+    ["/bin/sh", "-c"].into_iter().map(str::to_owned).chain([command_line(command)]).collect()
+}
+
+/// `exec` in front of a simple command; one with shell operators is left alone.
+fn command_line(command: &str) -> String {
+    let is_simple = !command.contains(['|', '&', ';', '<', '>', '(', ')', '`', '\n', '{', '}'])
+        && !command.trim_start().starts_with("exec ")
+        && !command.split_whitespace().next().is_none_or(|first| first.contains('='));
+    let command = command.trim();
+    if is_simple && !is_builtin(command) { format!("exec {command}") } else { command.to_owned() }
+}
+
+/// Words that only a shell itself knows.
+fn is_builtin(command: &str) -> bool {
+    let first = command.split_whitespace().next().unwrap_or_default();
+    [
+        "cd", "export", "set", "if", "for", "while", "case", "until", "exit", ".", ":", "trap",
+        "eval", "read", "test", "[", "umask", "ulimit", "unset", "!",
+    ]
+    .contains(&first)
+}
+
+/// What an exit record means.
+fn ending(record: ExitRecord) -> EndingKind {
+    if let Some(error) = record.error {
+        return EndingKind::NotStarted(error);
+    }
+    if record.oom_kills > 0 && record.code != 0 {
+        return EndingKind::OutOfMemory;
+    }
+    EndingKind::Exited(record.code)
+}
+
+#[expect(deprecated, reason = "unsound for types that close early; an `OwnedFd` cannot")]
+async fn wait_readable(pidfd: OwnedFd) {
+    match AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE) {
+        Ok(pidfd) => {
+            if let Err(error) = pidfd.readable().await {
+                tracing::warn!(%error, "cannot wait on a pidfd");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot watch a pidfd"),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
+) -> Result<T, BackendError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(BackendError::CutOff))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simple_command_is_the_program_itself_so_that_it_gets_the_signals() {
+        for (command, line) in [
+            ("node server.js", "exec node server.js"),
+            ("gunicorn app:app --bind 0.0.0.0:$PORT", "exec gunicorn app:app --bind 0.0.0.0:$PORT"),
+            ("A=1 node server.js", "A=1 node server.js"),
+            ("cd web && node server.js", "cd web && node server.js"),
+            ("exec node x", "exec node x"),
+            ("echo a | cat", "echo a | cat"),
+            ("if true", "if true"),
+        ] {
+            assert_eq!(command_line(command), line);
+        }
+    }
+
+    #[test]
+    fn oom_is_oom_only_when_the_app_died_of_it() {
+        let record = |code, oom_kills| ExitRecord {
+            code,
+            signal: None,
+            oom_kills,
+            at_millis: 0,
+            error: None,
+        };
+        assert_eq!(ending(record(137, 1)), EndingKind::OutOfMemory);
+        assert_eq!(ending(record(0, 1)), EndingKind::Exited(0));
+        assert_eq!(ending(record(3, 0)), EndingKind::Exited(3));
+    }
+}

@@ -1,0 +1,3 @@
+//! Where replicas run. Today: on this machine, through the engine's shims.
+
+pub mod local;

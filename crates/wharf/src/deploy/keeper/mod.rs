@@ -1,0 +1,446 @@
+//! The keeper of one app: looks, plans, does, and looks again, for as long as the app exists.
+//!
+//! All that a keeper knows is either in the store, or was seen: containers through the backend, the
+//! route through the proxy. `adopt` sees it all again after a restart of the daemon; replicas the
+//! proxy sends requests to are taken for ready, because they were when it was told so.
+
+mod execute;
+
+mod goal;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::id::{AppId, ReplicaId};
+use model::plan::{Leaving, Place, RouteSeen, Seen, Step, World, plan};
+use model::replica::{Condition, Crashes, Ending, EndingKind, Replica};
+use model::route::EndpointAddress;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::routes::AppRoutes;
+use super::{ReplicaView, Shared, replica};
+use crate::backend::local::Observed;
+use crate::store::{self, StoreError};
+
+use goal::Loaded;
+
+/// What a keeper is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Something in the store changed.
+    Wake,
+    /// A replica's task found something out.
+    Fact(ReplicaId, Fact),
+    Views(oneshot::Sender<Vec<ReplicaView>>),
+    Recycle {
+        name: Option<String>,
+        answer: oneshot::Sender<usize>,
+    },
+}
+
+/// What a replica's task finds out.
+#[derive(Debug)]
+pub(super) enum Fact {
+    /// Its program runs.
+    Running,
+    /// It is healthy; `web` is reached there.
+    Ready(Option<SocketAddr>),
+    Ended(EndingKind),
+    /// It left the route and has no request in flight.
+    Idle,
+}
+
+/// One replica as the keeper knows it.
+#[derive(Debug)]
+struct Life {
+    replica: Replica,
+    condition: Condition,
+    /// When the condition last changed.
+    since: Timestamp,
+    /// Where it is reached inside its namespace.
+    target: Option<SocketAddr>,
+    /// Marked to be replaced: its place counts as empty.
+    is_retired: bool,
+    /// We told it to end, so its end is no news to anybody.
+    is_told: bool,
+    /// Cancelled when it is told to end: one that is still being started must hear of it too.
+    end: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Keeper {
+    shared: Arc<Shared>,
+    app: AppId,
+    sender: mpsc::UnboundedSender<Message>,
+    lives: BTreeMap<ReplicaId, Life>,
+    crashes: BTreeMap<Place, Crashes>,
+    /// How the last replica of a place ended by itself, and of which release it was.
+    last_ending: BTreeMap<Place, (EndingKind, u64)>,
+    route: RouteSeen,
+    routed: Option<AppRoutes>,
+    stopwatch: Stopwatch,
+}
+
+/// When the deploy in flight reached its marks.
+#[derive(Debug, Default)]
+struct Stopwatch {
+    releasing: Option<Instant>,
+    starting: Option<Instant>,
+    running: Option<Instant>,
+    switching: Option<Instant>,
+}
+
+/// How long to wait after something failed that should not.
+const AFTER_TROUBLE: Duration = Duration::from_millis(200);
+
+/// Keeps one app until it is gone.
+pub(super) async fn keep(
+    shared: Arc<Shared>,
+    app: AppId,
+    sender: mpsc::UnboundedSender<Message>,
+    mut inbox: mpsc::UnboundedReceiver<Message>,
+) {
+    let mut keeper = loop {
+        match Keeper::adopt(Arc::clone(&shared), app, sender.clone()).await {
+            Ok(keeper) => break keeper,
+            Err(error) => {
+                tracing::error!(%app, error = &error as &dyn std::error::Error, "cannot look");
+                tokio::time::sleep(AFTER_TROUBLE).await;
+            }
+        }
+    };
+    loop {
+        while let Ok(message) = inbox.try_recv() {
+            keeper.take(message);
+        }
+        let wait = match keeper.turn().await {
+            Ok(Turn::Again) => continue,
+            Ok(Turn::Gone) => return,
+            Ok(Turn::Rest(wait)) => wait,
+            Err(error) => {
+                let error = &*error;
+                tracing::error!(%app, error, "a step failed; it is planned again");
+                Some(AFTER_TROUBLE)
+            }
+        };
+        let message = match wait {
+            None => inbox.recv().await,
+            Some(wait) => {
+                tokio::time::timeout(wait, inbox.recv()).await.unwrap_or(Some(Message::Wake))
+            }
+        };
+        let Some(message) = message else { return };
+        keeper.take(message);
+    }
+}
+
+/// What follows a turn.
+enum Turn {
+    /// Something was done: look again at once.
+    Again,
+    /// Nothing to do until a message, or this long.
+    Rest(Option<Duration>),
+    /// The app is no more.
+    Gone,
+}
+
+type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
+impl Keeper {
+    /// Sees all there is of the app.
+    async fn adopt(
+        shared: Arc<Shared>,
+        app: AppId,
+        sender: mpsc::UnboundedSender<Message>,
+    ) -> Result<Self, StoreError> {
+        let rows = shared.store.run(move |tx| store::replicas::list(tx, app)).await?;
+        let routed = shared.routes.of(app).await;
+        let mut route = RouteSeen::default();
+        let mut targets = BTreeMap::new();
+        if let Some(routed) = &routed {
+            route.state = Some(routed.upstream.state);
+            for endpoint in &routed.upstream.endpoints {
+                route.replicas.insert(endpoint.replica);
+                if let EndpointAddress::Namespace { target, .. } = endpoint.address {
+                    targets.insert(endpoint.replica, target);
+                }
+            }
+        }
+        let mut keeper = Self {
+            shared,
+            app,
+            sender,
+            lives: BTreeMap::new(),
+            crashes: BTreeMap::new(),
+            last_ending: BTreeMap::new(),
+            route,
+            routed,
+            stopwatch: Stopwatch::default(),
+        };
+        for row in rows {
+            keeper.adopt_replica(row, &targets).await?;
+        }
+        Ok(keeper)
+    }
+
+    async fn adopt_replica(
+        &mut self,
+        row: Replica,
+        targets: &BTreeMap<ReplicaId, SocketAddr>,
+    ) -> Result<(), StoreError> {
+        let id = row.id;
+        let is_routed = self.route.replicas.contains(&id);
+        let (condition, is_alive) = match self.shared.backend.observe(id).await {
+            Observed::Absent => (Condition::Planned, false),
+            Observed::Ended(kind) => (Condition::Ended(Ending { kind, at: self.now() }), false),
+            Observed::Alive | Observed::Abandoned if is_routed => (Condition::Ready, true),
+            Observed::Alive | Observed::Abandoned => (Condition::Starting, true),
+        };
+        if is_alive && !is_routed && row.process.is_web() {
+            self.watch_leaving(id, Duration::from_secs(30));
+        }
+        let life = Life {
+            replica: row.clone(),
+            condition,
+            since: Timestamp::now(),
+            target: targets.get(&id).copied(),
+            is_retired: false,
+            is_told: false,
+            end: CancellationToken::new(),
+        };
+        let end = life.end.clone();
+        self.lives.insert(id, life);
+        if is_alive {
+            let app = self.app;
+            let version = row.release;
+            let release =
+                self.shared.store.run(move |tx| store::releases::get(tx, app, version)).await?;
+            let job = replica::Job {
+                replica: row,
+                release: Arc::new(release),
+                spec: None,
+                is_ready: is_routed,
+                end,
+            };
+            replica::spawn(&self.shared, job, self.sender.clone());
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.began.elapsed()
+    }
+
+    /// Takes a message in; what follows from it is planned in the next turn.
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Wake => {}
+            Message::Views(answer) => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.views());
+            }
+            Message::Recycle { name, answer } => {
+                let _ = answer.send(self.retire(name.as_deref()));
+            }
+            Message::Fact(id, fact) => self.learn(id, fact),
+        }
+    }
+
+    fn learn(&mut self, id: ReplicaId, fact: Fact) {
+        let now = self.now();
+        let Some(life) = self.lives.get_mut(&id) else { return };
+        let name = life.replica.name();
+        match fact {
+            Fact::Idle => {
+                if let Some(leaving) = self.route.leaving.get_mut(&id) {
+                    leaving.is_idle = true;
+                }
+                return;
+            }
+            Fact::Running => {
+                self.stopwatch.running = Some(Instant::now());
+                return;
+            }
+            Fact::Ready(target) => {
+                if life.condition != Condition::Starting {
+                    return;
+                }
+                life.condition = Condition::Ready;
+                life.target = target;
+                self.shared.logs.say(self.app, &name, "State changed from starting to up");
+            }
+            Fact::Ended(kind) => {
+                let was = match &life.condition {
+                    Condition::Planned | Condition::Starting => "starting",
+                    Condition::Ready => "up",
+                    Condition::Stopping => "stopping",
+                    Condition::Ended(_) => return,
+                };
+                let to = if was == "stopping" { "down" } else { "crashed" };
+                self.shared.logs.say(self.app, &name, &format!("Process {kind}"));
+                let change = format!("State changed from {was} to {to}");
+                self.shared.logs.say(self.app, &name, &change);
+                if was != "stopping" {
+                    let last = (kind.clone(), life.replica.release);
+                    self.last_ending.insert(place_of(&life.replica), last);
+                }
+                life.condition = Condition::Ended(Ending { kind, at: now });
+            }
+        }
+        life.since = Timestamp::now();
+    }
+
+    fn views(&self) -> Vec<ReplicaView> {
+        let mut views: Vec<ReplicaView> = self
+            .lives
+            .values()
+            .filter(|life| !(life.is_told && matches!(life.condition, Condition::Ended(_))))
+            .map(|life| ReplicaView {
+                replica: life.replica.clone(),
+                status: match &life.condition {
+                    Condition::Planned | Condition::Starting => "starting",
+                    Condition::Ready => "up",
+                    Condition::Stopping => "stopping",
+                    Condition::Ended(_) => "crashed",
+                },
+                note: match &life.condition {
+                    Condition::Ended(ending) => Some(ending.kind.to_string()),
+                    Condition::Starting => self
+                        .last_ending
+                        .get(&place_of(&life.replica))
+                        .map(|(kind, _)| format!("before: {kind}")),
+                    Condition::Planned | Condition::Ready | Condition::Stopping => None,
+                },
+                since: life.since,
+                port: life.target.map(|target| target.port()),
+            })
+            .collect();
+        // A place that waits for its restart has no replica, and is worth a line all the same.
+        for (place, crashes) in &self.crashes {
+            let Some((kind, release)) = self.last_ending.get(place) else { continue };
+            let is_empty = !self.lives.values().any(|life| place_of(&life.replica) == *place);
+            if is_empty && crashes.next_start() > self.now() {
+                views.push(self.waiting_view(place, kind, *release, *crashes));
+            }
+        }
+        views.sort_by(|a, b| {
+            let key = |view: &ReplicaView| {
+                (view.replica.process.clone(), view.replica.index, view.replica.generation)
+            };
+            key(a).cmp(&key(b))
+        });
+        views
+    }
+
+    fn waiting_view(
+        &self,
+        place: &Place,
+        why: &EndingKind,
+        release: u64,
+        crashes: Crashes,
+    ) -> ReplicaView {
+        let wait = crashes.next_start().saturating_sub(self.now());
+        ReplicaView {
+            replica: Replica {
+                id: ReplicaId(uuid::Uuid::nil()),
+                app: self.app,
+                generation: place.generation,
+                release,
+                process: place.process.clone(),
+                index: place.index,
+                created_at: Timestamp::now(),
+                slot: None,
+            },
+            status: "crashed",
+            note: Some(format!("{why}; next start in {} s", wait.as_secs().max(1))),
+            since: Timestamp::now(),
+            port: None,
+        }
+    }
+
+    /// Marks replicas to be replaced.
+    fn retire(&mut self, name: Option<&str>) -> usize {
+        let mut count = 0;
+        for life in self.lives.values_mut() {
+            let is_meant = name.is_none_or(|name| {
+                life.replica.name() == name || life.replica.process.as_str() == name
+            });
+            if is_meant
+                && !life.replica.process.is_release()
+                && matches!(life.condition, Condition::Starting | Condition::Ready)
+            {
+                life.is_retired = true;
+                count += 1;
+            }
+        }
+        count
+    }
+
+    fn world(&self) -> World {
+        let replicas = self
+            .lives
+            .iter()
+            .map(|(id, life)| {
+                let mut place = place_of(&life.replica);
+                if life.is_retired {
+                    // No deploy has generation 0: it is nobody's any more.
+                    place.generation = 0;
+                }
+                Seen { id: *id, place, condition: life.condition.clone() }
+            })
+            .collect();
+        World { replicas, route: self.route.clone(), crashes: self.crashes.clone() }
+    }
+
+    /// One look, one plan, and its steps.
+    async fn turn(&mut self) -> Result<Turn, Trouble> {
+        let Some(loaded) = goal::load(&self.shared.store, self.app).await? else {
+            return Ok(Turn::Gone);
+        };
+        let now = self.now();
+        let plan = plan(&loaded.goal, &self.world(), now);
+        let mut wait: Option<Duration> = None;
+        let mut is_busy = false;
+        for step in &plan.steps {
+            if let Step::LookAgain(at) = step {
+                let this = at.saturating_sub(now);
+                wait = Some(wait.map_or(this, |wait| wait.min(this)));
+            } else {
+                tracing::debug!(app = %loaded.app.name, %step, "step");
+                self.execute(step, &loaded).await?;
+                is_busy = true;
+            }
+        }
+        if !is_busy {
+            is_busy = self.follow_names(&loaded).await?;
+        }
+        if is_busy {
+            return Ok(Turn::Again);
+        }
+        if loaded.app.is_doomed && self.lives.is_empty() {
+            self.bury(&loaded).await?;
+            return Ok(Turn::Gone);
+        }
+        Ok(Turn::Rest(wait))
+    }
+
+    /// Notes that a replica left the route, and has somebody watch until it is idle.
+    fn watch_leaving(&mut self, id: ReplicaId, limit: Duration) {
+        self.route.leaving.insert(id, Leaving { since: self.now(), is_idle: false });
+        let (link, sender) = (self.shared.link.clone(), self.sender.clone());
+        self.shared.tasks.spawn_until_stop("drain", async move {
+            link.wait_idle(id, limit).await;
+            // A keeper that is gone needs no facts.
+            let _ = sender.send(Message::Fact(id, Fact::Idle));
+        });
+    }
+}
+
+fn place_of(replica: &Replica) -> Place {
+    Place { generation: replica.generation, process: replica.process.clone(), index: replica.index }
+}

@@ -1,0 +1,259 @@
+//! Making releases current, and keeping what is current running.
+//!
+//! `release` freezes; one [`keeper`] per app then plans and executes for ever: it looks at the store,
+//! the containers and the proxy, asks `model::plan` what to do next, does it, and looks again. A
+//! `replica` task lives beside each container and reports facts. Nothing here is remembered across
+//! a restart of the daemon that could not be seen again.
+
+pub mod one_off;
+
+pub mod streams;
+
+pub mod progress;
+
+pub mod release;
+
+pub mod routes;
+
+mod keeper;
+
+mod probe;
+
+mod replica;
+
+mod verdict;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::deploy::{Deploy, DeployPhase};
+use model::id::{AppId, DeployId};
+use model::problem::{Code, Problem};
+use model::replica::Replica;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::backend::local::Local;
+use crate::failpoints;
+use crate::logs::AppLogs;
+use crate::proxy_link::ProxyLink;
+use crate::store::{self, Store, StoreError};
+use crate::tasks::Tasks;
+
+use progress::{Hub, News, Timings};
+use release::{Frozen, NewRelease};
+use routes::Routes;
+
+/// The handle everybody else has.
+#[derive(Debug, Clone)]
+pub struct Deploys {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    keepers: Mutex<HashMap<AppId, mpsc::UnboundedSender<keeper::Message>>>,
+}
+
+/// What keepers and replica tasks work with.
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    backend: Arc<Local>,
+    routes: Routes,
+    link: ProxyLink,
+    hub: Hub,
+    logs: AppLogs,
+    tasks: Tasks,
+    domain: String,
+    one_offs: one_off::Register,
+    /// Only so many containers are started at once, so that a hundred apps come up without a stampede.
+    starts: tokio::sync::Semaphore,
+    began: tokio::time::Instant,
+}
+
+/// What the rest of the house must bring.
+#[derive(Debug)]
+pub struct Parts {
+    pub store: Store,
+    pub backend: Arc<Local>,
+    pub routes: Routes,
+    pub link: ProxyLink,
+    pub logs: AppLogs,
+    pub tasks: Tasks,
+    /// Apps answer at `<app>.<domain>`.
+    pub domain: String,
+}
+
+/// A replica as people see it.
+#[derive(Debug, Clone)]
+pub struct ReplicaView {
+    pub replica: Replica,
+    /// `starting`, `up`, `stopping`, `crashed`.
+    pub status: &'static str,
+    /// Why, when it is not up: the last ending.
+    pub note: Option<String>,
+    pub since: Timestamp,
+    pub port: Option<u16>,
+}
+
+const STARTS_AT_ONCE: usize = 8;
+
+impl Deploys {
+    /// The room, with no keeper at work yet.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, backend, routes, link, logs, tasks, domain } = parts;
+        let shared = Shared {
+            store,
+            backend,
+            routes,
+            link,
+            hub: Hub::default(),
+            logs,
+            tasks,
+            domain,
+            one_offs: one_off::Register::default(),
+            starts: tokio::sync::Semaphore::new(STARTS_AT_ONCE),
+            began: tokio::time::Instant::now(),
+        };
+        Self { inner: Arc::new(Inner { shared: Arc::new(shared), keepers: Mutex::default() }) }
+    }
+
+    /// Puts a keeper to work for every app in the store.
+    pub async fn keep_all(&self) -> Result<(), StoreError> {
+        let apps = self.inner.shared.store.run(store::apps::list).await?;
+        for app in apps {
+            self.wake(app.id);
+        }
+        Ok(())
+    }
+
+    /// Freezes a release and queues its deploy. When this returns, both survive anything.
+    pub async fn release(&self, app: AppId, new: NewRelease) -> Result<Frozen, Problem> {
+        let now = Timestamp::now();
+        let frozen = self
+            .inner
+            .shared
+            .store
+            .run(move |tx| release::freeze(tx, app, &new, now))
+            .await
+            .map_err(|error| store_problem(&error))??;
+        failpoints::hit("release.stored");
+        self.wake(app);
+        Ok(frozen)
+    }
+
+    /// News of a deploy from now on; one that is over says so at once.
+    pub async fn follow(&self, deploy: DeployId) -> mpsc::UnboundedReceiver<News> {
+        let receiver = self.inner.shared.hub.listen(deploy);
+        let found =
+            self.inner.shared.store.run(move |tx| store::deploys::get_by_id(tx, deploy)).await;
+        match found {
+            Ok(Deploy { phase: DeployPhase::Live, .. }) => {
+                self.inner.shared.hub.finish(deploy, Ok(Timings::default()));
+            }
+            Ok(Deploy { phase: DeployPhase::Failed, problem, .. }) => {
+                let problem = problem.unwrap_or_else(|| {
+                    Problem::new(Code::Internal, "the deploy failed and nobody noted why")
+                });
+                self.inner.shared.hub.finish(deploy, Err(problem));
+            }
+            Ok(_) => {}
+            Err(error) => self.inner.shared.hub.finish(deploy, Err(store_problem(&error))),
+        }
+        receiver
+    }
+
+    /// Waits until a deploy is over.
+    pub async fn wait(&self, deploy: DeployId) -> Result<Timings, Problem> {
+        let mut news = self.follow(deploy).await;
+        while let Some(piece) = news.recv().await {
+            if let News::Over(result) = piece {
+                return result;
+            }
+        }
+        Err(Problem::new(Code::BuildInterrupted, "the daemon is stopping")
+            .still("the deploy goes on when it is started again")
+            .next("wharf releases"))
+    }
+
+    /// The goal of an app changed: have its keeper look, and hire one when it has none.
+    pub fn wake(&self, app: AppId) {
+        self.tell(app, keeper::Message::Wake);
+    }
+
+    /// An app's replicas as they are now.
+    pub async fn replicas(&self, app: AppId) -> Vec<ReplicaView> {
+        let (answer, views) = oneshot::channel();
+        self.tell(app, keeper::Message::Views(answer));
+        views.await.unwrap_or_default()
+    }
+
+    /// Ends replicas so that fresh ones take their place: all, of one type, or one (`web.2`).
+    /// Returns how many there were.
+    pub async fn recycle(&self, app: AppId, name: Option<String>) -> usize {
+        let (answer, count) = oneshot::channel();
+        self.tell(app, keeper::Message::Recycle { name, answer });
+        count.await.unwrap_or_default()
+    }
+
+    /// Waits until a doomed app is gone, with all that was its.
+    pub async fn wait_gone(&self, app: AppId, limit: Duration) -> bool {
+        self.wake(app);
+        let gone = async {
+            loop {
+                let found = self.inner.shared.store.run(move |tx| store::apps::find(tx, app)).await;
+                if matches!(found, Ok(None)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(limit, gone).await.is_ok()
+    }
+
+    fn tell(&self, app: AppId, message: keeper::Message) {
+        let mut keepers = self.inner.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = match keepers.get(&app) {
+            Some(keeper) => match keeper.send(message) {
+                Ok(()) => return,
+                Err(unsent) => unsent.0,
+            },
+            None => message,
+        };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        // A fresh channel takes the first message; its receiver is right here.
+        let _ = sender.send(message);
+        keepers.insert(app, sender.clone());
+        let shared = Arc::clone(&self.inner.shared);
+        self.inner
+            .shared
+            .tasks
+            .spawn_until_stop("keeper", keeper::keep(shared, app, sender, receiver));
+    }
+}
+
+/// What a person is told when the store fails.
+pub fn store_problem(error: &StoreError) -> Problem {
+    tracing::error!(error = error as &dyn std::error::Error, "the store failed");
+    match error {
+        StoreError::Missing { noun, key } => {
+            Problem::new(Code::NotFound, format!("there is no {noun} `{key}`"))
+        }
+        StoreError::Taken { noun, key } => {
+            Problem::new(Code::NameTaken, format!("the {noun} `{key}` is there already"))
+        }
+        StoreError::Open { .. }
+        | StoreError::Migrate { .. }
+        | StoreError::TooNew { .. }
+        | StoreError::Sql(_)
+        | StoreError::Damaged { .. }
+        | StoreError::Sealed { .. }
+        | StoreError::CutOff => Problem::new(Code::StoreFailed, "the store did not take it")
+            .why(error.to_string())
+            .still("what serves goes on serving")
+            .next("look at the daemon's log and at the disk: `df -h`"),
+    }
+}

@@ -1,0 +1,179 @@
+//! The task beside one replica: starts it (or finds it running), watches it become healthy, and
+//! reports how it ends. It never decides what follows; the keeper plans.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::app::App;
+use model::health::{Finding, Gate, Verdict};
+use model::release::{ProcessLimits, Release};
+use model::replica::{EndingKind, Replica};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::keeper::{Fact, Message};
+use super::{Shared, probe};
+use crate::backend::local::ReplicaSpec;
+use crate::failpoints;
+use crate::logs::AppLogs;
+
+/// One replica to look after.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) replica: Replica,
+    pub(super) release: Arc<Release>,
+    /// How to start it; none when it runs already.
+    pub(super) spec: Option<ReplicaSpec>,
+    /// Known to be healthy: an adopted one that the proxy sends requests to.
+    pub(super) is_ready: bool,
+    /// Cancelled when it is told to end.
+    pub(super) end: CancellationToken,
+}
+
+/// A process nobody connects to is ready when it has stayed alive this long.
+const SETTLED_AFTER: Duration = Duration::from_millis(300);
+
+/// Starts the task.
+pub(super) fn spawn(shared: &Arc<Shared>, job: Job, keeper: mpsc::UnboundedSender<Message>) {
+    let (tasks, shared) = (shared.tasks.clone(), Arc::clone(shared));
+    tasks.spawn_until_stop("replica", async move {
+        let id = job.replica.id;
+        let tell = |fact| {
+            // A keeper that is gone needs no facts.
+            let _ = keeper.send(Message::Fact(id, fact));
+        };
+        let ending = live(&shared, job, tell).await;
+        tell(Fact::Ended(ending));
+    });
+}
+
+async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
+    let Job { replica, release, spec, is_ready, end } = job;
+    if let Some(spec) = spec {
+        // The semaphore is never closed.
+        let _permit = shared.starts.acquire().await;
+        if end.is_cancelled() {
+            return EndingKind::Lost;
+        }
+        if let Err(error) = shared.backend.start(spec).await {
+            return EndingKind::NotStarted(error.for_people());
+        }
+        failpoints::hit("start.started");
+        if end.is_cancelled() {
+            // It was told to end before there was anything that could hear it.
+            shared.backend.stop(replica.id, release.shape.run.grace).await;
+        }
+        tell(Fact::Running);
+    }
+    let ended = shared.backend.wait_ended(replica.id);
+    tokio::pin!(ended);
+    if !is_ready && !replica.process.is_release() {
+        let verdict = tokio::select! {
+            ending = &mut ended => return ending,
+            verdict = until_ready(shared, &replica, &release) => verdict,
+        };
+        match verdict {
+            Ok(target) => tell(Fact::Ready(target)),
+            Err(unhealthy) => {
+                shared.backend.stop(replica.id, Duration::from_secs(1)).await;
+                ended.await;
+                return EndingKind::Unhealthy(unhealthy);
+            }
+        }
+    }
+    ended.await
+}
+
+/// Waits until it is healthy: where it is reached, or why it was given up.
+async fn until_ready(
+    shared: &Shared,
+    replica: &Replica,
+    release: &Release,
+) -> Result<Option<std::net::SocketAddr>, model::replica::Unhealthy> {
+    if !replica.process.is_web() {
+        tokio::time::sleep(SETTLED_AFTER).await;
+        return Ok(None);
+    }
+    let mut settings = release.shape.run.clone();
+    settings.port = port_of(release);
+    let began = Instant::now();
+    let mut gate = Gate::new(settings.clone(), Duration::ZERO);
+    loop {
+        let probed = probe::probe(&shared.backend, replica.id, &settings, began.elapsed()).await;
+        match gate.judge(&probed.finding, &probed.ports, began.elapsed()) {
+            Verdict::Ready => {
+                if let (Finding::Well, Some(target)) = (&probed.finding, probed.target)
+                    && target.port() != settings.port
+                {
+                    let said = format!(
+                        "It listens on {} and not on $PORT ({}): {0} is used. \
+                         Set `port = {0}` in wharf.toml to say so",
+                        target.port(),
+                        settings.port
+                    );
+                    shared.logs.say(replica.app, &replica.name(), &said);
+                }
+                return Ok(probed.target);
+            }
+            Verdict::Again(wait) => tokio::time::sleep(wait).await,
+            Verdict::GiveUp(unhealthy) => return Err(unhealthy),
+        }
+    }
+}
+
+/// The port `web` is expected on: an owner who sets `PORT` himself means it.
+pub(super) fn port_of(release: &Release) -> u16 {
+    let set = release
+        .config
+        .iter()
+        .find(|(key, _)| key.as_str() == "PORT")
+        .and_then(|(_, value)| value.expose().parse().ok());
+    set.unwrap_or(release.shape.run.port)
+}
+
+/// How a replica of a release is started.
+pub(super) fn spec(app: &App, replica: &Replica, release: &Release, logs: &AppLogs) -> ReplicaSpec {
+    let process = release.shape.processes.get(&replica.process);
+    let command = match process {
+        Some(process) => process.command.clone(),
+        None => release.shape.release_command.clone().unwrap_or_default(),
+    };
+    ReplicaSpec {
+        id: replica.id,
+        app: replica.app,
+        name: replica.name(),
+        image: release.image.clone(),
+        command,
+        env: environment(app, &replica.name(), release),
+        limits: process.map_or_else(ProcessLimits::default, |process| process.limits),
+        log: Some(logs.replica_path(replica)),
+        grace: release.shape.run.grace,
+    }
+}
+
+/// The environment of a process: config vars, then what the platform says.
+pub(super) fn environment(app: &App, name: &str, release: &Release) -> Vec<(String, String)> {
+    let version = format!("v{}", release.version);
+    let mut env: Vec<(String, String)> = release
+        .config
+        .iter()
+        .filter(|(key, _)| key.as_str() != "PORT")
+        .map(|(key, value)| (key.to_string(), value.expose().to_owned()))
+        .collect();
+    let commit = release.commit.clone().unwrap_or_default();
+    for (key, value) in [
+        ("PORT", port_of(release).to_string()),
+        ("DYNO", name.to_owned()),
+        ("WHARF_APP", app.name.to_string()),
+        ("WHARF_REPLICA", name.to_owned()),
+        ("WHARF_RELEASE", version.clone()),
+        ("WHARF_COMMIT", commit.clone()),
+        ("HEROKU_APP_NAME", app.name.to_string()),
+        ("HEROKU_RELEASE_VERSION", version.clone()),
+        ("HEROKU_SLUG_COMMIT", commit.clone()),
+    ] {
+        env.push((key.to_owned(), value));
+    }
+    env
+}

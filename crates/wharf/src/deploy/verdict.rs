@@ -1,0 +1,149 @@
+//! A deploy that failed, as a letter to its owner: pure.
+
+use model::name::AppName;
+use model::plan::Place;
+use model::problem::{Code, Problem};
+use model::release::Release;
+use model::replica::{EndingKind, Unhealthy, replica_name};
+
+/// What is known of the failure.
+#[derive(Debug, Clone)]
+pub(super) struct Failure<'a> {
+    pub(super) app: &'a AppName,
+    pub(super) release: &'a Release,
+    pub(super) place: &'a Place,
+    pub(super) cause: &'a EndingKind,
+    /// The release number that goes on serving.
+    pub(super) serving: Option<u64>,
+    /// The last lines the replica printed.
+    pub(super) log: Vec<String>,
+}
+
+/// Writes the letter.
+pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
+    let Failure { app, release, place, cause, serving, log } = failure;
+    let name = replica_name(&place.process, place.index);
+    let version = release.version;
+    let port = release.shape.run.port;
+    let what = format!("release v{version} of `{app}` was not made current");
+    let memory = release
+        .shape
+        .processes
+        .get(&place.process)
+        .map(|spec| spec.limits.memory.to_string())
+        .unwrap_or_default();
+    let problem = if place.process.is_release() {
+        let command = release.shape.release_command.as_deref().unwrap_or_default();
+        Problem::new(Code::ReleaseCommandFailed, what)
+            .why(format!("the release command `{command}` {cause}"))
+            .next("correct it, commit and push again")
+    } else {
+        match cause {
+            EndingKind::Exited(code) => {
+                let ended = EndingKind::Exited(*code);
+                Problem::new(Code::CrashedOnBoot, what)
+                    .why(format!("`{name}` {ended} before it was healthy"))
+                    .next("correct what its log says, commit and push again")
+            }
+            EndingKind::OutOfMemory => Problem::new(Code::OutOfMemory, what)
+                .why(format!("`{name}` was killed: it used more than its {memory} of memory"))
+                .next(format!(
+                    "give it more: `[limits.{}] memory = \"1G\"` in wharf.toml, or use less",
+                    place.process
+                )),
+            EndingKind::Unhealthy(Unhealthy::NeverListened(why)) => {
+                Problem::new(Code::NeverListened, what)
+                    .why(format!("`{name}` did not get healthy: {why}"))
+                    .next("listen on $PORT, or set `port` in wharf.toml, then push again")
+            }
+            EndingKind::Unhealthy(Unhealthy::SeveralPorts(ports)) => {
+                let list: Vec<String> = ports.iter().map(ToString::to_string).collect();
+                Problem::new(Code::SeveralPorts, what)
+                    .why(format!(
+                        "`{name}` listens on {}, none of them the {port} of $PORT",
+                        list.join(", ")
+                    ))
+                    .next("say which one is for visitors: `port = …` in wharf.toml, or listen on $PORT")
+            }
+            EndingKind::Unhealthy(Unhealthy::BadAnswer(why)) => {
+                Problem::new(Code::UnhealthyAnswer, what).why(format!("`{name}`: {why}")).next(
+                    "make the health path answer 2xx, or change `[health] path` in wharf.toml",
+                )
+            }
+            EndingKind::NotStarted(why) => Problem::new(Code::StartFailed, what)
+                .why(format!("`{name}` could not be started: {why}"))
+                .next("check the command in the Procfile"),
+            EndingKind::Lost => Problem::new(Code::StartFailed, what)
+                .why(format!("`{name}` lost its supervisor before it was healthy"))
+                .next("push again"),
+        }
+    };
+    let still = match serving {
+        Some(serving) => format!("v{serving} is serving, nothing changed for your visitors"),
+        None => "nothing was serving before, and nothing does now".to_owned(),
+    };
+    problem.still(still).next(format!("wharf logs -a {app} -p {name}")).log(log.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use model::id::{AppId, ReleaseId};
+    use model::release::{ProcessSpec, Shape};
+
+    use super::*;
+
+    fn letter(process: &str, cause: &EndingKind, serving: Option<u64>) -> String {
+        let spec = ProcessSpec {
+            command: "node server.js".into(),
+            limits: model::release::ProcessLimits::default(),
+        };
+        let release = Release {
+            id: ReleaseId(uuid::Uuid::nil()),
+            app: AppId(uuid::Uuid::nil()),
+            version: 12,
+            image: None,
+            commit: None,
+            config: BTreeMap::new(),
+            shape: Shape {
+                processes: BTreeMap::from([("web".parse().unwrap(), spec)]),
+                release_command: Some("rake db:migrate".into()),
+                ..Shape::default()
+            },
+            formation: BTreeMap::new(),
+            domains: Vec::new(),
+            description: String::new(),
+            user: String::new(),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let place = Place { generation: 3, process: process.parse().unwrap(), index: 1 };
+        let app = "shop".parse().unwrap();
+        let failure = Failure {
+            app: &app,
+            release: &release,
+            place: &place,
+            cause,
+            serving,
+            log: vec!["boom".into()],
+        };
+        problem_of(&failure).to_string()
+    }
+
+    #[test]
+    fn every_failure_says_what_why_what_is_fine_and_what_next() {
+        let unhealthy = |unhealthy| EndingKind::Unhealthy(unhealthy);
+        let late = "nothing listened on port 8080 within 60 s (9 tries, last: connection refused)";
+        let sick = "no good answer within 60 s (9 tries, last: GET /up answered 500)";
+        let letters = [
+            letter("web", &EndingKind::Exited(1), Some(11)),
+            letter("web", &EndingKind::OutOfMemory, None),
+            letter("release", &EndingKind::Exited(137), Some(11)),
+            letter("web", &unhealthy(Unhealthy::SeveralPorts(vec![3000, 9229])), Some(11)),
+            letter("web", &unhealthy(Unhealthy::NeverListened(late.into())), None),
+            letter("web", &unhealthy(Unhealthy::BadAnswer(sick.into())), None),
+            letter("web", &EndingKind::Lost, None),
+        ];
+        insta::assert_snapshot!(letters.join("\n\n"));
+    }
+}

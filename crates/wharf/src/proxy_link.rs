@@ -1,0 +1,63 @@
+//! The daemon's end of the wire to the proxy. Each call is a connection of its own, so a proxy that was
+//! started again between two calls is no error.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::id::ReplicaId;
+use model::route::{RouteConflict, RouteTable};
+use proxy::control::{Client, Status};
+
+/// Where the proxy is told what to do.
+#[derive(Debug, Clone)]
+pub struct ProxyLink {
+    socket: PathBuf,
+}
+
+/// Why the proxy could not be talked to.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error(transparent)]
+    Control(#[from] proxy::error::Error),
+    #[error("two apps claim one host")]
+    Conflict {
+        #[source]
+        conflict: RouteConflict,
+    },
+}
+
+impl ProxyLink {
+    /// A wire to that socket; nothing is connected yet.
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// How the proxy is.
+    pub async fn status(&self) -> Result<Status, LinkError> {
+        Ok(self.client().await?.status().await?)
+    }
+
+    /// The table it serves from.
+    pub async fn table(&self) -> Result<RouteTable, LinkError> {
+        Ok(self.client().await?.table().await?)
+    }
+
+    /// Has it serve from that table.
+    pub async fn apply(&self, table: &RouteTable) -> Result<(), LinkError> {
+        self.client().await?.apply(table).await?;
+        Ok(())
+    }
+
+    /// Waits until a replica has no request in flight, or the limit. A proxy that is not there has
+    /// none.
+    pub async fn wait_idle(&self, replica: ReplicaId, limit: Duration) {
+        let Ok(client) = self.client().await else { return };
+        if let Err(error) = client.wait_idle(&[replica], limit).await {
+            tracing::warn!(%error, "the proxy did not say when the replica was idle");
+        }
+    }
+
+    async fn client(&self) -> Result<Client, LinkError> {
+        Ok(Client::connect(&self.socket).await?)
+    }
+}
