@@ -1,10 +1,20 @@
 //! Everything that wires Wharf's rooms. In reading order:
 
+pub mod context;
+
 pub mod config;
+
+pub mod git;
 
 pub mod build;
 
 pub mod deploy;
+
+pub mod apps;
+
+pub mod api;
+
+pub mod server;
 
 pub mod backend;
 

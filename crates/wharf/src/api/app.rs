@@ -1,0 +1,67 @@
+//! `/apps` and `/apps/{app}`.
+
+use serde::{Deserialize, Serialize};
+
+use model::id::AppId;
+use model::name::AppName;
+
+use super::common::{Named, Time, User};
+
+/// `GET /apps`, `GET|PATCH|DELETE /apps/{app}`, `POST /apps`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    pub id: AppId,
+    pub name: AppName,
+    pub created_at: Time,
+    pub updated_at: Time,
+    /// When code last became a release.
+    pub released_at: Option<Time>,
+    pub archived_at: Option<Time>,
+    pub maintenance: bool,
+    /// Where to push to.
+    pub git_url: String,
+    /// Where visitors go.
+    pub web_url: Option<String>,
+    pub owner: User,
+    pub acm: bool,
+    pub buildpack_provided_description: Option<String>,
+    pub build_stack: Named,
+    pub stack: Named,
+    pub region: Named,
+    pub generation: Named,
+    pub internal_routing: Option<bool>,
+    pub organization: Option<Named>,
+    pub team: Option<Named>,
+    pub space: Option<Named>,
+    pub repo_size: Option<u64>,
+    pub slug_size: Option<u64>,
+}
+
+/// `POST /apps`. Without a name one is made up. What Heroku's tools send besides is not read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateApp {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// `PATCH /apps/{app}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateApp {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<bool>,
+}
+
+/// The query of `DELETE /apps/{app}`: when given, it must be the app's name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestroyApp {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<String>,
+}
+
+/// `GET /apps/{app}/config-vars`.
+pub type ConfigVars = std::collections::BTreeMap<String, String>;
+
+/// `PATCH /apps/{app}/config-vars`: null takes the var away.
+pub type UpdateConfigVars = std::collections::BTreeMap<String, Option<String>>;

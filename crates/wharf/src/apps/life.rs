@@ -1,0 +1,183 @@
+//! An app's life: create, rename, maintenance, destroy.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::app::App;
+use model::event::Event;
+use model::id::AppId;
+use model::name::{AppName, DomainName};
+use model::problem::{Code, Problem};
+
+use super::{Decision, decide, lookup, names, settled};
+use crate::context::Context;
+use crate::store::{Tx, apps, domains, events};
+
+/// How long a destroyed app may take to be gone before the answer does not wait for it.
+const GONE_WITHIN: Duration = Duration::from_secs(90);
+
+/// Every app by name.
+pub async fn list(context: &Context) -> Result<Vec<App>, Problem> {
+    let all = decide(context, |tx| Ok(Ok(apps::list(tx)?))).await?;
+    Ok(all.into_iter().filter(|app| !app.is_doomed).collect())
+}
+
+/// Makes an app; without a name, one is made up.
+pub async fn create(context: &Context, name: Option<&str>, user: &str) -> Result<App, Problem> {
+    let name = match name {
+        Some(name) => checked(name)?,
+        None => names::made_up(),
+    };
+    let now = Timestamp::now();
+    let app = App {
+        id: AppId(uuid::Uuid::new_v4()),
+        name,
+        created_at: now,
+        updated_at: now,
+        released_at: None,
+        is_in_maintenance: false,
+        is_doomed: false,
+    };
+    let user = user.to_owned();
+    let domain = context.config.domain.clone();
+    let app = decide(context, move |tx| {
+        settled!(name_is_free(tx, &app.name, app.id, &domain)?);
+        apps::insert(tx, &app)?;
+        let event = Event::AppCreated { name: app.name.clone() };
+        events::append(tx, Some(app.id), Some(&user), &event, now)?;
+        Ok(Ok(app))
+    })
+    .await?;
+    // Its host answers “nothing deployed yet” from now on.
+    context.deploys.wake(app.id);
+    Ok(app)
+}
+
+/// What may be changed about an app itself.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    pub name: Option<String>,
+    pub is_in_maintenance: Option<bool>,
+}
+
+/// Renames an app, or switches its maintenance page on or off.
+pub async fn update(
+    context: &Context,
+    key: &str,
+    update: Update,
+    user: &str,
+) -> Result<App, Problem> {
+    let name = update.name.as_deref().map(checked).transpose()?;
+    let now = Timestamp::now();
+    let (key, user, domain) = (key.to_owned(), user.to_owned(), context.config.domain.clone());
+    let app = decide(context, move |tx| {
+        let mut app = settled!(lookup::find(tx, &key)?);
+        let mut facts = Vec::new();
+        if let Some(to) = name.filter(|name| *name != app.name) {
+            settled!(name_is_free(tx, &to, app.id, &domain)?);
+            facts.push(Event::AppRenamed { from: app.name.clone(), to: to.clone() });
+            app.name = to;
+        }
+        if let Some(is_on) =
+            update.is_in_maintenance.filter(|is_on| *is_on != app.is_in_maintenance)
+        {
+            facts.push(Event::MaintenanceChanged { is_on });
+            app.is_in_maintenance = is_on;
+        }
+        if !facts.is_empty() {
+            app.updated_at = now;
+            apps::update(tx, &app)?;
+        }
+        for fact in &facts {
+            events::append(tx, Some(app.id), Some(&user), fact, now)?;
+        }
+        Ok(Ok(app))
+    })
+    .await?;
+    context.deploys.wake(app.id);
+    Ok(app)
+}
+
+/// Destroys an app and all that is its. `confirmed` is the name typed to confirm, where one was asked
+/// for. Returns when it is gone, or when it takes so long that it goes on without us.
+pub async fn destroy(
+    context: &Context,
+    key: &str,
+    confirmed: Option<&str>,
+    user: &str,
+) -> Result<App, Problem> {
+    let (key, confirmed, user) = (key.to_owned(), confirmed.map(str::to_owned), user.to_owned());
+    let now = Timestamp::now();
+    let app = decide(context, move |tx| {
+        let mut app = settled!(lookup::find(tx, &key)?);
+        if let Some(typed) = confirmed.filter(|typed| typed != app.name.as_str()) {
+            return Ok(Err(not_confirmed(&app, &typed)));
+        }
+        app.is_doomed = true;
+        app.updated_at = now;
+        apps::update(tx, &app)?;
+        let event = Event::AppDestroyed { name: app.name.clone() };
+        events::append(tx, Some(app.id), Some(&user), &event, now)?;
+        Ok(Ok(app))
+    })
+    .await?;
+    if !context.deploys.wait_gone(app.id, GONE_WITHIN).await {
+        tracing::warn!(app = %app.name, "the app is doomed and still not gone");
+    }
+    Ok(app)
+}
+
+fn checked(name: &str) -> Result<AppName, Problem> {
+    name.parse().map_err(|error: model::name::NameError| {
+        Problem::new(Code::BadInput, error.to_string()).still("nothing was changed")
+    })
+}
+
+/// Whether an app may have that name: no other app has it, nor its default host.
+fn name_is_free(tx: &Tx<'_>, name: &AppName, app: AppId, domain: &str) -> Decision<()> {
+    if let Some(other) = apps::find_by_name(tx, name)?
+        && other.id != app
+    {
+        return Ok(Err(taken(&other)));
+    }
+    let host: DomainName = default_host(name, domain);
+    if let Some(owner) = domains::find_owner(tx, &host)?
+        && owner != app
+    {
+        let owner = apps::get(tx, owner)?;
+        return Ok(Err(host_taken(name, &host, &owner)));
+    }
+    Ok(Ok(()))
+}
+
+/// The host every app has by itself.
+pub fn default_host(name: &AppName, domain: &str) -> DomainName {
+    format!("{name}.{domain}").parse().expect("an app name is a label, and the domain was checked")
+}
+
+fn taken(other: &App) -> Problem {
+    let problem = Problem::new(Code::NameTaken, format!("the name `{}` is in use", other.name));
+    if other.is_doomed {
+        return problem
+            .why("the app that had it is being destroyed and is not gone yet")
+            .next("try again in a moment");
+    }
+    problem
+        .why(format!("there is an app of that name since {}", other.created_at.strftime("%F")))
+        .still("nothing was changed")
+        .next("choose another name, or none to have one made up: wharf create")
+}
+
+fn host_taken(name: &AppName, host: &DomainName, owner: &App) -> Problem {
+    Problem::new(Code::NameTaken, format!("the name `{name}` cannot be used"))
+        .why(format!("its address `{host}` is a domain of `{}`", owner.name))
+        .still("nothing was changed")
+        .next(format!("wharf domains:remove {host} -a {}", owner.name))
+}
+
+fn not_confirmed(app: &App, typed: &str) -> Problem {
+    Problem::new(Code::NotConfirmed, format!("`{}` was not destroyed", app.name))
+        .why(format!("`{typed}` was typed to confirm, not its name"))
+        .still("it runs on as before")
+        .next(format!("wharf destroy {0} --confirm {0}", app.name))
+}

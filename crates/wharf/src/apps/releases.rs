@@ -1,0 +1,253 @@
+//! Releases of an app: looking at them, going back to one, and the same again.
+
+use model::app::App;
+use model::deploy::{Deploy, DeployPhase};
+use model::id::{AppId, ReleaseId};
+use model::problem::{Code, Problem};
+use model::release::Release;
+
+use super::diff::{self, Difference};
+use super::{Decision, decide, lookup, settled};
+use crate::context::Context;
+use crate::deploy::release::{Change, Frozen, NewRelease, serving_release};
+use crate::store::{StoreError, Tx, apps, deploys, releases};
+
+/// A release, and what was done with it.
+#[derive(Debug, Clone)]
+pub struct ReleaseView {
+    pub release: Release,
+    /// It serves now.
+    pub is_current: bool,
+    /// Acts of making it current, oldest first.
+    pub deploys: Vec<Deploy>,
+}
+
+/// How a release fared, as the API says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Pending,
+    Succeeded,
+    Failed,
+}
+
+impl ReleaseView {
+    /// How it fared: by its newest deploy; one that is serving has succeeded whatever came later.
+    pub fn fate(&self) -> Fate {
+        match self.deploys.last().map(|deploy| deploy.phase) {
+            None | Some(DeployPhase::Live) => Fate::Succeeded,
+            Some(DeployPhase::Failed) if self.is_current => Fate::Succeeded,
+            Some(DeployPhase::Failed) => Fate::Failed,
+            Some(
+                DeployPhase::Queued
+                | DeployPhase::Releasing
+                | DeployPhase::Starting
+                | DeployPhase::Switching,
+            ) => Fate::Pending,
+        }
+    }
+}
+
+/// All releases, oldest first.
+pub async fn list(context: &Context, key: &str) -> Result<(App, Vec<ReleaseView>), Problem> {
+    let key = key.to_owned();
+    decide(context, move |tx| {
+        let app = settled!(lookup::find(tx, &key)?);
+        let views = all(tx, app.id)?;
+        Ok(Ok((app, views)))
+    })
+    .await
+}
+
+/// One release: by id, `7`, `v7`, or `current`.
+pub async fn find(
+    context: &Context,
+    key: &str,
+    release: &str,
+) -> Result<(App, ReleaseView), Problem> {
+    let (key, wanted) = (key.to_owned(), release.to_owned());
+    decide(context, move |tx| {
+        let app = settled!(lookup::find(tx, &key)?);
+        let release = settled!(pick(tx, &app, &wanted)?);
+        let all = deploys::list(tx, app.id)?;
+        let serving = apps::serving_generation(tx, app.id)?;
+        let view = view(release, &all, serving);
+        Ok(Ok((app, view)))
+    })
+    .await
+}
+
+/// What differs between two releases.
+pub async fn compare(
+    context: &Context,
+    key: &str,
+    from: &str,
+    to: &str,
+) -> Result<(Release, Release, Vec<Difference>), Problem> {
+    let (_, from) = find(context, key, from).await?;
+    let (_, to) = find(context, key, to).await?;
+    let differences = diff::between(&from.release, &to.release);
+    Ok((from.release, to.release, differences))
+}
+
+/// Makes an old release current again, as a new one, without a build. Also what a person should know:
+/// a rollback brings back an image and its settings, and nothing a release command did.
+pub async fn roll_back(
+    context: &Context,
+    key: &str,
+    to: &str,
+    with_all: bool,
+    user: &str,
+) -> Result<(App, Frozen, Option<String>), Problem> {
+    let (app, view) = find(context, key, to).await?;
+    let (_, views) = list(context, key).await?;
+    let warning = not_undone(&views, view.release.version);
+    let change = Change::Rollback { to: view.release.version, with_all };
+    let new = NewRelease { change, user: user.to_owned(), description: None };
+    let frozen = context.deploys.release(app.id, new).await?;
+    if let Some(warning) = &warning {
+        context.logs.say(app.id, "deploy", &format!("Warning: {warning}"));
+    }
+    Ok((app, frozen, warning))
+}
+
+/// What release commands did since an old release, when there were any.
+fn not_undone(views: &[ReleaseView], to: u64) -> Option<String> {
+    let current = views.iter().find(|view| view.is_current)?.release.version;
+    let mut ran: Vec<(&str, Vec<String>)> = Vec::new();
+    for view in views {
+        let version = view.release.version;
+        let Some(command) = view.release.shape.release_command.as_deref() else { continue };
+        if version <= to || version > current || view.deploys.is_empty() {
+            continue;
+        }
+        match ran.iter_mut().find(|(known, _)| *known == command) {
+            Some((_, versions)) => versions.push(format!("v{version}")),
+            None => ran.push((command, vec![format!("v{version}")])),
+        }
+    }
+    let ran: Vec<String> = ran
+        .iter()
+        .map(|(command, versions)| format!("`{command}` ran for {}", versions.join(", ")))
+        .collect();
+    (!ran.is_empty()).then(|| {
+        format!(
+            "{}, and a rollback does not undo it: see that v{to} works with the data as it is now",
+            ran.join("; ")
+        )
+    })
+}
+
+/// Starts the current release afresh, without a gap.
+pub async fn restart(context: &Context, key: &str, user: &str) -> Result<(App, Frozen), Problem> {
+    let app = lookup::app(context, key).await?;
+    let new = NewRelease { change: Change::Restart, user: user.to_owned(), description: None };
+    let frozen = context.deploys.release(app.id, new).await?;
+    Ok((app, frozen))
+}
+
+pub(super) fn all(tx: &Tx<'_>, app: AppId) -> Result<Vec<ReleaseView>, StoreError> {
+    let deploys = deploys::list(tx, app)?;
+    let serving = apps::serving_generation(tx, app)?;
+    let releases = releases::list(tx, app)?;
+    Ok(releases.into_iter().map(|release| view(release, &deploys, serving)).collect())
+}
+
+fn view(release: Release, deploys: &[Deploy], serving: Option<u64>) -> ReleaseView {
+    let deploys: Vec<Deploy> =
+        deploys.iter().filter(|deploy| deploy.release == release.version).cloned().collect();
+    let is_current = deploys.iter().any(|deploy| Some(deploy.generation) == serving);
+    ReleaseView { release, is_current, deploys }
+}
+
+/// The release whose process types count: the one that serves, else the newest with an image.
+pub(super) fn newest_or_serving(tx: &Tx<'_>, app: AppId) -> Result<Option<Release>, StoreError> {
+    if let Some(release) = serving_release(tx, app)? {
+        return Ok(Some(release));
+    }
+    Ok(releases::find_latest(tx, app)?.filter(|release| release.image.is_some()))
+}
+
+fn pick(tx: &Tx<'_>, app: &App, wanted: &str) -> Decision<Release> {
+    let number = wanted.strip_prefix('v').unwrap_or(wanted).parse::<u64>();
+    let found = match (wanted, number, wanted.parse::<ReleaseId>()) {
+        ("current", _, _) => match serving_release(tx, app.id)? {
+            Some(release) => Some(release),
+            None => return Ok(Err(nothing_serves(app))),
+        },
+        (_, Ok(version), _) => releases::find(tx, app.id, version)?,
+        (_, Err(_), Ok(id)) => releases::find_by_id(tx, app.id, id)?,
+        (_, Err(_), Err(_)) => None,
+    };
+    if let Some(release) = found {
+        return Ok(Ok(release));
+    }
+    let newest = releases::find_latest(tx, app.id)?.map(|release| release.version);
+    Ok(Err(unknown(app, wanted, newest)))
+}
+
+fn unknown(app: &App, wanted: &str, newest: Option<u64>) -> Problem {
+    let problem =
+        Problem::new(Code::ReleaseUnknown, format!("`{}` has no release `{wanted}`", app.name));
+    match newest {
+        Some(newest) => problem
+            .why(format!("its newest is v{newest}"))
+            .next(format!("wharf releases -a {}", app.name)),
+        None => problem.why("it has none yet").next("git push wharf main"),
+    }
+}
+
+fn nothing_serves(app: &App) -> Problem {
+    Problem::new(Code::NothingReleased, format!("nothing of `{}` serves yet", app.name))
+        .next("git push wharf main")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::id::DeployId;
+    use model::release::Shape;
+
+    fn release(version: u64, command: Option<&str>, is_current: bool) -> ReleaseView {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let app = AppId(uuid::Uuid::nil());
+        let deploy = Deploy {
+            id: DeployId(uuid::Uuid::nil()),
+            app,
+            generation: version,
+            release: version,
+            phase: DeployPhase::Live,
+            problem: None,
+            created_at: at,
+            updated_at: at,
+        };
+        let release = Release {
+            id: ReleaseId(uuid::Uuid::nil()),
+            app,
+            version,
+            image: None,
+            commit: None,
+            config: Default::default(),
+            shape: Shape { release_command: command.map(str::to_owned), ..Shape::default() },
+            formation: Default::default(),
+            domains: Default::default(),
+            description: String::new(),
+            user: String::new(),
+            created_at: at,
+        };
+        ReleaseView { release, is_current, deploys: vec![deploy] }
+    }
+
+    #[test]
+    fn a_rollback_past_a_release_command_is_warned_of() {
+        let views = [
+            release(1, Some("./migrate"), false),
+            release(2, None, false),
+            release(3, Some("./migrate"), false),
+            release(4, Some("./migrate"), true),
+            release(5, Some("./never"), false),
+        ];
+        insta::assert_snapshot!(not_undone(&views, 2).unwrap(), @"`./migrate` ran for v3, v4, and a rollback does not undo it: see that v2 works with the data as it is now");
+        assert_eq!(not_undone(&views, 4), None);
+        assert_eq!(not_undone(&views[..2], 1), None);
+    }
+}

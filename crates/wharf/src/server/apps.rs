@@ -1,0 +1,73 @@
+//! `/apps`, `/apps/{app}`.
+
+use axum::extract::{Path, State};
+use http::{HeaderMap, StatusCode};
+
+use super::answer::{Answer, json, ok};
+use super::auth::Caller;
+use super::paging::{self, Key};
+use super::request::{Asked, Input, to_the_end};
+use super::router::Base;
+use crate::api::app::{CreateApp, DestroyApp, UpdateApp};
+use crate::apps::{life, lookup};
+use crate::context::Context;
+
+pub(super) async fn list(State(context): State<Context>, base: Base, headers: HeaderMap) -> Answer {
+    let apps = life::list(&context).await?;
+    let wire = base.wire(&context.config);
+    let apps = apps.iter().map(|app| wire.app(app)).collect();
+    paging::list(
+        &headers,
+        &[
+            ("name", |app: &crate::api::app::App| Key::Text(app.name.to_string())),
+            ("id", |app| Key::Text(app.id.to_string())),
+            ("updated_at", |app| Key::Text(app.updated_at.to_string())),
+        ],
+        apps,
+    )
+}
+
+pub(super) async fn create(
+    State(context): State<Context>,
+    base: Base,
+    caller: Caller,
+    Input(input): Input<CreateApp>,
+) -> Answer {
+    let app = life::create(&context, input.name.as_deref(), &caller.user).await?;
+    Ok(json(StatusCode::CREATED, &base.wire(&context.config).app(&app)))
+}
+
+pub(super) async fn show(
+    State(context): State<Context>,
+    base: Base,
+    Path(key): Path<String>,
+) -> Answer {
+    let app = lookup::app(&context, &key).await?;
+    ok(&base.wire(&context.config).app(&app))
+}
+
+pub(super) async fn update(
+    State(context): State<Context>,
+    base: Base,
+    caller: Caller,
+    Path(key): Path<String>,
+    Input(input): Input<UpdateApp>,
+) -> Answer {
+    let update = life::Update { name: input.name, is_in_maintenance: input.maintenance };
+    let app = life::update(&context, &key, update, &caller.user).await?;
+    ok(&base.wire(&context.config).app(&app))
+}
+
+pub(super) async fn destroy(
+    State(context): State<Context>,
+    base: Base,
+    caller: Caller,
+    Path(key): Path<String>,
+    Asked(asked): Asked<DestroyApp>,
+) -> Answer {
+    let mine = context.clone();
+    let work =
+        async move { life::destroy(&mine, &key, asked.confirm.as_deref(), &caller.user).await };
+    let app = to_the_end(&context.tasks, "destroy", work).await?;
+    ok(&base.wire(&context.config).app(&app))
+}

@@ -1,0 +1,68 @@
+//! `/apps/{app}/domains`.
+
+use axum::extract::{Path, State};
+use http::{HeaderMap, StatusCode};
+
+use super::answer::{Answer, json, ok};
+use super::auth::Caller;
+use super::paging::{self, Key};
+use super::request::Input;
+use super::router::Base;
+use crate::api;
+use crate::apps::{domains, life};
+use crate::context::Context;
+
+pub(super) async fn list(
+    State(context): State<Context>,
+    base: Base,
+    headers: HeaderMap,
+    Path(key): Path<String>,
+) -> Answer {
+    let (app, domains) = domains::list(&context, &key).await?;
+    let wire = base.wire(&context.config);
+    let mut all = vec![wire.default_domain(&app)];
+    all.extend(domains.iter().map(|domain| wire.domain(&app, domain)));
+    paging::list(
+        &headers,
+        &[
+            ("hostname", |domain: &api::domain::Domain| Key::Text(domain.hostname.clone())),
+            ("id", |domain| Key::Text(domain.id.to_string())),
+        ],
+        all,
+    )
+}
+
+pub(super) async fn add(
+    State(context): State<Context>,
+    base: Base,
+    caller: Caller,
+    Path(key): Path<String>,
+    Input(input): Input<api::domain::AddDomain>,
+) -> Answer {
+    let (app, domain) = domains::add(&context, &key, &input.hostname, &caller.user).await?;
+    Ok(json(StatusCode::CREATED, &base.wire(&context.config).domain(&app, &domain)))
+}
+
+pub(super) async fn show(
+    State(context): State<Context>,
+    base: Base,
+    Path((key, wanted)): Path<(String, String)>,
+) -> Answer {
+    let (app, list) = domains::list(&context, &key).await?;
+    let wire = base.wire(&context.config);
+    let domain = &context.config.domain;
+    if life::default_host(&app.name, domain).as_str() == wanted {
+        return ok(&wire.default_domain(&app));
+    }
+    ok(&wire.domain(&app, &domains::pick(&app, &list, &wanted, domain)?))
+}
+
+pub(super) async fn remove(
+    State(context): State<Context>,
+    base: Base,
+    caller: Caller,
+    Path((key, wanted)): Path<(String, String)>,
+) -> Answer {
+    let (app, domain) = domains::remove(&context, &key, &wanted, &caller.user).await?;
+    ok(&base.wire(&context.config).domain(&app, &domain))
+}

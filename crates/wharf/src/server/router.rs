@@ -1,0 +1,149 @@
+//! Every path there is, in one list.
+
+use axum::extract::{FromRequestParts, Request};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Extension, Router, middleware};
+use http::header::HOST;
+use http::request::Parts;
+use model::problem::{Code, Problem};
+
+use super::answer::Refusal;
+use super::auth::{self, Peer};
+use super::encode::Wire;
+use super::sessions::Sessions;
+use super::{
+    account, answer, apps, attach, builds, config_vars, domains, dynos, formation, logs, push,
+    releases, runs, status, stream,
+};
+use crate::config::Config;
+use crate::context::Context;
+use crate::git::pipeline::{Builder, Pipeline};
+use crate::git::pushes::Pushes;
+
+/// The router of everything the daemon answers.
+pub(super) fn make(context: Context, builder: Builder) -> Router {
+    let pushes = Pushes::default();
+    let pipeline = Pipeline { context: context.clone(), pushes, builder };
+    let guard = middleware::from_fn_with_state(context.clone(), auth::guard);
+    platform()
+        .merge(house())
+        .merge(git())
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(Extension(pipeline))
+        .layer(guard)
+        .merge(unguessable())
+        .layer(Extension(Sessions::<logs::Wanted>::default()))
+        .layer(Extension(Sessions::<attach::Wanted>::default()))
+        .layer(middleware::from_fn(answer::with_etag))
+        .layer(middleware::from_fn(answer::with_request_id))
+        .with_state(context)
+}
+
+/// What Heroku's Platform API has a word for.
+fn platform() -> Router<Context> {
+    Router::new()
+        .route("/account", get(account::show))
+        .route("/apps", get(apps::list).post(apps::create))
+        .route("/apps/{app}", get(apps::show).patch(apps::update).delete(apps::destroy))
+        .route("/apps/{app}/config-vars", get(config_vars::show).patch(config_vars::change))
+        .route("/apps/{app}/releases/{release}/config-vars", get(config_vars::of_release))
+        .route("/apps/{app}/formation", get(formation::list).patch(formation::update))
+        .route("/apps/{app}/formation/{process}", get(formation::show).patch(formation::update_one))
+        .route("/apps/{app}/dynos", get(dynos::list).post(runs::create).delete(dynos::restart))
+        .route("/apps/{app}/dynos/{dyno}", get(dynos::show).delete(dynos::recycle))
+        .route("/apps/{app}/dynos/{dyno}/actions/stop", post(dynos::recycle))
+        .route("/apps/{app}/formations/{dyno}", delete(dynos::recycle))
+        .route("/apps/{app}/formations/{dyno}/actions/stop", post(dynos::recycle))
+        .route("/apps/{app}/releases", get(releases::list).post(releases::roll_back))
+        .route("/apps/{app}/releases/{release}", get(releases::show))
+        .route("/apps/{app}/domains", get(domains::list).post(domains::add))
+        .route("/apps/{app}/domains/{domain}", get(domains::show).delete(domains::remove))
+        .route("/apps/{app}/log-sessions", post(logs::create))
+        .route("/apps/{app}/builds", get(builds::list))
+        .route("/apps/{app}/builds/{build}", get(builds::show))
+}
+
+/// What it has no word for.
+fn house() -> Router<Context> {
+    Router::new()
+        .route("/wharf/status", get(status::show))
+        .route("/wharf/explain/{code}", get(status::explain))
+        .route("/wharf/apps/{app}/replicas", get(dynos::details))
+        .route("/wharf/apps/{app}/exec", post(runs::exec))
+        .route("/wharf/apps/{app}/releases/{release}", get(releases::detail))
+        .route("/wharf/apps/{app}/releases/{from}/diff/{to}", get(releases::diff))
+        .route("/wharf/apps/{app}/deploys/{deploy}/progress", get(stream::progress))
+        .route("/wharf/pushes/{ticket}", post(push::received))
+}
+
+/// What is open to whoever knows its address, because nobody can guess it.
+fn unguessable() -> Router<Context> {
+    Router::new()
+        .route("/wharf/log-sessions/{session}", get(logs::stream))
+        .route("/wharf/attach/{session}", get(attach::join))
+}
+
+/// Where git talks to us; with and without a folder before the app's name.
+fn git() -> Router<Context> {
+    Router::new()
+        .route("/{repository}/info/refs", get(push::advertise))
+        .route("/{repository}/git-receive-pack", post(push::receive_pack))
+        .route("/{repository}/git-upload-pack", post(push::upload_pack))
+        .route("/git/{repository}/info/refs", get(push::advertise))
+        .route("/git/{repository}/git-receive-pack", post(push::receive_pack))
+        .route("/git/{repository}/git-upload-pack", post(push::upload_pack))
+}
+
+async fn unknown(request: Request) -> Refusal {
+    Problem::new(Code::NotFound, format!("there is nothing at `{}`", request.uri().path()))
+        .next("the paths are those of Heroku's Platform API v3, and `/wharf/…`")
+        .into()
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let (method, path) = (request.method(), request.uri().path());
+    let problem = Problem::new(Code::NotFound, format!("`{path}` does not take {method}"));
+    let mut response = Refusal::from(problem).into_response();
+    *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+/// How the caller reached us, for the addresses in answers.
+pub(super) struct Base(String);
+
+impl Base {
+    pub(super) fn wire<'a>(&'a self, config: &'a Config) -> Wire<'a> {
+        Wire { config, base: &self.0 }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromRequestParts<Context> for Base {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        context: &Context,
+    ) -> Result<Self, Self::Rejection> {
+        let config = &context.config;
+        let is_unix = matches!(parts.extensions.get::<Peer>(), Some(Peer::Unix { .. }));
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|_| !is_unix);
+        let scheme = if config.api_tls.is_some() { "https" } else { "http" };
+        let host = host.map_or_else(|| local_address(config), str::to_owned);
+        Ok(Self(format!("{scheme}://{host}")))
+    }
+}
+
+/// Who comes over the unix socket is on this machine, and reaches the TCP address by loopback.
+fn local_address(config: &Config) -> String {
+    let mut address = config.api_listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    address.to_string()
+}
