@@ -16,6 +16,12 @@ pub mod api;
 
 pub mod server;
 
+pub mod client;
+
+pub mod cli;
+
+pub mod explain;
+
 pub mod backend;
 
 pub mod proxy_link;

@@ -1,0 +1,336 @@
+//! The command line: one file per command. It can do only what the API can, and works the same from a
+//! laptop; it never touches the store, a deploy or a backend.
+
+mod printer;
+
+mod table;
+
+mod settings;
+
+mod infer;
+
+mod session;
+
+mod terminal;
+
+mod apps;
+
+mod config_vars;
+
+mod ps;
+
+mod logs;
+
+mod releases;
+
+mod rename;
+
+mod run;
+
+mod domains;
+
+mod maintenance;
+
+mod status;
+
+mod explain;
+
+mod auth;
+
+pub mod manual;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use model::problem::{Code, Problem};
+
+use session::Session;
+
+/// `wharf …`
+#[derive(Debug, Parser)]
+#[command(
+    name = "wharf",
+    version,
+    about = "git push, and your app is live on your own machine",
+    after_help = "Start here:\n  wharf create shop     make an app and its git remote\n  \
+                  git push wharf main   deploy it\n  wharf logs -t         watch it\n\n\
+                  Roles: `wharf daemon --help`, `wharf proxy --help`",
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 80
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Global {
+    /// The app [default: the one of this folder's git remote]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "WHARF_APP",
+        hide_env_values = true,
+        value_name = "APP"
+    )]
+    app: Option<String>,
+    /// Where the daemon is: http://host:port, https://host or unix:/path
+    #[arg(long, global = true, env = "WHARF_API", hide_env_values = true, value_name = "URL")]
+    api: Option<String>,
+    /// What proves who you are [default: what `wharf auth:login` stored]
+    #[arg(long, global = true, env = "WHARF_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an app, and the git remote to push it to
+    Create(apps::CreateArgs),
+    /// List the apps
+    Apps(apps::AppsArgs),
+    /// Show one app
+    #[command(visible_alias = "apps:info")]
+    Info(apps::InfoArgs),
+    /// Open the app in a browser
+    Open(apps::OpenArgs),
+    /// Give an app another name, and so another address
+    #[command(visible_alias = "apps:rename")]
+    Rename(rename::RenameArgs),
+    /// Destroy an app and all that is its
+    #[command(visible_alias = "apps:destroy")]
+    Destroy(apps::DestroyArgs),
+    /// Show the app's processes
+    Ps(ps::PsArgs),
+    /// Say how many of each process run
+    #[command(name = "ps:scale", visible_alias = "scale")]
+    PsScale(ps::ScaleArgs),
+    /// Start all processes afresh, without a gap
+    #[command(visible_alias = "ps:restart")]
+    Restart(ps::RestartArgs),
+    /// Stop one process, or all of one type
+    #[command(name = "ps:stop")]
+    PsStop(ps::StopArgs),
+    /// Show what the app says, and what was done to it
+    Logs(logs::LogsArgs),
+    /// Show the config vars
+    Config(config_vars::ConfigArgs),
+    /// Set config vars
+    #[command(name = "config:set")]
+    ConfigSet(config_vars::SetArgs),
+    /// Print one config var
+    #[command(name = "config:get")]
+    ConfigGet(config_vars::GetArgs),
+    /// Take config vars away
+    #[command(name = "config:unset")]
+    ConfigUnset(config_vars::UnsetArgs),
+    /// List the releases
+    Releases(releases::ReleasesArgs),
+    /// Show one release
+    #[command(name = "releases:info")]
+    ReleasesInfo(releases::InfoArgs),
+    /// Show what differs between two releases
+    #[command(name = "releases:diff")]
+    ReleasesDiff(releases::DiffArgs),
+    /// Go back to an earlier release, without a build
+    #[command(visible_alias = "releases:rollback")]
+    Rollback(releases::RollbackArgs),
+    /// Run a command once, in a container of its own
+    Run(run::RunArgs),
+    /// Run a command once, in the background; its output goes to the app's log
+    #[command(name = "run:detached")]
+    RunDetached(run::RunArgs),
+    /// Run a command inside a running process
+    #[command(visible_alias = "ps:exec")]
+    Exec(run::ExecArgs),
+    /// List the domains
+    Domains(domains::DomainsArgs),
+    /// Add a domain
+    #[command(name = "domains:add")]
+    DomainsAdd(domains::DomainArgs),
+    /// Remove a domain
+    #[command(name = "domains:remove")]
+    DomainsRemove(domains::DomainArgs),
+    /// Whether visitors see the maintenance page
+    Maintenance(maintenance::ShowArgs),
+    /// Show visitors the maintenance page
+    #[command(name = "maintenance:on")]
+    MaintenanceOn(maintenance::SwitchArgs),
+    /// Let visitors in again
+    #[command(name = "maintenance:off")]
+    MaintenanceOff(maintenance::SwitchArgs),
+    /// Show how Wharf and all apps are
+    Status(status::StatusArgs),
+    /// Say what an error code means, and what helps
+    Explain(explain::ExplainArgs),
+    /// Add the git remote of an app to this repository
+    #[command(name = "remote:add")]
+    RemoteAdd(apps::RemoteArgs),
+    /// Store the token for an API
+    #[command(name = "auth:login", visible_alias = "login")]
+    AuthLogin(auth::LoginArgs),
+    /// Forget the token for an API
+    #[command(name = "auth:logout", visible_alias = "logout")]
+    AuthLogout(auth::LogoutArgs),
+    /// Answer git's question for a password
+    #[command(name = "git-credential", hide = true)]
+    GitCredential(auth::CredentialArgs),
+    /// Print the version
+    Version(status::VersionArgs),
+}
+
+/// Why a command ends with something else than 0.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Problem(Box<Problem>),
+    /// The exit code of the command that was run for us.
+    PassedOn(u8),
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(Box::new(problem))
+    }
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::PassedOn(code) => *code,
+            Self::Problem(problem) if problem.code == Code::NoAppGiven => 2,
+            Self::Problem(problem)
+                if matches!(problem.code, Code::Internal | Code::DaemonUnreachable) =>
+            {
+                3
+            }
+            Self::Problem(_) => 1,
+        }
+    }
+}
+
+/// Reads the arguments (the program's name first), does what they say, says how it ended.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(join_words(arguments)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help to stdout and errors to stderr; that it cannot is nobody's loss.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let problem = Problem::new(Code::Internal, "no runtime").why(error.to_string());
+            printer::Printer::new().problem(&problem);
+            return ExitCode::from(3);
+        }
+    };
+    let result = runtime.block_on(Box::pin(start(cli)));
+    // A thread that still reads our stdin must not keep us.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Failure::Problem(problem) = &failure {
+                printer::Printer::new().problem(problem);
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// The definition, for the manual and its test.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
+async fn start(cli: Cli) -> Result<(), Failure> {
+    // These work without any daemon, and with a broken configuration.
+    match cli.command {
+        Command::Explain(args) => explain::explain(&args).map_err(Failure::from),
+        Command::GitCredential(args) => {
+            auth::credential(&cli.global, &args).await.map_err(Failure::from)
+        }
+        command => {
+            let session = Session::open(&cli.global)?;
+            Box::pin(dispatch(command, &session)).await
+        }
+    }
+}
+
+async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
+    match command {
+        Command::Create(args) => apps::create(session, args).await,
+        Command::Apps(args) => apps::list(session, &args).await,
+        Command::Info(args) => apps::info(session, &args).await,
+        Command::Open(args) => apps::open(session, &args).await,
+        Command::Rename(args) => rename::rename(session, args).await,
+        Command::Destroy(args) => apps::destroy(session, &args).await,
+        Command::RemoteAdd(args) => apps::add_remote(session, &args).await,
+        Command::Ps(args) => ps::list(session, &args).await,
+        Command::PsScale(args) => ps::scale(session, &args).await,
+        Command::Restart(args) => ps::restart(session, &args).await,
+        Command::PsStop(args) => ps::stop(session, &args).await,
+        Command::Logs(args) => logs::show(session, &args).await,
+        Command::Config(args) => config_vars::list(session, &args).await,
+        Command::ConfigSet(args) => config_vars::set(session, &args).await,
+        Command::ConfigGet(args) => config_vars::get(session, &args).await,
+        Command::ConfigUnset(args) => config_vars::unset(session, &args).await,
+        Command::Releases(args) => releases::list(session, &args).await,
+        Command::ReleasesInfo(args) => releases::info(session, &args).await,
+        Command::ReleasesDiff(args) => releases::diff(session, &args).await,
+        Command::Rollback(args) => releases::roll_back(session, &args).await,
+        Command::Run(args) => run::run(session, args).await,
+        Command::RunDetached(args) => run::run(session, args.detached()).await,
+        Command::Exec(args) => run::exec(session, args).await,
+        Command::Domains(args) => domains::list(session, &args).await,
+        Command::DomainsAdd(args) => domains::add(session, &args).await,
+        Command::DomainsRemove(args) => domains::remove(session, &args).await,
+        Command::Maintenance(args) => maintenance::show(session, &args).await,
+        Command::MaintenanceOn(args) => maintenance::switch(session, &args, true).await,
+        Command::MaintenanceOff(args) => maintenance::switch(session, &args, false).await,
+        Command::Status(args) => status::show(session, &args).await,
+        Command::Version(args) => status::version(session, &args).await,
+        Command::AuthLogin(args) => auth::login(session, &args).await,
+        Command::AuthLogout(args) => auth::logout(session, &args),
+        Command::Explain(_) | Command::GitCredential(_) => Ok(()),
+    }
+}
+
+/// `wharf config set A=b` is `wharf config:set A=b`: fingers that know other tools are understood.
+fn join_words(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let definition = Cli::command();
+    let is_known = |name: &str| {
+        definition.get_subcommands().any(|command| {
+            command.get_name() == name || command.get_all_aliases().any(|alias| alias == name)
+        })
+    };
+    let mut position = 1;
+    while let Some(word) = arguments.get(position).and_then(|word| word.to_str()) {
+        match word {
+            "-a" | "--app" | "--api" | "--token" => position += 2,
+            flag if flag.starts_with('-') => position += 1,
+            first => {
+                let second = arguments.get(position + 1).and_then(|word| word.to_str());
+                if let Some(joined) = second.map(|second| format!("{first}:{second}"))
+                    && !first.contains(':')
+                    && is_known(&joined)
+                {
+                    arguments.splice(position..=position + 1, [joined.into()]);
+                }
+                break;
+            }
+        }
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests;

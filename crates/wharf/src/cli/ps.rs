@@ -1,0 +1,297 @@
+//! `ps`, `ps:scale`, `restart`, `ps:stop`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::Method;
+use jiff::Timestamp;
+use model::problem::{Code, Problem};
+use tokio::time::{Instant, sleep};
+
+use super::Failure;
+use super::session::{AppArg, Change, Json, Session, Wait, escape};
+use super::table::moment;
+use crate::api::formation::{Formation, ProcessUpdate, UpdateFormation};
+use crate::api::status::ReplicaDetail;
+
+/// How long a new replica may take before we stop watching.
+const SCALE_LIMIT: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Show the app's processes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  wharf ps\n  wharf ps shop\n  wharf ps --json")]
+pub(super) struct PsArgs {
+    #[command(flatten)]
+    named: AppArg,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// Say how many of each process run
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  wharf ps:scale                  how it is now, to paste back\n  wharf ps:scale web=3 worker=1\n  wharf ps:scale web+1 worker-1"
+)]
+pub(super) struct ScaleArgs {
+    /// web=3, web+1 or web-1
+    #[arg(value_name = "TYPE=COUNT")]
+    changes: Vec<String>,
+    #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// Start all processes afresh, without a gap
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  wharf restart                 all, replaced one release by itself\n  wharf restart --process web.2     this one only"
+)]
+pub(super) struct RestartArgs {
+    #[command(flatten)]
+    named: AppArg,
+    /// Only this one (web.1) or this type (worker)
+    #[arg(short, long, value_name = "NAME")]
+    process: Option<String>,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// Stop one process, or all of one type
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  wharf ps:stop web.1      a fresh one takes its place\n  wharf ps:scale worker=0  to stop a type for good"
+)]
+pub(super) struct StopArgs {
+    /// web.1 or worker
+    #[arg(value_name = "NAME")]
+    process: String,
+}
+
+pub(super) async fn list(session: &Session, args: &PsArgs) -> Result<(), Failure> {
+    let app = session.app(Some(&args.named)).await?;
+    let path = format!("/wharf/apps/{app}/replicas");
+    let Some(replicas) = session.read::<Vec<ReplicaDetail>>(&path, args.json).await? else {
+        return Ok(());
+    };
+    if replicas.is_empty() {
+        session.printer.say(format!("Nothing of {app} runs. Scale it: wharf ps:scale web=1"));
+    }
+    for line in lines(&replicas, Timestamp::now()) {
+        session.printer.data(line);
+    }
+    Ok(())
+}
+
+/// A heading for each process type, then its replicas.
+fn lines(replicas: &[ReplicaDetail], now: Timestamp) -> Vec<String> {
+    let mut groups: BTreeMap<(bool, &str), Vec<&ReplicaDetail>> = BTreeMap::new();
+    for replica in replicas {
+        let is_other = replica.process != "web";
+        groups.entry((is_other, replica.process.as_str())).or_default().push(replica);
+    }
+    let mut lines = Vec::new();
+    for ((_, process), group) in groups {
+        let command = group.iter().map(|replica| replica.command.as_str()).find(|c| !c.is_empty());
+        lines.push(match command {
+            Some(command) => format!("=== {process}: {command} ({})", group.len()),
+            None => format!("=== {process} ({})", group.len()),
+        });
+        for replica in group {
+            let ReplicaDetail { name, status, release, since, reason, memory, .. } = replica;
+            let mut line = format!("{name}: {status} {}, v{release}", moment(since.0, now));
+            if let Some(memory) = memory {
+                line.push_str(&format!(", {memory}"));
+            }
+            if let Some(reason) = reason {
+                line.push_str(&format!(": {reason}"));
+            }
+            lines.push(line);
+        }
+        lines.push(String::new());
+    }
+    lines.pop();
+    lines
+}
+
+pub(super) async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), Failure> {
+    let app = session.app(None).await?;
+    let path = format!("/apps/{app}/formation");
+    let now: Vec<Formation> = session.client.get(&path).await?;
+    if args.changes.is_empty() {
+        show(session, &now, args.json);
+        return Ok(());
+    }
+    let mut updates = Vec::new();
+    for change in &args.changes {
+        updates.push(parse(change, &now)?);
+    }
+    session.printer.begin(&format!("Scaling {app}"));
+    let body = UpdateFormation { updates };
+    let reply = session.client.call(Method::PATCH, &path, Some(&body)).await?;
+    let wanted: Vec<Formation> = session.client.get(&path).await?;
+    if !args.wait.no_wait {
+        watch(session, &app, &wanted).await?;
+    }
+    session.printer.end(&format!("done, now running {}", pasteable(&wanted)));
+    if args.json.json {
+        session.printer.json(&reply.read::<serde_json::Value>()?);
+    }
+    Ok(())
+}
+
+fn show(session: &Session, formation: &[Formation], json: Json) {
+    if json.json {
+        session.printer.json(&formation);
+    } else if formation.is_empty() {
+        session.printer.say("There is nothing to scale before the first deploy.");
+    } else {
+        session.printer.data(pasteable(formation));
+    }
+}
+
+fn pasteable(formation: &[Formation]) -> String {
+    let all = formation.iter().map(|one| format!("{}={}", one.process, one.quantity));
+    all.collect::<Vec<_>>().join(" ")
+}
+
+/// Reads `web=3`, `web+1`, `web-1`. A name may hold `-` itself: the last sign before a number counts.
+fn parse(change: &str, now: &[Formation]) -> Result<ProcessUpdate, Problem> {
+    let bad = || {
+        Problem::new(Code::BadInput, format!("`{change}` is no way to scale"))
+            .why("it is `web=3`, `web+1` or `web-1`")
+            .still("nothing was changed")
+    };
+    let at = change.rfind(['=', '+', '-']).ok_or_else(bad)?;
+    let (process, rest) = change.split_at(at);
+    let (sign, number) = rest.split_at(1);
+    let number: u32 = number.parse().map_err(|_| bad())?;
+    let current = now.iter().find(|one| one.process == process).map_or(0, |one| one.quantity);
+    let quantity = match sign {
+        "=" => number,
+        "+" => current.saturating_add(number),
+        _ => current.saturating_sub(number),
+    };
+    if process.is_empty() {
+        return Err(bad());
+    }
+    Ok(ProcessUpdate { process: process.to_owned(), quantity: Some(quantity) })
+}
+
+/// Looks until as many are up as are wanted, and no more.
+async fn watch(session: &Session, app: &str, wanted: &[Formation]) -> Result<(), Failure> {
+    let path = format!("/wharf/apps/{app}/replicas");
+    let deadline = Instant::now() + SCALE_LIMIT;
+    loop {
+        let replicas: Vec<ReplicaDetail> = session.client.get(&path).await?;
+        let missing = wanted.iter().find(|one| {
+            let of_type = replicas.iter().filter(|replica| replica.process == one.process);
+            let up = of_type.clone().filter(|replica| replica.status == "up").count();
+            (up, of_type.count()) != (size(one.quantity), size(one.quantity))
+        });
+        let Some(missing) = missing else { return Ok(()) };
+        if let Some(crashed) = replicas.iter().find(|replica| replica.status == "crashed") {
+            let mut problem = Problem::new(
+                Code::CrashedOnBoot,
+                format!("`{}` of `{app}` does not stay up", crashed.name),
+            )
+            .still("those that were up before serve on; it is started again and again")
+            .next(format!("wharf logs -a {app} -p {}", crashed.name));
+            problem.why.clone_from(&crashed.reason);
+            return Err(problem.into());
+        }
+        if Instant::now() > deadline {
+            let name = &missing.process;
+            return Err(Problem::new(
+                Code::StartFailed,
+                format!("`{name}` of `{app}` is not all up yet"),
+            )
+            .why(format!("it was watched for {} s", SCALE_LIMIT.as_secs()))
+            .still("the new count is kept and worked towards")
+            .next(format!("wharf ps -a {app}"))
+            .into());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn size(quantity: u32) -> usize {
+    usize::try_from(quantity).unwrap_or(usize::MAX)
+}
+
+pub(super) async fn restart(session: &Session, args: &RestartArgs) -> Result<(), Failure> {
+    let app = session.app(Some(&args.named)).await?;
+    if let Some(process) = &args.process {
+        session.printer.begin(&format!("Restarting {process} of {app}"));
+        let path = format!("/apps/{app}/dynos/{}", escape(process));
+        session.client.call(Method::DELETE, &path, None::<&()>).await?;
+        session.printer.end("done");
+        return Ok(());
+    }
+    let label = format!("Restarting {app}");
+    let path = format!("/apps/{app}/dynos");
+    let change = Change {
+        app: &app,
+        label: &label,
+        method: Method::DELETE,
+        path,
+        body: None::<()>,
+        wait: args.wait,
+    };
+    session.change(change).await?;
+    Ok(())
+}
+
+pub(super) async fn stop(session: &Session, args: &StopArgs) -> Result<(), Failure> {
+    let app = session.app(None).await?;
+    session.printer.begin(&format!("Stopping {} of {app}", args.process));
+    let path = format!("/apps/{app}/dynos/{}/actions/stop", escape(&args.process));
+    session.client.call(Method::POST, &path, None::<&()>).await?;
+    session.printer.end("done");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_set_and_moved() {
+        let quantity = |change: &str| parse(change, &[]).ok().map(|u| (u.process, u.quantity));
+        assert_eq!(quantity("web=3"), Some(("web".into(), Some(3))));
+        assert_eq!(quantity("web+1"), Some(("web".into(), Some(1))));
+        assert_eq!(quantity("my-worker-1"), Some(("my-worker".into(), Some(0))));
+        for bad in ["web", "web=", "=3", "web=-1x", "web=3:512m"] {
+            assert_eq!(quantity(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn processes_are_listed_by_type_web_first() {
+        let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+        let replica = |name: &str, status: &str, reason: Option<&str>| -> ReplicaDetail {
+            let process = name.split('.').next().unwrap();
+            serde_json::from_value(serde_json::json!({
+                "id": uuid::Uuid::nil(), "name": name, "process": process,
+                "command": format!("node {process}.js"), "status": status, "reason": reason,
+                "release": 7, "generation": 1, "memory": reason.is_none().then_some(48 << 20),
+                "since": "2026-11-21T09:56:00Z", "created_at": "2026-11-21T09:56:00Z",
+            }))
+            .unwrap()
+        };
+        let replicas = [
+            replica("jobs.1", "crashed", Some("exited with code 1")),
+            replica("web.1", "up", None),
+            replica("web.2", "starting", None),
+        ];
+        insta::assert_snapshot!(lines(&replicas, now).join("\n"), @r"
+        === web: node web.js (2)
+        web.1: up 2026/11/21 09:56:00 (~ 4m ago), v7, 48 MiB
+        web.2: starting 2026/11/21 09:56:00 (~ 4m ago), v7, 48 MiB
+
+        === jobs: node jobs.js (1)
+        jobs.1: crashed 2026/11/21 09:56:00 (~ 4m ago), v7: exited with code 1
+        ");
+    }
+}

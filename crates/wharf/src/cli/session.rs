@@ -1,0 +1,186 @@
+//! What every command has at hand: the client, the printer, the app that is meant, and the way a change
+//! is made and followed to its end.
+
+use std::path::PathBuf;
+
+use http::Method;
+use model::problem::{Code, Problem};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::infer::{infer, remotes};
+use super::printer::Printer;
+use super::settings::{self, File};
+use super::{Failure, Global};
+use crate::api::progress::{self, Item};
+use crate::api::{DEPLOY_HEADER, RELEASE_HEADER, WARNING_HEADER};
+use crate::client::{Client, Reply};
+
+/// One run of the command line.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) printer: Printer,
+    pub(super) client: Client,
+    app: Option<String>,
+}
+
+/// Whether to wait until a change is live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub(super) struct Wait {
+    /// Do not wait until the change is live
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// An app named in the first place, as in `wharf info shop`.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct AppArg {
+    /// The app [default: the one of this folder's git remote]
+    #[arg(value_name = "APP")]
+    pub(super) name: Option<String>,
+}
+
+/// Print what the API answered, for machines.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct Json {
+    /// Print the API's JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Session {
+    pub(super) fn open(global: &Global) -> Result<Self, Problem> {
+        let file = File::read(&File::path())?;
+        let has_socket = settings::has_socket();
+        let access =
+            settings::settle(global.api.as_deref(), global.token.as_deref(), &file, has_socket)?;
+        let authorities = std::env::var_os("WHARF_CA").map(PathBuf::from);
+        let client = Client::new(access.target, access.token, authorities);
+        Ok(Self { printer: Printer::new(), client, app: global.app.clone() })
+    }
+
+    /// The app that is meant: named, else `-a`, else of the git remote.
+    pub(super) async fn app(&self, named: Option<&AppArg>) -> Result<String, Problem> {
+        let named = named.and_then(|arg| arg.name.clone()).or_else(|| self.app.clone());
+        let name = match named {
+            Some(name) => name,
+            None => infer(remotes().await.as_deref(), self.client.target())?,
+        };
+        // Checked here too, so that a slip of the pen is no strange path.
+        if name.parse::<uuid::Uuid>().is_err() {
+            name.parse::<model::name::AppName>()
+                .map_err(|error| Problem::new(Code::BadInput, error.to_string()))?;
+        }
+        Ok(name)
+    }
+
+    /// A read that is printed as it came with `--json`; otherwise its value.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        json: Json,
+    ) -> Result<Option<T>, Problem> {
+        let value: serde_json::Value = self.client.get(path).await?;
+        self.shown(value, json)
+    }
+
+    /// The same for a list of many pages.
+    pub(super) async fn read_list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        json: Json,
+    ) -> Result<Option<Vec<T>>, Problem> {
+        let values = self.client.list(path).await?;
+        self.shown(values.into(), json)
+    }
+
+    fn shown<T: DeserializeOwned>(
+        &self,
+        value: serde_json::Value,
+        json: Json,
+    ) -> Result<Option<T>, Problem> {
+        if json.json {
+            self.printer.json(&value);
+            return Ok(None);
+        }
+        serde_json::from_value(value).map(Some).map_err(|error| {
+            Problem::new(Code::Internal, "the daemon's answer could not be read")
+                .why(error.to_string())
+                .next("compare `wharf version` with the daemon's: wharf status")
+        })
+    }
+
+    /// Makes a change and follows it until it is live or failed.
+    pub(super) async fn change(
+        &self,
+        change: Change<'_, impl Serialize + Sync>,
+    ) -> Result<Reply, Failure> {
+        self.printer.begin(change.label);
+        let body = change.body.as_ref();
+        let reply = self.client.call(change.method, &change.path, body).await?;
+        if let Some(warning) = reply.headers.get(WARNING_HEADER) {
+            let warning = String::from_utf8_lossy(warning.as_bytes());
+            self.printer.step(&format!("warning: {warning}"));
+        }
+        let release = reply.header(RELEASE_HEADER).map(|version| format!(", {version}"));
+        let release = release.unwrap_or_default();
+        let deploy = reply.header(DEPLOY_HEADER).and_then(|id| id.parse().ok());
+        match (deploy, change.wait.no_wait, change.app.parse()) {
+            (Some(deploy), false, Ok(name)) => {
+                self.follow(&progress::path(&name, deploy)).await?;
+                self.printer.end(&format!("done{release}"));
+            }
+            (Some(_), true, _) => self.printer.end(&format!("begun{release}")),
+            (Some(_), false, Err(_)) | (None, _, _) => self.printer.end(&format!("done{release}")),
+        }
+        Ok(reply)
+    }
+
+    /// Shows a deploy's steps to its end.
+    async fn follow(&self, path: &str) -> Result<(), Failure> {
+        let mut lines = self.client.stream(path).await?;
+        while let Some(line) = lines.next().await? {
+            if line.is_empty() {
+                continue;
+            }
+            let item: Item = serde_json::from_str(&line).map_err(|error| {
+                Problem::new(Code::Internal, "the deploy's progress could not be read")
+                    .why(error.to_string())
+            })?;
+            match item {
+                Item::Line(line) => self.printer.step(&line),
+                Item::Live => return Ok(()),
+                Item::Failed(problem) => return Err(problem.into()),
+            }
+        }
+        Err(Problem::new(Code::DaemonUnreachable, "the deploy's progress broke off")
+            .still("the deploy goes on without you")
+            .next("wharf releases")
+            .into())
+    }
+}
+
+/// A call that changes something.
+#[derive(Debug)]
+pub(super) struct Change<'a, T> {
+    pub(super) app: &'a str,
+    /// `Restarting shop`
+    pub(super) label: &'a str,
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) body: Option<T>,
+    pub(super) wait: Wait,
+}
+
+/// A value as one segment of a path, or in a query.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
