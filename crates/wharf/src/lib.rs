@@ -1,5 +1,11 @@
 //! Everything that wires Wharf's rooms. In reading order:
 
+pub mod roles;
+
+pub mod daemon;
+
+pub mod teardown;
+
 pub mod context;
 
 pub mod config;
@@ -25,6 +31,8 @@ pub mod explain;
 pub mod backend;
 
 pub mod proxy_link;
+
+pub mod proxy_guard;
 
 pub mod logs;
 

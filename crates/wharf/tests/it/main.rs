@@ -1,1 +1,40 @@
-//! skeleton
+//! The one integration binary: a real daemon, real containers, real git, real HTTP.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what helpers of tests do in a test is the test's"
+)]
+
+mod support;
+
+mod api;
+
+mod build;
+
+mod cli;
+
+mod config_vars;
+
+mod faults;
+
+mod git;
+
+mod logs;
+
+mod push;
+
+mod rooms;
+
+mod run;
+
+mod schema;
+
+mod serving;
+
+mod tls;
+
+mod status;
+
+mod why;

@@ -1,0 +1,38 @@
+# The five things people do here, and the two a newcomer does: `make demo`, `make test`.
+.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build needs clean-demo
+
+help: ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+demo: ## build, start a Wharf of its own, push three example apps, show them answering
+	@scripts/demo.sh up
+
+demo-down: ## take the demo away, to the last file
+	@scripts/demo.sh down
+
+needs: ## install what building and testing need (Debian packages)
+	@scripts/needs.sh test
+
+check: ## format, lints, dependency rules
+	@scripts/check.sh
+
+test: needs ## the whole test suite, on real containers
+	@scripts/test.sh
+
+run: ## a daemon from this tree, in the foreground, with its data in target/run
+	cargo build --bin wharf
+	target/x86_64-unknown-linux-gnu/debug/wharf daemon --data-dir target/run/data \
+		--run-dir /run/wharf-dev --listen 127.0.0.1:8080
+
+release: ## the one static binary
+	cargo build --release --bin wharf
+	@ls -l target/x86_64-unknown-linux-gnu/release/wharf
+
+docs: ## the generated part of the manual
+	cargo run -q --bin wharf -- manual > docs/manual/cli.md
+
+bench-push: ## push-to-live, cold and code-only, next to docker; writes docs/benchmarks/push.md
+	@bench/push.sh
+
+bench-build: ## how long building takes, cold and after one line; writes docs/benchmarks/build.md
+	@bench/build.sh

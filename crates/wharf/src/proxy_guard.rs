@@ -1,0 +1,110 @@
+//! Sees to it that a proxy runs. It is not the daemon's child in anything but birth: it is started
+//! detached, serves on when the daemon dies, and is found again by its control socket.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::problem::{Code, Problem};
+
+use crate::config::Config;
+use crate::daemon::host_problem;
+use crate::deploy::routes::Routes;
+use crate::process::Invocation;
+use crate::proxy_link::ProxyLink;
+use crate::tasks::Tasks;
+
+/// Starts proxies and looks after them.
+#[derive(Debug, Clone)]
+pub struct ProxyGuard {
+    config: Arc<Config>,
+    link: ProxyLink,
+}
+
+/// A fresh proxy answers within this.
+const START_LIMIT: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+impl ProxyGuard {
+    /// A guard for the proxy at the other end of the link.
+    pub fn new(config: &Arc<Config>, link: ProxyLink) -> Self {
+        Self { config: Arc::clone(config), link }
+    }
+
+    /// Returns when a proxy answers, started now if need be.
+    pub async fn ensure(&self) -> Result<(), Problem> {
+        if self.link.status().await.is_ok() {
+            return Ok(());
+        }
+        self.start()?;
+        let answers = async {
+            while self.link.status().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(START_LIMIT, answers).await.is_ok() {
+            return Ok(());
+        }
+        let log = self.log_path();
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<String> = said.lines().rev().take(5).map(str::to_owned).collect();
+        Err(Problem::new(Code::ProxyDown, "the proxy did not come up")
+            .why(format!("it did not answer within {} s", START_LIMIT.as_secs()))
+            .next(format!("see `{}`; is something else listening there?", log.display()))
+            .log(lines.into_iter().rev().collect()))
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.config.log_dir().join("proxy.log")
+    }
+
+    fn start(&self) -> Result<(), Problem> {
+        let failed = |error: std::io::Error| host_problem("cannot start the proxy", &error);
+        std::fs::create_dir_all(self.config.log_dir()).map_err(failed)?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .map_err(failed)?;
+        let mut command = Invocation::new(&self.config.program)
+            .arg("proxy")
+            .args(crate::roles::proxy_arguments(&self.config))
+            .command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().map_err(failed)?;
+        tracing::info!("started the proxy");
+        Ok(())
+    }
+
+    /// Looks after it from now on: a proxy that came back with less is told all again, and one whose
+    /// holder is gone is replaced. A worker that died is its holder's business.
+    pub fn watch(self, tasks: &Tasks, routes: Routes) {
+        tasks.spawn_until_stop("proxy guard", async move {
+            let mut holder = None;
+            loop {
+                match self.link.status().await {
+                    Ok(status) => {
+                        holder = Some(status.holder_pid);
+                        if status.version < routes.version().await
+                            && let Err(error) = routes.repeat().await
+                        {
+                            tracing::warn!(error = &error as &dyn std::error::Error, "not told");
+                        }
+                    }
+                    Err(_) if holder.is_some_and(is_alive) => {}
+                    Err(_) => {
+                        if let Err(problem) = self.ensure().await {
+                            tracing::error!(%problem, "cannot replace the proxy");
+                        }
+                    }
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+    }
+}
+
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}

@@ -1,0 +1,197 @@
+//! The roles of the one binary: which one this process has, and how the daemon calls the others.
+
+use model::problem::Problem;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::{Config, Settings};
+
+/// Flags of `wharf proxy`, as the daemon or a systemd unit gives them.
+#[derive(Debug, clap::Args)]
+pub struct ProxyArgs {
+    /// Where visitors arrive, comma-separated
+    #[arg(long, value_delimiter = ',', default_value = "0.0.0.0:80")]
+    pub listen: Vec<SocketAddr>,
+    /// Where the daemon tells it what to do
+    #[arg(long, default_value = "/run/wharf/proxy/control.sock")]
+    pub control: PathBuf,
+    /// Where it keeps the last routes it was told
+    #[arg(long, default_value = "/var/lib/wharf/proxy")]
+    pub state_dir: PathBuf,
+    /// Where request logs go
+    #[arg(long, default_value = "/var/lib/wharf/logs/router")]
+    pub log_dir: PathBuf,
+    /// The user and group it serves as
+    #[arg(long, default_value_t = 65534)]
+    pub uid: u32,
+    /// How many cores serve [default: all]
+    #[arg(long)]
+    pub workers: Option<usize>,
+}
+
+/// The arguments that start a proxy for this configuration.
+pub fn proxy_arguments(config: &Config) -> Vec<OsString> {
+    let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    let mut arguments: Vec<OsString> = vec!["--listen".into(), listen.join(",").into()];
+    for (flag, value) in [
+        ("--control", config.proxy_socket()),
+        ("--state-dir", config.proxy_state_dir()),
+        ("--log-dir", config.request_log_dir()),
+    ] {
+        arguments.extend([flag.into(), value.into()]);
+    }
+    arguments.extend(["--uid".into(), config.proxy_uid.to_string().into()]);
+    arguments
+}
+
+impl ProxyArgs {
+    /// The proxy's own configuration.
+    pub fn config(self, program: PathBuf) -> proxy::config::Config {
+        let base = self.state_dir.clone();
+        proxy::config::Config {
+            listen: self.listen,
+            control_socket: self.control,
+            state_dir: self.state_dir,
+            log_dir: self.log_dir,
+            uid: self.uid,
+            gid: self.uid,
+            workers: self.workers.unwrap_or(0),
+            ..proxy::config::Config::new(&base, program)
+        }
+    }
+}
+
+/// `wharf daemon`
+#[derive(Debug, clap::Parser)]
+#[command(name = "wharf daemon", about = "Run the control plane on this machine", version)]
+pub struct DaemonArgs {
+    /// A settings file (TOML); the same names as the flags, with _ for -
+    #[arg(long, env = "WHARF_CONFIG")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// `wharf teardown`
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "wharf teardown",
+    about = "Stop Wharf on this machine and take everything it made away",
+    version
+)]
+pub struct TeardownArgs {
+    /// The settings file the daemon was started with
+    #[arg(long, env = "WHARF_CONFIG")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Also remove the data directory: apps, releases, images, logs
+    #[arg(long)]
+    pub with_data: bool,
+}
+
+/// `wharf proxy`
+#[derive(Debug, clap::Parser)]
+#[command(name = "wharf proxy", about = "Run the data plane on this machine", version)]
+struct ProxyCommand {
+    #[command(flatten)]
+    args: ProxyArgs,
+}
+
+impl DaemonArgs {
+    /// The settled configuration.
+    pub fn settle(self) -> Result<Config, Problem> {
+        settle(self.config, self.settings)
+    }
+}
+
+fn settle(file: Option<PathBuf>, settings: Settings) -> Result<Config, Problem> {
+    let from_file = match file {
+        Some(path) => Settings::read(&path)?,
+        None => Settings::default(),
+    };
+    let program = crate::daemon::own_program()
+        .map_err(|error| crate::daemon::host_problem("cannot find this program", &error))?;
+    settings.or(from_file).settle(program)
+}
+
+/// Chooses the role. Roles that must be single-threaded end here; no thread exists yet.
+pub fn run() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.first().map(PathBuf::from).unwrap_or_default();
+    if name.file_name().is_some_and(|name| name == "pre-receive") {
+        return crate::git::hook_main();
+    }
+    let rest = arguments.get(2..).unwrap_or_default();
+    match arguments.get(1).and_then(|role| role.to_str()) {
+        Some("shim") => code(engine::shim::shim_main(rest)),
+        Some("shim-exec") => code(engine::exec::shim_exec_main(rest)),
+        Some("proxy-worker") => proxy_end(proxy::worker_main()),
+        Some("proxy") => proxy_role(rest),
+        Some("static") => crate::static_site::static_main(rest),
+        Some("daemon") => finish(daemon_role(rest)),
+        Some("teardown") => finish(teardown_role(rest)),
+        Some(_) | None => crate::cli::run(arguments),
+    }
+}
+
+fn parse<T: clap::Parser>(name: &str, rest: &[OsString]) -> T {
+    T::parse_from(std::iter::once(OsString::from(name)).chain(rest.iter().cloned()))
+}
+
+fn proxy_role(rest: &[OsString]) -> ExitCode {
+    let command: ProxyCommand = parse("wharf proxy", rest);
+    match crate::daemon::own_program() {
+        Ok(program) => proxy_end(proxy::holder_main(command.args.config(program))),
+        Err(error) => finish(Err(crate::daemon::host_problem("cannot find this program", &error))),
+    }
+}
+
+fn daemon_role(rest: &[OsString]) -> Result<(), Problem> {
+    let args: DaemonArgs = parse("wharf daemon", rest);
+    log_to_stderr();
+    crate::daemon::run(args.settle()?)
+}
+
+fn teardown_role(rest: &[OsString]) -> Result<(), Problem> {
+    let args: TeardownArgs = parse("wharf teardown", rest);
+    log_to_stderr();
+    let config = settle(args.config, args.settings)?;
+    crate::teardown::run(&config, args.with_data)
+}
+
+/// Logs of the long-running roles: to stderr, `WHARF_LOG` says how much.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WHARF_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal && std::env::var_os("NO_COLOR").is_none())
+        .init();
+}
+
+fn proxy_end(result: proxy::error::Result<()>) -> ExitCode {
+    finish(result.map_err(|error| {
+        let problem = crate::daemon::host_problem("the proxy ended", &error);
+        Problem { code: model::problem::Code::ProxyDown, ..problem }
+    }))
+}
+
+fn code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a role that has no printer")]
+fn finish(result: Result<(), Problem>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}

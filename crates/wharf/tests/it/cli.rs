@@ -1,0 +1,87 @@
+//! The real command line, run as the binary it is, without a daemon: what it says, where, and with
+//! which exit code.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test looks at all of the child: code, stdout, stderr"
+)]
+async fn wharf(folder: &Path, arguments: &[&str]) -> Run {
+    let child = Command::new(env!("CARGO_BIN_EXE_wharf"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("HOME", folder)
+        .env("WHARF_API", format!("unix:{}/no.sock", folder.display()))
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(20), child).await.unwrap().unwrap();
+    let text = |bytes: Vec<u8>| {
+        String::from_utf8(bytes).unwrap().replace(&*folder.to_string_lossy(), "<folder>")
+    };
+    Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+async fn git(folder: &Path, arguments: &[&str]) {
+    let git = wharf::process::Invocation::new("git").folder(folder).args(arguments);
+    git.run().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_daemon_is_told_on_stderr_with_code_3() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = wharf(folder.path(), &["apps"]).await;
+    assert_eq!((run.code, run.out.as_str()), (Some(3), ""));
+    assert!(run.err.starts_with("error[P008]: the daemon at unix:<folder>/no.sock"), "{}", run.err);
+}
+
+#[tokio::test]
+async fn the_app_is_inferred_from_a_real_repository() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = wharf(folder.path(), &["ps"]).await;
+    assert_eq!(run.code, Some(2));
+    assert!(
+        run.err.contains("error[P007]") && run.err.contains("no git repository"),
+        "{}",
+        run.err
+    );
+    git(folder.path(), &["init", "-q"]).await;
+    let run = wharf(folder.path(), &["ps"]).await;
+    assert!(run.err.contains("no git remote here leads to Wharf"), "{}", run.err);
+    git(folder.path(), &["remote", "add", "wharf", "http://127.0.0.1:7070/shop.git"]).await;
+    // The app is known now, so that the next thing to fail is the daemon.
+    let run = wharf(folder.path(), &["ps"]).await;
+    assert!(run.err.contains("error[P008]"), "{}", run.err);
+}
+
+#[tokio::test]
+async fn explain_needs_no_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = wharf(folder.path(), &["explain", "p104"]).await;
+    assert_eq!(run.code, Some(0));
+    assert!(run.out.starts_with("# P104: the web process did not listen"), "{}", run.out);
+    let run = wharf(folder.path(), &["explain", "P000"]).await;
+    assert_eq!((run.code, run.out.as_str()), (Some(1), ""));
+}
+
+#[tokio::test]
+async fn wrong_usage_is_code_2_and_help_is_data() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(wharf(folder.path(), &["fly"]).await.code, Some(2));
+    let help = wharf(folder.path(), &["config", "set", "--help"]).await;
+    assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
+    assert!(help.out.contains("wharf config:set LOG_LEVEL=debug"), "{}", help.out);
+}

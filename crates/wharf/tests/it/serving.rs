@@ -1,0 +1,161 @@
+//! The control API of an app that runs: what it tells of replicas, builds and releases, and that what it
+//! changes is seen at the edge.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::schema::{assert_list, assert_schema};
+use crate::support::host::{Host, wait_for};
+use crate::support::require::require;
+
+#[test]
+fn the_api_of_an_app_that_runs() {
+    if !require(&["root", "network"]) {
+        return;
+    }
+    let host = Host::start();
+    let repo = host.app("shop");
+    repo.write("Procfile", "web: python3 server.py\nworker: PORTS=0 python3 server.py\n");
+    repo.commit("with a worker");
+    host.push_well(&repo);
+    what_a_push_made_is_seen_in_herokus_shapes(&host);
+    counts_and_restarts_reach_the_replicas(&host);
+    logs_are_streamed_from_the_address_a_session_gives(&host);
+    maintenance_is_served_by_the_edge(&host);
+    domains_are_routed_at_once(&host);
+    a_rename_moves_the_address(&host);
+}
+
+/// The dynos once as many are up as are wanted.
+fn up(host: &Host, app: &str, process: &str, count: usize) -> Vec<Value> {
+    wait_for("the replicas to be up", Duration::from_secs(20), || {
+        let dynos = host.read(&format!("/apps/{app}/dynos")).json();
+        let mine: Vec<Value> =
+            dynos.as_array()?.iter().filter(|dyno| dyno["type"] == process).cloned().collect();
+        (mine.len() == count && mine.iter().all(|dyno| dyno["state"] == "up")).then_some(mine)
+    })
+}
+
+fn what_a_push_made_is_seen_in_herokus_shapes(host: &Host) {
+    let app = host.read("/apps/shop").json();
+    assert_schema("app", &app);
+    assert!(app["released_at"].is_string());
+    let releases = host.read("/apps/shop/releases").json();
+    assert_list("release", &releases);
+    let release = &releases[0];
+    assert_eq!((&release["status"], &release["current"]), (&json!("succeeded"), &json!(true)));
+    assert_eq!(host.read("/apps/shop/releases/v1").json(), *release);
+    let builds = host.read("/apps/shop/builds").json();
+    assert_list("build", &builds);
+    assert_eq!(builds[0]["release"]["id"], release["id"]);
+    assert_eq!(builds[0]["slug"], release["slug"]);
+    let one = host.read(&format!("/apps/shop/builds/{}", builds[0]["id"].as_str().unwrap()));
+    assert_eq!(one.json(), builds[0]);
+    let formation = host.read("/apps/shop/formation").json();
+    assert_list("formation", &formation);
+    let counts: Vec<_> =
+        formation.as_array().unwrap().iter().map(|one| (&one["type"], &one["quantity"])).collect();
+    assert_eq!(counts, [(&json!("web"), &json!(1)), (&json!("worker"), &json!(0))]);
+    let dynos = json!(up(host, "shop", "web", 1));
+    assert_list("dyno", &dynos);
+    let dyno = &dynos[0];
+    assert_eq!((&dyno["name"], &dyno["command"]), (&json!("web.1"), &json!("python3 server.py")));
+    assert_eq!(dyno["release"], json!({"id": release["id"], "version": 1}));
+    assert_eq!(host.read("/apps/shop/dynos/web.1").json(), *dyno);
+    let replicas = host.read("/wharf/apps/shop/replicas").json();
+    assert_eq!((&replicas[0]["id"], &replicas[0]["status"]), (&dyno["id"], &json!("up")));
+    let detail = host.read("/wharf/apps/shop/releases/current").json();
+    assert_eq!(detail["processes"]["web"], "python3 server.py");
+    assert_eq!(detail["deploys"][0]["phase"], "live");
+    let status = host.read("/wharf/status").json();
+    assert_eq!(status["apps"][0]["name"], "shop", "{status}");
+}
+
+fn counts_and_restarts_reach_the_replicas(host: &Host) {
+    let scaled = host.call("PATCH", "/apps/shop/formation/worker", r#"{"quantity":2}"#);
+    assert_schema("formation", &scaled.json());
+    assert_eq!(scaled.json()["quantity"], 2);
+    up(host, "shop", "worker", 2);
+    let body = r#"{"updates":[{"type":"worker","quantity":0}]}"#;
+    assert_list("formation", &host.call("PATCH", "/apps/shop/formation", body).json());
+    up(host, "shop", "worker", 0);
+    let unknown = host.call("PATCH", "/apps/shop/formation/clock", r#"{"quantity":1}"#);
+    assert_eq!(unknown.status, 404, "{}", unknown.text);
+
+    let before = up(host, "shop", "web", 1)[0]["id"].clone();
+    let restarted = host.call("DELETE", "/apps/shop/dynos", "");
+    assert_eq!((restarted.status, restarted.header("wharf-release")), (202, "v1"));
+    follow(host, restarted.header("wharf-deploy"));
+    let after = up(host, "shop", "web", 1)[0]["id"].clone();
+    assert_ne!(before, after);
+    let one = host.call("DELETE", "/apps/shop/dynos/web.1", "");
+    assert_eq!(one.status, 202, "{}", one.text);
+    wait_for("the one replica to be another", Duration::from_secs(20), || {
+        (up(host, "shop", "web", 1)[0]["id"] != after).then_some(())
+    });
+
+    let back = host.call("POST", "/apps/shop/releases", r#"{"release":"1"}"#);
+    assert_schema("release", &back.json());
+    assert_eq!((back.status, back.header("wharf-release")), (201, "v2"), "{}", back.text);
+    follow(host, back.header("wharf-deploy"));
+    assert_eq!(host.read("/apps/shop/releases/v2").json()["current"], true);
+}
+
+/// A deploy's progress ends with its verdict, and so does this.
+fn follow(host: &Host, deploy: &str) {
+    let progress = host.read(&format!("/wharf/apps/shop/deploys/{deploy}/progress"));
+    assert_eq!(progress.header("content-type"), "application/x-ndjson");
+    assert!(progress.text.ends_with("\"live\"\n"), "{}", progress.text);
+}
+
+fn logs_are_streamed_from_the_address_a_session_gives(host: &Host) {
+    let session = host.call("POST", "/apps/shop/log-sessions", r#"{"lines":1000}"#);
+    assert_eq!(session.status, 201);
+    assert_schema("log-session", &session.json());
+    let url = session.json()["logplex_url"].as_str().unwrap().to_owned();
+    assert!(url.starts_with(&host.api()), "{url}");
+    let path = &url[url.find("/wharf/").unwrap()..];
+    // Nobody else can guess it, so it needs no token.
+    let lines = host.read_tcp(path, &[]);
+    assert!(lines.text.contains(" app[web.1]: booting one\n"), "{}", lines.text);
+    assert!(lines.text.contains(" wharf[deploy]: "), "{}", lines.text);
+    assert_eq!(host.read_tcp(path, &[]).status, 404, "it works once");
+}
+
+fn maintenance_is_served_by_the_edge(host: &Host) {
+    assert_eq!(host.get("shop.localhost", "/").0, 200);
+    assert_eq!(host.call("PATCH", "/apps/shop", r#"{"maintenance":true}"#).status, 200);
+    let (status, body) = edge(host, "shop.localhost", 503);
+    assert!(status == 503 && body.contains("H80"), "{status} {body}");
+    assert_eq!(host.call("PATCH", "/apps/shop", r#"{"maintenance":false}"#).status, 200);
+    edge(host, "shop.localhost", 200);
+}
+
+fn domains_are_routed_at_once(host: &Host) {
+    assert_eq!(host.get("www.example.com", "/").0, 404);
+    let added = host.call("POST", "/apps/shop/domains", r#"{"hostname":"www.example.com"}"#);
+    assert_eq!(added.status, 201);
+    edge(host, "www.example.com", 200);
+    // Ports and case are no part of a name.
+    assert_eq!(host.get("WWW.Example.com:8080", "/").0, 200);
+    assert_eq!(host.call("DELETE", "/apps/shop/domains/www.example.com", "").status, 200);
+    edge(host, "www.example.com", 404);
+}
+
+fn a_rename_moves_the_address(host: &Host) {
+    let renamed = host.call("PATCH", "/apps/shop", r#"{"name":"store"}"#);
+    assert_schema("app", &renamed.json());
+    edge(host, "store.localhost", 200);
+    edge(host, "shop.localhost", 404);
+    assert_eq!(host.read("/apps/shop").status, 404);
+    up(host, "store", "web", 1);
+}
+
+/// What the edge answers once it answers with that status.
+fn edge(host: &Host, name: &str, status: u16) -> (u16, String) {
+    wait_for(&format!("{status} from {name}"), Duration::from_secs(5), || {
+        let answer = host.get(name, "/");
+        (answer.0 == status).then_some(answer)
+    })
+}

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that Wharf needs: `needs.sh run` for a machine that serves apps,
+# `needs.sh test` for one that also runs the test suite, `needs.sh bench` what the benchmarks compare
+# with. Installs nothing that is there.
+set -euo pipefail
+
+run=(git nftables iproute2 mmdebstrap ca-certificates curl)
+test=(gcc busybox-static runc skopeo wrk)
+bench=(docker.io nginx-light)
+wanted=("${run[@]}")
+case ${1:-run} in
+  test) wanted+=("${test[@]}") ;;
+  bench) wanted+=("${bench[@]}") ;;
+esac
+
+missing=()
+for package in "${wanted[@]}"; do
+  if ! dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed$'; then
+    # A program that came another way is as good as its package.
+    case $package in
+      git|curl|gcc) command -v "$package" >/dev/null && continue ;;
+    esac
+    missing+=("$package")
+  fi
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" != 0 ]; then
+  echo "needs: ${missing[*]}; run as root, or: apt-get install ${missing[*]}" >&2
+  exit 1
+fi
+echo "-----> Installing ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { apt-get update -q && apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  tail -n 20 "$log" >&2
+  exit 1
+fi
