@@ -302,7 +302,11 @@ impl Local {
         blocking(move || {
             let name = id.to_string();
             let slot = local.engine.find(&name)?.and_then(|state| slot_of(&state.spec));
-            local.engine.remove(&name)?;
+            if local.engine.remove(&name).is_err() {
+                // Somebody took it for ended and it was not. One that is to be removed must end.
+                let _ = local.engine.signal(&name, KILL);
+                local.engine.remove(&name)?;
+            }
             Ok(slot.map_or(Ok(()), |slot| local.pool.release(slot))?)
         })
         .await
@@ -341,8 +345,15 @@ impl Local {
             let id = state.spec.id.clone();
             self.wait_gone(&id).await;
             let local = Arc::clone(self);
-            blocking(move || Ok(local.engine.remove(&id)?)).await?;
-            removed += 1;
+            match blocking(move || Ok(local.engine.remove(&id)?)).await {
+                Ok(()) => removed += 1,
+                // What is nobody's must not keep the daemon from serving what is somebody's.
+                Err(error) => tracing::error!(
+                    container = state.spec.id,
+                    error = error.for_people(),
+                    "an orphan is left"
+                ),
+            }
         }
         blocking(move || {
             let states = local.engine.list()?;

@@ -74,6 +74,10 @@ fn nothing_is_lost_or_doubled_by_a_deploy(host: &Host, repo: &crate::support::re
     wait_for("the old replica to be gone", Duration::from_secs(20), || {
         (host.read("/apps/shop/dynos").json().as_array()?.len() == 1).then_some(())
     });
+    // A deploy takes a tenth of a second; what was lost or doubled shows in more than that says.
+    wait_for("a hundred lines", Duration::from_secs(20), || {
+        (tail.lines().len() > 100).then_some(())
+    });
     // Until both have something later than now, by their own clocks.
     let newest = written(host).last().unwrap().clone();
     tail.wait_for(|line| key(line).is_some_and(|key| key > newest));

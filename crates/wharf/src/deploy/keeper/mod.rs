@@ -281,11 +281,16 @@ impl Keeper {
                     Condition::Stopping => "stopping",
                     Condition::Ended(_) => return,
                 };
-                let to = if was == "stopping" { "down" } else { "crashed" };
+                let is_done = life.replica.process.is_release() && kind == EndingKind::Exited(0);
+                let to = match was {
+                    "stopping" => "down",
+                    _ if is_done => "complete",
+                    _ => "crashed",
+                };
                 self.shared.logs.say(self.app, &name, &format!("Process {kind}"));
                 let change = format!("State changed from {was} to {to}");
                 self.shared.logs.say(self.app, &name, &change);
-                if was != "stopping" {
+                if was != "stopping" && !is_done {
                     let last = (kind.clone(), life.replica.release);
                     self.last_ending.insert(place_of(&life.replica), last);
                 }
