@@ -138,6 +138,13 @@ async fn a_client_that_leaves_is_h27_and_one_that_stalls_h28() {
     edge.apply(live(1, vec![tcp(1, app.address)])).await;
     let mut raw = edge.connect().await;
     raw.send("GET /silent HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
+    // One that leaves before the edge has read its request was never there.
+    let asked = async {
+        while app.connections.load(SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap();
     drop(raw);
     let line = edge.log_line(Some(app_id(1)), "/silent").await;
     assert!(line.contains("code=H27") && line.contains("status=499"), "{line}");
