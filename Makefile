@@ -1,5 +1,5 @@
 # The five things people do here, and the two a newcomer does: `make demo`, `make test`.
-.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build needs clean-demo
+.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy needs clean-demo
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -36,3 +36,6 @@ bench-push: ## push-to-live, cold and code-only, next to docker; writes docs/ben
 
 bench-build: ## how long building takes, cold and after one line; writes docs/benchmarks/build.md
 	@bench/build.sh
+
+bench-proxy: ## what a proxied request costs, next to nginx, HAProxy and Caddy; writes docs/benchmarks/proxy.md
+	@bench/proxy.sh

@@ -7,10 +7,12 @@ set -euo pipefail
 run=(git nftables iproute2 mmdebstrap ca-certificates curl)
 test=(gcc busybox-static runc skopeo wrk openssl)
 bench=(docker.io nginx-light)
+bench_proxy=(nginx-light haproxy caddy wrk)
 wanted=("${run[@]}")
 case ${1:-run} in
   test) wanted+=("${test[@]}") ;;
   bench) wanted+=("${bench[@]}") ;;
+  bench-proxy) wanted+=("${bench_proxy[@]}") ;;
 esac
 
 missing=()
