@@ -4,16 +4,17 @@
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use http::{Method, Response};
+use model::id::ReplicaId;
+use tokio::time::Instant;
 
 use crate::body::Upload;
-use crate::check::{self, Broken};
+use crate::check::Broken;
 use crate::code::EdgeCode;
 use crate::core::Core;
 use crate::endpoint::Endpoint;
-use crate::pool::{ConnectFailure, IDLE_LIMIT, Lease};
+use crate::http1::{self, Exchange, Incoming};
+use crate::pool::{ConnectFailure, IDLE_LIMIT, Lease, Pool};
 
 /// How a try ended that brought no answer.
 #[derive(Debug)]
@@ -36,6 +37,22 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
     )
 }
 
+/// The connection an answer comes on, on its way back to the pool.
+#[derive(Debug)]
+pub(crate) struct Borrowed {
+    pub(crate) exchange: Exchange,
+    replica: ReplicaId,
+}
+
+impl Borrowed {
+    /// Gives it back, if it can carry another request.
+    pub(crate) fn give_back(self, pool: &Pool) {
+        if let Some(wire) = self.exchange.into_wire() {
+            pool.give_back(Lease { wire, replica: self.replica });
+        }
+    }
+}
+
 /// Makes the try. `connect` grows by the time connecting took.
 pub(crate) async fn attempt(
     core: &Core,
@@ -43,43 +60,27 @@ pub(crate) async fn attempt(
     (head, upload): (&Parts, &Upload),
     wants_fresh: bool,
     connect: &mut Duration,
-) -> Result<(Response<Incoming>, Lease), Failure> {
-    let mut lease = lease(core, endpoint, &head.method, wants_fresh, connect).await?;
-    let mut request = Request::new(upload.body());
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = head.uri.clone();
-    request.headers_mut().clone_from(&head.headers);
+) -> Result<(Response<Incoming>, Borrowed), Failure> {
+    let lease = lease(core, endpoint, &head.method, wants_fresh, connect).await?;
+    let exchange = Exchange::start(lease.wire, head, upload.body(), core.config.idle_timeout);
     let sent_at = Instant::now();
-    let sending = lease.sender.try_send_request(request);
-    tokio::pin!(sending);
-    let limit = core.config.first_byte_timeout;
-    let answer = loop {
-        // An upload that moves is no silent app.
-        let deadline = sent_at.max(upload.last_progress()) + limit;
-        match timeout_at(deadline, &mut sending).await {
-            Ok(answer) => break answer,
-            Err(_) if sent_at.max(upload.last_progress()) + limit > deadline => {}
-            Err(_) if upload.is_waiting_for_client() => {
-                return Err(Failure::Final(EdgeCode::ClientStalled, None));
-            }
-            Err(_) => return Err(Failure::Final(EdgeCode::FirstByteTimeout, None)),
-        }
-    };
-    let answer = answer.map_err(|mut failure| {
-        if upload.has_failed() {
+    // An upload that moves is no silent app.
+    let deadline = || sent_at.max(upload.last_progress()) + core.config.first_byte_timeout;
+    let answer = std::future::poll_fn(|ctx| exchange.poll_answer(ctx, deadline)).await;
+    let answer = answer.map_err(|failure| match failure {
+        http1::Failure::NotSent => Failure::NotSent,
+        http1::Failure::Unanswered => Failure::Unanswered,
+        http1::Failure::NotHttp => Failure::Final(EdgeCode::BadAnswer, None),
+        http1::Failure::Unsafe(rule) => Failure::Final(EdgeCode::UnsafeAnswer, Some(rule)),
+        http1::Failure::Upload => {
             Failure::Final(EdgeCode::BadRequest, Some(Broken("the body is not well framed")))
-        } else if failure.take_message().is_some() {
-            Failure::NotSent
-        } else if failure.error().is_parse() {
-            Failure::Final(EdgeCode::BadAnswer, None)
-        } else {
-            Failure::Unanswered
         }
+        http1::Failure::Late if upload.is_waiting_for_client() => {
+            Failure::Final(EdgeCode::ClientStalled, None)
+        }
+        http1::Failure::Late => Failure::Final(EdgeCode::FirstByteTimeout, None),
     })?;
-    if let Err(rule) = check::answer(answer.headers()) {
-        return Err(Failure::Final(EdgeCode::UnsafeAnswer, Some(rule)));
-    }
-    Ok((answer, lease))
+    Ok((answer, Borrowed { exchange, replica: endpoint.replica }))
 }
 
 async fn lease(
@@ -91,7 +92,8 @@ async fn lease(
 ) -> Result<Lease, Failure> {
     // What must not be sent twice goes over a connection the app has surely not forgotten.
     let limit = if is_idempotent(method) { IDLE_LIMIT } else { Duration::from_secs(1) };
-    let idle = if wants_fresh { None } else { core.pool.take_idle(endpoint, limit) };
+    let is_sure = !is_idempotent(method);
+    let idle = if wants_fresh { None } else { core.pool.take_idle(endpoint, limit, is_sure) };
     if let Some(lease) = idle {
         return Ok(lease);
     }

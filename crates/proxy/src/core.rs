@@ -4,17 +4,14 @@
 //! its mailbox; a table counts as applied when every core has said so.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{Request, Response};
 use model::id::ReplicaId;
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -23,20 +20,21 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::balance::Turns;
+use crate::body::ResponseBody;
 use crate::budget::Budgets;
+use crate::check::Broken;
 use crate::config::Config;
 use crate::control::Event;
 use crate::forward;
 use crate::headers::Client;
 use crate::hold::Rooms;
+use crate::http1::{self, Incoming};
 use crate::log::{Batch, Lost, Sink};
 use crate::pool::{ConnectFailure, Pool};
 use crate::request_id::RequestIds;
 use crate::table::{Table, Upstream};
 use crate::tasks::{Tasks, spawn_detached};
 
-/// A client's head must be whole, and an idle connection must speak again, within this time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// A client that takes nothing for this long is given up by the kernel.
 const STUCK_CLIENT_MS: u32 = 60_000;
 
@@ -72,6 +70,8 @@ pub(crate) struct Core {
     pub(crate) sink: Sink,
     pub(crate) tasks: Tasks,
     table: RefCell<Arc<Table>>,
+    /// The second and its `Date`.
+    date: RefCell<(u64, String)>,
     started: Instant,
     events: broadcast::Sender<Event>,
     stop: CancellationToken,
@@ -101,13 +101,10 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
 }
 
 async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 * 1024);
-    let http = Rc::new(http);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => core.tasks.spawn(serve(core.clone(), http.clone(), stream)),
+                Ok((stream, peer)) => core.tasks.spawn(serve(core.clone(), stream, peer)),
                 // No descriptor free, or the client is gone already: the backlog keeps the others.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
@@ -115,13 +112,13 @@ async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener) {
         }
     }
     // Who is in the backlog has been accepted by the kernel already.
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        core.tasks.spawn(serve(core.clone(), http.clone(), stream));
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        core.tasks.spawn(serve(core.clone(), stream, peer));
     }
 }
 
-async fn serve(core: Rc<Core>, http: Rc<http1::Builder>, stream: TcpStream) {
-    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr) {
+    let Ok(local) = stream.local_addr() else { return };
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -129,34 +126,36 @@ async fn serve(core: Rc<Core>, http: Rc<http1::Builder>, stream: TcpStream) {
     let _kept_longer = rustix::net::sockopt::set_tcp_user_timeout(&stream, STUCK_CLIENT_MS);
     let is_trusted = core.config.trusted_peers.iter().any(|range| range.contains(peer.ip()));
     let client = Rc::new(Client::new(peer, local.port(), is_trusted));
-    let service = {
-        let core = core.clone();
-        service_fn(move |request| {
-            forward::serve(core.clone(), client.clone(), request).map(Ok::<_, Infallible>)
-        })
-    };
-    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = core.stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let edge = Edge { core: core.clone(), client };
+    http1::serve(stream, &edge, core.stop.cancelled()).await;
+}
+
+/// What the requests of one connection are answered by.
+struct Edge {
+    core: Rc<Core>,
+    client: Rc<Client>,
+}
+
+impl http1::Service for Edge {
+    fn call(&self, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> {
+        forward::serve(self.core.clone(), self.client.clone(), request)
+    }
+
+    fn refuse(&self, rule: Broken) -> Response<ResponseBody> {
+        forward::refuse(&self.core, &self.client, rule)
+    }
+
+    fn write_date(&self, write: impl FnOnce(&[u8])) {
+        let mut date = self.core.date.borrow_mut();
+        let now = self.core.epoch_ms() / 1000;
+        if date.0 != now {
+            *date = (now, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now)));
         }
-    };
-    if let Err(error) = ended
-        && error.is_parse()
-    {
-        core.sink.add(None, |line| {
-            use std::fmt::Write as _;
-            let now = jiff::Timestamp::now();
-            let written = writeln!(
-                line,
-                "{now:.6} router at=error code=H26 desc=\"Request error: {error}\" fwd=\"{}\" status=400",
-                peer.ip()
-            );
-            written.expect("writing into a String cannot fail");
-        });
+        write(date.1.as_bytes());
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.core.is_stopping()
     }
 }
 
@@ -172,6 +171,7 @@ impl Core {
             sink: Sink::new(birth.log, birth.lost),
             tasks: Tasks::default(),
             table: RefCell::new(birth.table),
+            date: RefCell::default(),
             started: birth.started,
             events: birth.events,
             stop: CancellationToken::new(),

@@ -5,12 +5,11 @@ use std::rc::Rc;
 use http::header::HOST;
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
 use model::id::ReplicaId;
 use model::route::UpstreamState;
 use tokio::time::Instant;
 
-use crate::attempt::{Failure, attempt, is_idempotent};
+use crate::attempt::{Borrowed, Failure, attempt, is_idempotent};
 use crate::body::{ResponseBody, Upload};
 use crate::check::{self, Broken};
 use crate::code::EdgeCode;
@@ -18,23 +17,28 @@ use crate::core::Core;
 use crate::endpoint::InFlight;
 use crate::headers::{self, Client, REQUEST_ID};
 use crate::hold::Held;
+use crate::http1::{self, Incoming};
 use crate::log::Record;
 use crate::page::{self, Form};
-use crate::pool::{ConnectFailure, Lease};
+use crate::pool::ConnectFailure;
 use crate::table::{AppStats, Upstream};
 use crate::upgrade;
 
 /// Most tries for one request that were lost after its first byte went out, or never sent.
 const MOST_RETRIES: u32 = 2;
 
+/// The method of what is no request, in the log.
+static UNREADABLE: std::sync::LazyLock<http::Method> =
+    std::sync::LazyLock::new(|| http::Method::from_bytes(b"-").expect("a dash is a token"));
+
 type Refusal = (EdgeCode, Option<Broken>);
-type Answer = (Response<Incoming>, Lease, InFlight);
+type Answer = (Response<Incoming>, Borrowed, InFlight);
 
 /// Answers one request, one way or another.
 pub(crate) async fn serve(
     core: Rc<Core>,
     client: Rc<Client>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let now_ms = core.epoch_ms();
     let id = core.ids.accept(request.headers().get(REQUEST_ID), now_ms);
@@ -48,7 +52,7 @@ pub(crate) async fn serve(
         Err((code, rule)) => return page::answer(code, rule, form, record),
     };
     let wants_upgrade = headers::wanted_upgrade(request.headers()).is_some();
-    let from_client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+    let from_client = wants_upgrade.then(|| http1::on_upgrade(request.body()));
     let (mut head, incoming) = request.into_parts();
     headers::towards_app(&mut head.headers, &client, &id, chain, now_ms);
     head.uri = origin_form(&head.uri);
@@ -67,13 +71,22 @@ pub(crate) async fn serve(
             let rule = Some(Broken("101 without being asked"));
             return page::answer(EdgeCode::UnsafeAnswer, rule, form, record);
         };
-        let replica = hyper::upgrade::on(&mut answer);
-        return upgrade::answer(&core, (from_client, replica), answer, (in_flight, record));
+        let sides = (from_client, lease.exchange);
+        return upgrade::answer(&core, sides, answer, (in_flight, record));
     }
     record.answer(answer.status());
     headers::towards_client(answer.headers_mut(), &id);
-    let pool = (core.pool.clone(), core.config.idle_timeout);
+    let pool = core.pool.clone();
     answer.map(|body| ResponseBody::app(body, lease, in_flight, pool, record))
+}
+
+/// The page for what is no request.
+pub(crate) fn refuse(core: &Core, client: &Client, rule: Broken) -> Response<ResponseBody> {
+    let id = core.ids.accept(None, core.epoch_ms());
+    let none = http::HeaderMap::new();
+    let line = (&*UNREADABLE, &Uri::from_static("*"));
+    let record = Record::new(core.sink.clone(), line, id, client.chain(&none));
+    page::answer(EdgeCode::BadRequest, Some(rule), Form::Text, record)
 }
 
 fn admit<B>(request: &Request<B>) -> Result<String, Refusal> {

@@ -66,7 +66,8 @@ pub(crate) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     (asks && wanted.as_bytes().eq_ignore_ascii_case(b"websocket")).then(|| wanted.clone())
 }
 
-fn has_token(value: &HeaderValue, token: &str) -> bool {
+/// Whether a list names that token.
+pub(crate) fn has_token(value: &HeaderValue, token: &str) -> bool {
     tokens(value).any(|own| own.eq_ignore_ascii_case(token))
 }
 

@@ -28,6 +28,7 @@ mod dial;
 mod forward;
 mod headers;
 mod hold;
+mod http1;
 mod pool;
 mod request_id;
 mod stream;

@@ -8,19 +8,16 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use model::id::ReplicaId;
 use model::route::EndpointAddress;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use crate::body::RequestBody;
 use crate::dial;
 use crate::endpoint::Endpoint;
+use crate::http1::Wire;
 use crate::stream::Stream;
 use crate::tasks::spawn_detached;
 
@@ -37,9 +34,8 @@ pub(crate) enum ConnectFailure {
 /// A connection lent to one request.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    pub(crate) sender: http1::SendRequest<RequestBody>,
-    stream: Stream,
-    replica: ReplicaId,
+    pub(crate) wire: Wire<Stream>,
+    pub(crate) replica: ReplicaId,
 }
 
 #[derive(Debug)]
@@ -62,17 +58,23 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// An idle connection that is surely open and was used within `limit`, if there is one.
-    pub(crate) fn take_idle(&self, endpoint: &Endpoint, limit: Duration) -> Option<Lease> {
+    /// An idle connection that is open and was used within `limit`, if there is one. `is_sure` asks
+    /// the kernel; else what the last look at all sockets told is good enough.
+    pub(crate) fn take_idle(
+        &self,
+        endpoint: &Endpoint,
+        limit: Duration,
+        is_sure: bool,
+    ) -> Option<Lease> {
         let mut shelves = self.shelves.borrow_mut();
         let shelf = shelves.get_mut(&endpoint.replica)?;
         if shelf.address.as_ref() != Some(&endpoint.address) {
             return None;
         }
-        while let Some(idle) = shelf.idle.pop() {
+        while let Some(mut idle) = shelf.idle.pop() {
             let is_good = idle.since.elapsed() < limit
-                && idle.lease.sender.is_ready()
-                && idle.lease.stream.is_fresh();
+                && idle.lease.wire.is_quiet()
+                && (!is_sure || idle.lease.wire.stream.is_fresh());
             if is_good {
                 return Some(idle.lease);
             }
@@ -82,9 +84,6 @@ impl Pool {
 
     /// Takes a connection back whose answer was read to its end.
     pub(crate) fn give_back(&self, lease: Lease) {
-        if lease.sender.is_closed() {
-            return;
-        }
         let mut shelves = self.shelves.borrow_mut();
         if let Some(shelf) = shelves.get_mut(&lease.replica) {
             let is_first = shelf.idle.is_empty();
@@ -131,24 +130,13 @@ impl Pool {
             Ok(Err(_)) => return Err(ConnectFailure::Refused),
             Err(_elapsed) => return Err(ConnectFailure::TimedOut),
         };
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(256 * 1024)
-            .handshake(TokioIo::new(stream.clone()))
-            .await
-            .map_err(|_| ConnectFailure::Refused)?;
-        spawn_detached(async move {
-            // The request that uses the connection is told the same error.
-            let _told_elsewhere = connection.with_upgrades().await;
-        });
-        Ok(Lease { sender, stream, replica: endpoint.replica })
+        Ok(Lease { wire: Wire::new(stream), replica: endpoint.replica })
     }
 
     async fn open(&self, endpoint: &Endpoint) -> io::Result<Stream> {
         match &endpoint.address {
             EndpointAddress::Tcp(address) => tcp(TcpStream::connect(address).await?),
-            EndpointAddress::Unix(path) => {
-                Ok(Stream::Unix(Arc::new(UnixStream::connect(path).await?)))
-            }
+            EndpointAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
             EndpointAddress::Namespace { dial_socket, target } => {
                 let in_stock = self.take_socket(endpoint);
                 let socket = match in_stock {
@@ -193,5 +181,5 @@ impl Pool {
 
 fn tcp(stream: TcpStream) -> io::Result<Stream> {
     stream.set_nodelay(true)?;
-    Ok(Stream::Tcp(Arc::new(stream)))
+    Ok(Stream::Tcp(stream))
 }

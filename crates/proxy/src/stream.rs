@@ -1,22 +1,19 @@
-//! A connection to a replica: TCP or unix, readable by hyper and, at rest, by a peek.
-//!
-//! The socket is shared between hyper's driver and the pool, so that the pool can look for an end
-//! of file that the runtime has not reported yet before it lends the connection out again.
+//! A connection to a replica: TCP or unix. At rest, a peek tells an end of file that the runtime has
+//! not reported yet.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A shared handle on one connection.
-#[derive(Debug, Clone)]
+/// One connection.
+#[derive(Debug)]
 pub(crate) enum Stream {
-    Tcp(Arc<TcpStream>),
-    Unix(Arc<UnixStream>),
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 impl Stream {
@@ -25,8 +22,8 @@ impl Stream {
         let mut byte = [0_u8];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let peeked = match self {
-            Self::Tcp(socket) => recv(socket.as_ref(), &mut byte, flags),
-            Self::Unix(socket) => recv(socket.as_ref(), &mut byte, flags),
+            Self::Tcp(socket) => recv(socket, &mut byte, flags),
+            Self::Unix(socket) => recv(socket, &mut byte, flags),
         };
         matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
@@ -90,7 +87,7 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let how = rustix::net::Shutdown::Write;
-        let result = each!(&*self, socket => rustix::net::shutdown(socket.as_ref(), how));
+        let result = each!(&*self, socket => rustix::net::shutdown(socket, how));
         Poll::Ready(result.map_err(io::Error::from))
     }
 }

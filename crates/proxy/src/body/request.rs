@@ -8,10 +8,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::BodyError;
+use crate::http1::Incoming;
 
 /// Most bytes kept for sending again.
 const REPLAY_LIMIT: usize = 64 * 1024;
@@ -61,11 +61,6 @@ impl Upload {
     pub(crate) fn can_be_sent_again(&self) -> bool {
         let state = self.0.borrow();
         !state.has_failed && (!state.was_read || state.is_kept_whole)
-    }
-
-    /// Whether the client broke off or broke a rule in its body.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.0.borrow().has_failed
     }
 
     /// Whether we wait for the client rather than for the app.
