@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -44,13 +44,7 @@ impl AsyncRead for Stream {
         ctx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            each!(&*self, socket => ready!(socket.poll_read_ready(ctx)))?;
-            match each!(&*self, socket => socket.try_read_buf(buffer)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result.map(|_| ())),
-            }
-        }
+        each!(self.get_mut(), socket => Pin::new(socket).poll_read(ctx, buffer))
     }
 }
 
@@ -60,7 +54,7 @@ impl AsyncWrite for Stream {
         ctx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(ctx, &[io::IoSlice::new(bytes)])
+        each!(self.get_mut(), socket => Pin::new(socket).poll_write(ctx, bytes))
     }
 
     fn poll_write_vectored(
@@ -68,13 +62,7 @@ impl AsyncWrite for Stream {
         ctx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            each!(&*self, socket => ready!(socket.poll_write_ready(ctx)))?;
-            match each!(&*self, socket => socket.try_write_vectored(slices)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
+        each!(self.get_mut(), socket => Pin::new(socket).poll_write_vectored(ctx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -85,9 +73,7 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let how = rustix::net::Shutdown::Write;
-        let result = each!(&*self, socket => rustix::net::shutdown(socket, how));
-        Poll::Ready(result.map_err(io::Error::from))
+    fn poll_shutdown(self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), socket => Pin::new(socket).poll_shutdown(ctx))
     }
 }

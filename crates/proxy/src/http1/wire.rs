@@ -98,13 +98,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Writes out all there is.
     pub(super) fn poll_flush(&mut self, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
-            let slices = [
-                IoSlice::new(&self.output.lead[self.output.written..]),
-                IoSlice::new(&self.output.data),
-                IoSlice::new(self.output.tail),
-            ];
             let stream = Pin::new(&mut self.stream);
-            let count = ready!(stream.poll_write_vectored(ctx, &slices))?;
+            let output = &self.output;
+            let lead = &output.lead[output.written..];
+            let count = if output.has_room() {
+                ready!(stream.poll_write(ctx, lead))?
+            } else {
+                let (data, tail) = (IoSlice::new(&output.data), IoSlice::new(output.tail));
+                ready!(stream.poll_write_vectored(ctx, &[IoSlice::new(lead), data, tail]))?
+            };
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
