@@ -14,7 +14,7 @@ use crate::cgroup::Cgroup;
 use crate::error::Error;
 use crate::exec::{ExecHandle, ExecRequest, send_signal};
 use crate::listening;
-use crate::process::{ProcessId, spawn_role};
+use crate::process::{self, ProcessId, spawn_role};
 use crate::seccomp;
 use crate::shim::ShimRequest;
 use crate::spec::{ContainerSpec, ContainerState, ContainerStatus, ExecSpec, Listening, Usage};
@@ -381,8 +381,16 @@ fn check_host() -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return unfit("containers need root", "run the daemon as root");
     }
-    let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if !systems.lines().any(|line| line.ends_with("overlay")) {
+    let has_overlay = || {
+        let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        systems.lines().any(|line| line.ends_with("overlay"))
+    };
+    if !has_overlay() {
+        // Debian's kernel has it as a module that nobody has needed yet. One that cannot be loaded
+        // is told below, in our words.
+        let _ = process::run("modprobe", "kmod", &["overlay"], None);
+    }
+    if !has_overlay() {
         return unfit("the kernel has no overlay file system", "modprobe overlay");
     }
     if Cgroup::of("", "").folders().is_empty() {

@@ -36,6 +36,9 @@ pub struct Settings {
     /// Apps answer at <app>.<domain> [default: localhost]
     #[arg(long, env = "WHARF_DOMAIN")]
     pub domain: Option<String>,
+    /// Another unit starts the proxy: wait for it, and never start one [default: false]
+    #[arg(long, env = "WHARF_EXTERNAL_PROXY", num_args = 0..=1, default_missing_value = "true")]
+    pub external_proxy: Option<bool>,
     /// User and group id of the proxy, which has no privileges [default: 65534]
     #[arg(long, env = "WHARF_PROXY_UID")]
     pub proxy_uid: Option<u32>,
@@ -75,6 +78,7 @@ pub struct Config {
     /// Certificate and key.
     pub api_tls: Option<(PathBuf, PathBuf)>,
     pub domain: String,
+    pub external_proxy: bool,
     pub proxy_uid: u32,
     pub cgroup: String,
     pub outbound_range: String,
@@ -111,6 +115,7 @@ impl Settings {
             api_certificate: self.api_certificate.or(other.api_certificate),
             api_key: self.api_key.or(other.api_key),
             domain: self.domain.or(other.domain),
+            external_proxy: self.external_proxy.or(other.external_proxy),
             proxy_uid: self.proxy_uid.or(other.proxy_uid),
             cgroup: self.cgroup.or(other.cgroup),
             outbound_range: self.outbound_range.or(other.outbound_range),
@@ -169,6 +174,7 @@ impl Settings {
             api_listen: self.api_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7070))),
             api_tls,
             domain,
+            external_proxy: self.external_proxy.unwrap_or(false),
             proxy_uid: self.proxy_uid.unwrap_or(65534),
             cgroup,
             outbound_range: self.outbound_range.unwrap_or_else(|| "10.213.0.0/16".to_owned()),

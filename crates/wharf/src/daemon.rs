@@ -350,7 +350,7 @@ pub fn host_problem(what: &str, error: &(dyn std::error::Error + 'static)) -> Pr
         why = format!("{why}: {error}");
         source = error.source();
     }
-    Problem::new(Code::HostUnfit, what).why(why).next("wharf explain P701")
+    Problem::new(Code::HostUnfit, what).why(why)
 }
 
 /// This program's own path, as it can be run again.

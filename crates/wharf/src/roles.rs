@@ -96,8 +96,20 @@ pub struct TeardownArgs {
 #[derive(Debug, clap::Parser)]
 #[command(name = "wharf proxy", about = "Run the data plane on this machine", version)]
 struct ProxyCommand {
+    /// The daemon's settings file: everything is taken from there, and no other flag counts
+    #[arg(long, exclusive = true)]
+    config: Option<PathBuf>,
     #[command(flatten)]
     args: ProxyArgs,
+}
+
+impl ProxyCommand {
+    /// The flags, or those a daemon with that settings file would give.
+    fn settle(self) -> Result<ProxyArgs, Problem> {
+        let Some(file) = self.config else { return Ok(self.args) };
+        let config = settle(Some(file), Settings::default())?;
+        Ok(parse::<Self>("wharf proxy", &proxy_arguments(&config)).args)
+    }
 }
 
 impl DaemonArgs {
@@ -143,9 +155,12 @@ fn parse<T: clap::Parser>(name: &str, rest: &[OsString]) -> T {
 
 fn proxy_role(rest: &[OsString]) -> ExitCode {
     let command: ProxyCommand = parse("wharf proxy", rest);
-    match crate::daemon::own_program() {
-        Ok(program) => proxy_end(proxy::holder_main(command.args.config(program))),
-        Err(error) => finish(Err(crate::daemon::host_problem("cannot find this program", &error))),
+    log_to_stderr();
+    let program = crate::daemon::own_program()
+        .map_err(|error| crate::daemon::host_problem("cannot find this program", &error));
+    match program.and_then(|program| Ok(command.settle()?.config(program))) {
+        Ok(config) => proxy_end(proxy::holder_main(config)),
+        Err(problem) => finish(Err(problem)),
     }
 }
 
