@@ -214,6 +214,11 @@ impl Config {
         self.data_dir.join("git")
     }
 
+    /// What build steps keep between builds, by app id.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.data_dir.join("caches")
+    }
+
     /// What replicas print, by app id.
     pub fn log_dir(&self) -> PathBuf {
         self.data_dir.join("logs")

@@ -17,8 +17,7 @@ use engine::image::config::{ImageConfig, RunConfig};
 use engine::image::key::StepKey;
 use engine::image::layer::{LayerId, remove_tree};
 use engine::spec::NetworkSpec;
-use model::id::BuildId;
-use model::name::AppName;
+use model::id::{AppId, BuildId};
 use model::problem::{Code, Problem};
 use model::release::{ImageRef, Shape};
 use model::size::ByteSize;
@@ -142,7 +141,8 @@ pub type Extract<'a> = dyn Fn(&Path) -> Result<(), Problem> + 'a;
 /// One build.
 pub struct BuildRequest<'a> {
     pub id: BuildId,
-    pub app: AppName,
+    /// Its cache is the app's under whatever name.
+    pub app: AppId,
     pub extract: &'a Extract<'a>,
     /// The time its files get, so that the same commit is the same layer.
     pub committed_at: SystemTime,

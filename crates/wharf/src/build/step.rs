@@ -97,7 +97,7 @@ impl BuildContext {
     }
 
     fn step_mounts(&self, request: &BuildRequest<'_>) -> Result<Vec<MountSpec>, Problem> {
-        let cache = self.stores.root().join("caches").join(request.app.as_str());
+        let cache = self.stores.root().join("caches").join(request.app.to_string());
         fs::create_dir_all(&cache)
             .and_then(|()| std::os::unix::fs::chown(&cache, Some(APP_ID), Some(APP_ID)))
             .map_err(|error| io("make the app's build cache", &error))?;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use engine::attach::Attach;
 use engine::spec::{ContainerSpec, ContainerStatus, Limits, NetworkSpec, RootSpec, UpperSpec};
 use engine::{Engine, EngineConfig};
-use model::id::BuildId;
+use model::id::{AppId, BuildId};
 use model::name::ProcessType;
 use model::problem::{Code, Problem};
 use model::size::ByteSize;
@@ -82,7 +82,7 @@ impl Machine {
         };
         let request = BuildRequest {
             id: BuildId(uuid::Uuid::new_v4()),
-            app: "shop".parse().unwrap(),
+            app: AppId(uuid::Uuid::nil()),
             extract: &extract,
             committed_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             config: BTreeMap::new(),

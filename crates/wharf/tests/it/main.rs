@@ -17,6 +17,8 @@ mod cli;
 
 mod config_vars;
 
+mod deploys;
+
 mod faults;
 
 mod git;

@@ -33,7 +33,7 @@ pub fn builder(context: &Context) -> Result<Builder, Problem> {
         let source = job.source.clone();
         let request = BuildRequest {
             id: job.build,
-            app: job.app.name.clone(),
+            app,
             extract: &move |target: &Path| move_into(&source, target),
             committed_at: committed_at(&job.source),
             config: vars
