@@ -69,6 +69,7 @@ codes! {
     BuildTimeout "P207" "the build took longer than its limit";
     NoProcess "P208" "no command to start was found";
     ImageMissing "P209" "the release's image is gone";
+    PullFailed "P210" "the base image could not be pulled";
     // P3: git
     SubmodulesRefused "P301" "the repository has submodules";
     PushRejected "P302" "the push was not accepted";

@@ -66,6 +66,7 @@ pub fn status(code: Code) -> u16 {
         Code::DaemonUnreachable
         | Code::DiskNearlyFull
         | Code::BaseMissing
+        | Code::PullFailed
         | Code::BuildInterrupted
         | Code::BuildTimeout
         | Code::HostUnfit

@@ -59,7 +59,8 @@ impl BuildContext {
             log: None,
             grace: Duration::from_secs(1),
         };
-        container::run(&self.engine, &spec, self.config.step_limit, on_line)
+        let limits = (self.config.step_limit, &request.cancel);
+        container::run(&self.engine, &spec, limits, on_line)
     }
 
     fn memory(&self) -> ByteSize {
@@ -208,6 +209,10 @@ pub(super) fn step_problem(step: &Step, ended: &Ended, ctx: &BuildContext) -> Op
             let what = format!("`{}` did not end within {}", step.shown, seconds(limit));
             Some(Problem::new(Code::BuildTimeout, what))
         }
+        Ended::Cancelled => Some(
+            Problem::new(Code::BuildInterrupted, format!("`{}` was cancelled", step.shown))
+                .next("push again"),
+        ),
         Ended::Lost => Some(
             Problem::new(Code::BuildInterrupted, format!("`{}` was cut off", step.shown))
                 .next("push again"),

@@ -27,6 +27,8 @@ mod logs;
 
 mod push;
 
+mod registry;
+
 mod rooms;
 
 mod run;
