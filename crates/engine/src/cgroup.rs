@@ -102,7 +102,7 @@ impl Cgroup {
         for folder in self.folders() {
             let pids = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
             for pid in pids.lines().filter_map(|line| line.parse().ok()) {
-                if let Some(pidfd) = ProcessId::of(pid).and_then(ProcessId::open) {
+                if let Some(pidfd) = ProcessId::of(pid).and_then(|process| process.open().ok()?) {
                     use rustix::process::{Signal, pidfd_send_signal};
                     let _ = pidfd_send_signal(pidfd, Signal::KILL);
                 }

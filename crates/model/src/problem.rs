@@ -58,6 +58,7 @@ codes! {
     StartFailed "P107" "a container could not be started";
     DeploySuperseded "P108" "a newer deploy took over";
     ReleaseUnchanged "P109" "nothing to release: that is what runs already";
+    ReleaseCommandTooLong "P110" "the release command took longer than its limit";
     // P2: build
     NothingDetected "P201" "no language or framework was recognised";
     BuildStepFailed "P202" "a build step failed";
@@ -68,6 +69,7 @@ codes! {
     BuildTimeout "P207" "the build took longer than its limit";
     NoProcess "P208" "no command to start was found";
     ImageMissing "P209" "the release's image is gone";
+    PullFailed "P210" "the base image could not be pulled";
     // P3: git
     SubmodulesRefused "P301" "the repository has submodules";
     PushRejected "P302" "the push was not accepted";

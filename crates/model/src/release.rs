@@ -86,12 +86,19 @@ pub struct RunSettings {
     pub drain_timeout: Duration,
     /// From TERM to KILL.
     pub grace: Duration,
+    /// How long the release command may take.
+    #[serde(default = "RunSettings::default_release_timeout")]
+    pub release_timeout: Duration,
 }
 
 impl RunSettings {
     /// What `$PORT` is when nobody says otherwise. Every replica has its own network namespace, so
     /// there is nothing it could clash with.
     pub const DEFAULT_PORT: u16 = 8080;
+
+    fn default_release_timeout() -> Duration {
+        Duration::from_secs(3600)
+    }
 }
 
 impl Default for RunSettings {
@@ -102,6 +109,7 @@ impl Default for RunSettings {
             boot_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(30),
+            release_timeout: Self::default_release_timeout(),
         }
     }
 }

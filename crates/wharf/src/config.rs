@@ -51,9 +51,12 @@ pub struct Settings {
     /// How many outbound links are kept ready [default: 4]
     #[arg(long, env = "WHARF_OUTBOUND_READY")]
     pub outbound_ready: Option<u32>,
-    /// A root file system (tar or folder) to build on, instead of making one from Debian packages
+    /// What to build on instead of Debian packages: a folder, a tar, an image archive, or an image on a registry (docker.io/library/debian:12)
     #[arg(long, env = "WHARF_BASE")]
     pub base: Option<PathBuf>,
+    /// Who we are to registries: a docker config.json [default: ~/.docker/config.json, if there]
+    #[arg(long, env = "WHARF_REGISTRY_AUTH")]
+    pub registry_auth: Option<PathBuf>,
     /// Debian mirror for the base system [default: http://deb.debian.org/debian]
     #[arg(long, env = "WHARF_MIRROR")]
     pub mirror: Option<String>,
@@ -84,6 +87,7 @@ pub struct Config {
     pub outbound_range: String,
     pub outbound_ready: u32,
     pub base: Option<PathBuf>,
+    pub registry_auth: Option<PathBuf>,
     pub mirror: String,
     pub build_memory: ByteSize,
     pub disk_reserve: ByteSize,
@@ -121,6 +125,7 @@ impl Settings {
             outbound_range: self.outbound_range.or(other.outbound_range),
             outbound_ready: self.outbound_ready.or(other.outbound_ready),
             base: self.base.or(other.base),
+            registry_auth: self.registry_auth.or(other.registry_auth),
             mirror: self.mirror.or(other.mirror),
             build_memory: self.build_memory.or(other.build_memory),
             disk_reserve: self.disk_reserve.or(other.disk_reserve),
@@ -180,6 +185,10 @@ impl Settings {
             outbound_range: self.outbound_range.unwrap_or_else(|| "10.213.0.0/16".to_owned()),
             outbound_ready: self.outbound_ready.unwrap_or(4),
             base: self.base,
+            registry_auth: self.registry_auth.or_else(|| {
+                let file = std::env::home_dir()?.join(".docker/config.json");
+                file.is_file().then_some(file)
+            }),
             mirror: self.mirror.unwrap_or_else(|| "http://deb.debian.org/debian".to_owned()),
             build_memory: size("build_memory", self.build_memory, ByteSize::mib(2048))?,
             disk_reserve: size("disk_reserve", self.disk_reserve, ByteSize::mib(1024))?,
@@ -218,6 +227,11 @@ impl Config {
     /// Bare repositories by app id.
     pub fn git_dir(&self) -> PathBuf {
         self.data_dir.join("git")
+    }
+
+    /// What build steps keep between builds, by app id.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.data_dir.join("caches")
     }
 
     /// What replicas print, by app id.

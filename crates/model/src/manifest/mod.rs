@@ -35,6 +35,8 @@ pub struct Manifest {
     pub processes: BTreeMap<ProcessType, String>,
     #[serde(default)]
     pub build: Build,
+    #[serde(default)]
+    pub release: Release,
     /// Present: a static site, whatever else is there.
     #[serde(rename = "static")]
     pub static_site: Option<StaticSite>,
@@ -62,6 +64,15 @@ pub struct Build {
     /// Run by a shell in the app's folder once its dependencies are there, instead of what the pack
     /// would run.
     pub command: Option<String>,
+}
+
+/// The release command, which runs in the new image before any of it serves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// So long it may take: `"1h"`.
+    #[serde(default, with = "duration")]
+    pub timeout: Option<Duration>,
 }
 
 /// A site of files.
@@ -98,6 +109,7 @@ impl Manifest {
             boot_timeout: self.health.deadline.unwrap_or(default.boot_timeout),
             drain_timeout: self.drain.unwrap_or(default.drain_timeout),
             grace: self.grace.unwrap_or(default.grace),
+            release_timeout: self.release.timeout.unwrap_or(default.release_timeout),
         }
     }
 

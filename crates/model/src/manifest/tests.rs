@@ -64,7 +64,7 @@ fn mistakes_name_their_line_and_rule() {
         shown += &format!("{} | {} | {}\n", mistake.line, mistake.text, mistake.why);
     }
     insta::assert_snapshot!(shown, @r#"
-    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `health`, `processes`, `build`, `static`, `limits`
+    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `health`, `processes`, `build`, `release`, `static`, `limits`
     1 | port = 70000 | invalid value: integer `70000`, expected u16
     1 | port = | string values must be quoted, expected literal string
     1 | grace = "soon" | `soon` is not a duration: a whole number and ms, s, m or h, at least 1ms

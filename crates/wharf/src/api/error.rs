@@ -57,6 +57,7 @@ pub fn status(code: Code) -> u16 {
         | Code::CrashedOnBoot
         | Code::OutOfMemory
         | Code::ReleaseCommandFailed
+        | Code::ReleaseCommandTooLong
         | Code::NeverListened
         | Code::UnhealthyAnswer
         | Code::SeveralPorts
@@ -65,6 +66,7 @@ pub fn status(code: Code) -> u16 {
         Code::DaemonUnreachable
         | Code::DiskNearlyFull
         | Code::BaseMissing
+        | Code::PullFailed
         | Code::BuildInterrupted
         | Code::BuildTimeout
         | Code::HostUnfit

@@ -61,7 +61,7 @@ pub(super) struct RestartArgs {
 /// Stop one process, or all of one type
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wharf ps:stop web.1      a fresh one takes its place\n  wharf ps:scale worker=0  to stop a type for good"
+    after_help = "Examples:\n  wharf ps:stop web.1      a fresh one takes its place\n  wharf ps:scale worker=0  to stop a type for good\n  wharf ps:stop release.1  ends a release command, and its deploy"
 )]
 pub(super) struct StopArgs {
     /// web.1 or worker

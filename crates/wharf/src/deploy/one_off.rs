@@ -137,7 +137,11 @@ impl Job {
         match ending {
             EndingKind::Exited(code) => code,
             EndingKind::OutOfMemory => 137,
-            EndingKind::Unhealthy(_) | EndingKind::NotStarted(_) | EndingKind::Lost => 1,
+            EndingKind::Unhealthy(_)
+            | EndingKind::NotStarted(_)
+            | EndingKind::Lost
+            | EndingKind::TooLong(_)
+            | EndingKind::Stopped => 1,
         }
     }
 

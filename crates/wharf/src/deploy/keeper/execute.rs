@@ -10,7 +10,7 @@ use model::id::ReplicaId;
 use model::name::DomainName;
 use model::plan::{Place, Step};
 use model::problem::{Code, Problem};
-use model::replica::{Condition, EndingKind, Replica};
+use model::replica::{Condition, EndingKind, Replica, render_span};
 use model::route::{Endpoint, EndpointAddress, Upstream, UpstreamState};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ impl Keeper {
                 self.route(routes, loaded).await
             }
             Step::Stop(id) => {
-                self.stop(*id, loaded);
+                self.stop(*id);
                 Ok(())
             }
             Step::Remove { id, is_crash } => self.remove(*id, *is_crash).await,
@@ -59,13 +59,15 @@ impl Keeper {
         match to {
             DeployPhase::Releasing => {
                 self.stopwatch.releasing = Some(Instant::now());
-                let command = loaded
-                    .releases
-                    .get(&generation)
-                    .and_then(|release| release.shape.release_command.clone())
-                    .unwrap_or_default();
-                let line = format!("Running the release command: {command}");
-                self.shared.hub.say(deploy.id, line);
+                let shape = loaded.releases.get(&generation).map(|release| &release.shape);
+                let command = shape.and_then(|shape| shape.release_command.as_deref());
+                let limit = shape.map(|shape| shape.run.release_timeout).unwrap_or_default();
+                let command = command.unwrap_or_default();
+                let hub = &self.shared.hub;
+                hub.say(deploy.id, format!("Running the release command: {command}"));
+                let (limit, app) = (render_span(limit), &loaded.app.name);
+                let way_out = format!("wharf ps:stop release.1 -a {app}");
+                hub.say(deploy.id, format!("It may take {limit}; to end it: {way_out}"));
             }
             DeployPhase::Starting => {
                 self.stopwatch.starting = Some(Instant::now());
@@ -81,7 +83,8 @@ impl Keeper {
             DeployPhase::Queued | DeployPhase::Failed => {}
         }
         failpoints::hit(match to {
-            DeployPhase::Queued => "deploy.queued",
+            // A deploy is born queued, with its release: nothing moves there.
+            DeployPhase::Queued => return Ok(()),
             DeployPhase::Releasing => "deploy.releasing",
             DeployPhase::Starting => "deploy.starting",
             DeployPhase::Switching => "deploy.switching",
@@ -154,6 +157,7 @@ impl Keeper {
             target: None,
             is_retired: false,
             is_told: false,
+            grace: release.shape.run.grace,
             end: CancellationToken::new(),
         };
         let end = life.end.clone();
@@ -242,21 +246,14 @@ impl Keeper {
         Ok(true)
     }
 
-    fn stop(&mut self, id: ReplicaId, loaded: &Loaded) {
+    fn stop(&mut self, id: ReplicaId) {
         let Some(life) = self.lives.get_mut(&id) else { return };
         life.condition = Condition::Stopping;
         life.is_told = true;
         life.end.cancel();
         life.since = Timestamp::now();
         self.route.leaving.remove(&id);
-        let name = life.replica.name();
-        let grace = loaded
-            .releases
-            .values()
-            .find(|release| release.version == life.replica.release)
-            .or(loaded.releases.values().next())
-            .map(|release| release.shape.run.grace)
-            .unwrap_or_default();
+        let (name, grace) = (life.replica.name(), life.grace);
         let shared = Arc::clone(&self.shared);
         let app = self.app;
         self.shared.logs.say(app, &name, "Stopping process with SIGTERM");
@@ -293,7 +290,7 @@ impl Keeper {
         self.shared.routes.remove(self.app).await?;
         self.shared.one_offs.end_all(self.app).await;
         self.shared.logs.remove(self.app).await?;
-        self.shared.backend.forget_app(self.app, &loaded.app.name).await?;
+        self.shared.backend.forget_app(self.app).await?;
         let (app, name) = (self.app, loaded.app.name.clone());
         let now = Timestamp::now();
         let cut = self

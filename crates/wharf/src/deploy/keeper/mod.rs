@@ -68,6 +68,8 @@ struct Life {
     is_retired: bool,
     /// We told it to end, so its end is no news to anybody.
     is_told: bool,
+    /// From TERM to KILL, as its own release has it.
+    grace: Duration,
     /// Cancelled when it is told to end: one that is still being started must hear of it too.
     end: CancellationToken,
 }
@@ -193,7 +195,9 @@ impl Keeper {
         row: Replica,
         targets: &BTreeMap<ReplicaId, SocketAddr>,
     ) -> Result<(), StoreError> {
-        let id = row.id;
+        let (id, app, version) = (row.id, self.app, row.release);
+        let release = self.shared.store.run(move |tx| store::releases::get(tx, app, version));
+        let release = release.await?;
         let is_routed = self.route.replicas.contains(&id);
         let (condition, is_alive) = match self.shared.backend.observe(id).await {
             Observed::Absent => (Condition::Planned, false),
@@ -211,15 +215,12 @@ impl Keeper {
             target: targets.get(&id).copied(),
             is_retired: false,
             is_told: false,
+            grace: release.shape.run.grace,
             end: CancellationToken::new(),
         };
         let end = life.end.clone();
         self.lives.insert(id, life);
         if is_alive {
-            let app = self.app;
-            let version = row.release;
-            let release =
-                self.shared.store.run(move |tx| store::releases::get(tx, app, version)).await?;
             let job = replica::Job {
                 replica: row,
                 release: Arc::new(release),
@@ -371,6 +372,16 @@ impl Keeper {
     /// Marks replicas to be replaced.
     fn retire(&mut self, name: Option<&str>) -> usize {
         let mut count = 0;
+        // A release command is ended for good, and its deploy with it; only by its name.
+        for life in self.lives.values().filter(|life| life.replica.process.is_release()) {
+            let is_meant = name.is_some_and(|name| {
+                life.replica.name() == name || life.replica.process.as_str() == name
+            });
+            if is_meant && !matches!(life.condition, Condition::Ended(_)) {
+                life.end.cancel();
+                count += 1;
+            }
+        }
         for life in self.lives.values_mut() {
             let is_meant = name.is_none_or(|name| {
                 life.replica.name() == name || life.replica.process.as_str() == name
