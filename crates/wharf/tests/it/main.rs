@@ -25,6 +25,8 @@ mod logs;
 
 mod push;
 
+mod releases;
+
 mod rooms;
 
 mod run;
