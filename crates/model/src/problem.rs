@@ -56,7 +56,7 @@ codes! {
     UnhealthyAnswer "P105" "the health path did not answer well in time";
     SeveralPorts "P106" "the web process listens on several ports, none of them $PORT";
     StartFailed "P107" "a container could not be started";
-    DeploySuperseded "P108" "a newer deploy took over";
+    ReleaseStale "P108" "the release it was made on top of did not go live";
     ReleaseUnchanged "P109" "nothing to release: that is what runs already";
     ReleaseCommandTooLong "P110" "the release command took longer than its limit";
     // P2: build

@@ -36,6 +36,17 @@ pub struct Release {
     pub created_at: Timestamp,
 }
 
+impl Release {
+    /// Whether the same would run in each replica: image, config vars and shape. Counts and domains
+    /// may differ, and do not touch a replica.
+    pub fn runs_like(&self, other: &Self) -> bool {
+        self.image == other.image
+            && self.commit == other.commit
+            && self.config == other.config
+            && self.shape == other.shape
+    }
+}
+
 /// How the image's processes run: what the app file, the Procfile and the pack said.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Shape {

@@ -51,7 +51,7 @@ pub fn status(code: Code) -> u16 {
         | Code::NothingReleased
         | Code::DomainTaken
         | Code::AnotherDaemon
-        | Code::DeploySuperseded
+        | Code::ReleaseStale
         | Code::ReleaseUnchanged
         | Code::ImageMissing
         | Code::CrashedOnBoot

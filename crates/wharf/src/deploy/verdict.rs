@@ -100,6 +100,21 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
     problem.still(still).next(format!("wharf logs -a {app} -p {name}")).log(log.clone())
 }
 
+/// The letter about a change of counts or domains alone that has nothing left to change.
+pub(super) fn stale(app: &AppName, release: &Release, serving: Option<u64>) -> Problem {
+    let version = release.version;
+    let what = format!("release v{version} of `{app}` was not made current");
+    let still = match serving {
+        Some(serving) => format!("v{serving} is serving, nothing changed for your visitors"),
+        None => "nothing was serving before, and nothing does now".to_owned(),
+    };
+    Problem::new(Code::ReleaseStale, what)
+        .why("the release it was made on top of failed, and it changes only counts or domains")
+        .still(still)
+        .next("say it again: it is then made on top of what serves")
+        .next(format!("wharf releases -a {app}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -29,6 +29,8 @@ mod push;
 
 mod registry;
 
+mod releases;
+
 mod rooms;
 
 mod run;

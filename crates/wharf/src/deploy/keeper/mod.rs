@@ -22,7 +22,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::routes::AppRoutes;
 use super::{ReplicaView, Shared, replica};
 use crate::backend::local::Observed;
 use crate::store::{self, StoreError};
@@ -37,6 +36,8 @@ pub(super) enum Message {
     /// A replica's task found something out.
     Fact(ReplicaId, Fact),
     Views(oneshot::Sender<Vec<ReplicaView>>),
+    /// Answered when the edge has what the store says now.
+    Settled(oneshot::Sender<()>),
     Recycle {
         name: Option<String>,
         answer: oneshot::Sender<usize>,
@@ -84,8 +85,9 @@ struct Keeper {
     /// How the last replica of a place ended by itself, and of which release it was.
     last_ending: BTreeMap<Place, (EndingKind, u64)>,
     route: RouteSeen,
-    routed: Option<AppRoutes>,
     stopwatch: Stopwatch,
+    /// Who waits for the edge.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// When the deploy in flight reached its marks.
@@ -166,6 +168,8 @@ impl Keeper {
         let mut targets = BTreeMap::new();
         if let Some(routed) = &routed {
             route.state = Some(routed.upstream.state);
+            route.release = routed.upstream.release;
+            route.hosts = routed.hosts.iter().cloned().collect();
             for endpoint in &routed.upstream.endpoints {
                 route.replicas.insert(endpoint.replica);
                 if let EndpointAddress::Namespace { target, .. } = endpoint.address {
@@ -181,8 +185,8 @@ impl Keeper {
             crashes: BTreeMap::new(),
             last_ending: BTreeMap::new(),
             route,
-            routed,
             stopwatch: Stopwatch::default(),
+            waiting: Vec::new(),
         };
         for row in rows {
             keeper.adopt_replica(row, &targets).await?;
@@ -245,6 +249,7 @@ impl Keeper {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.views());
             }
+            Message::Settled(answer) => self.waiting.push(answer),
             Message::Recycle { name, answer } => {
                 let _ = answer.send(self.retire(name.as_deref()));
             }
@@ -407,7 +412,8 @@ impl Keeper {
                     // No deploy has generation 0: it is nobody's any more.
                     place.generation = 0;
                 }
-                Seen { id: *id, place, condition: life.condition.clone() }
+                let release = life.replica.release;
+                Seen { id: *id, place, release, condition: life.condition.clone() }
             })
             .collect();
         World { replicas, route: self.route.clone(), crashes: self.crashes.clone() }
@@ -415,7 +421,8 @@ impl Keeper {
 
     /// One look, one plan, and its steps.
     async fn turn(&mut self) -> Result<Turn, Trouble> {
-        let Some(loaded) = goal::load(&self.shared.store, self.app).await? else {
+        let shared = Arc::clone(&self.shared);
+        let Some(loaded) = goal::load(&shared.store, self.app, &shared.domain).await? else {
             return Ok(Turn::Gone);
         };
         let now = self.now();
@@ -432,8 +439,11 @@ impl Keeper {
                 is_busy = true;
             }
         }
-        if !is_busy {
-            is_busy = self.follow_names(&loaded).await?;
+        if !plan.steps.iter().any(Step::is_before_the_edge) {
+            for waiting in self.waiting.drain(..) {
+                // Who went away needs no answer.
+                let _ = waiting.send(());
+            }
         }
         if is_busy {
             return Ok(Turn::Again);
