@@ -246,12 +246,14 @@ impl Engine {
     /// Runs a second command in it, as confined as the app itself.
     pub fn exec(&self, id: &str, spec: &ExecSpec, stdio: Attach) -> Result<ExecHandle, Error> {
         let (init, _) = self.init(id)?;
+        let container = self.state(id).spec()?;
         let request = ExecRequest {
             id: id.to_owned(),
             init,
             cgroup_parent: self.config.cgroup_parent.clone(),
             filter: self.filter.clone(),
-            open_files: self.state(id).spec()?.limits.open_files,
+            open_files: container.limits.open_files,
+            users: container.users,
             spec: spec.clone(),
         };
         let doing = "start the command's helper";
@@ -367,6 +369,11 @@ fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
     }
     if !spec.cwd.is_absolute() || spec.mounts.iter().any(|mount| !mount.target.is_absolute()) {
         return wrong("paths inside a container start with /");
+    }
+    if let Some(users) = spec.users
+        && (users.outside(spec.uid).is_none() || users.outside(spec.gid).is_none())
+    {
+        return wrong("users and groups inside a container are below 65536");
     }
     if spec.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
         return wrong("a config var's name is not empty and has no `=`");

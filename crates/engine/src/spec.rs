@@ -22,8 +22,12 @@ pub struct ContainerSpec {
     /// The whole environment; secrets travel here, so this file is 0600 and its folder 0711.
     pub env: Vec<(String, String)>,
     pub cwd: PathBuf,
+    /// As it is inside.
     pub uid: u32,
     pub gid: u32,
+    /// Who the users inside are outside. None: themselves, which makes a root inside the machine's.
+    #[serde(default)]
+    pub users: Option<UserRange>,
     pub mounts: Vec<MountSpec>,
     pub limits: Limits,
     pub network: NetworkSpec,
@@ -31,6 +35,58 @@ pub struct ContainerSpec {
     pub log: Option<LogSpec>,
     /// After TERM, so long until KILL, should the shim have to stop it by itself.
     pub grace: Duration,
+}
+
+/// The users of one app as the machine sees them: numbers nobody else has. User 0 inside is `first`
+/// outside, 1 is the next, and so on; what is not in the range does not exist inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserRange {
+    first: u32,
+}
+
+impl UserRange {
+    /// How many users, and as many groups, a range has.
+    pub const COUNT: u32 = 1 << 16;
+
+    /// The range that begins there; none of the machine's own users, and none past what programs
+    /// take for a positive number.
+    pub fn starting_at(first: u32) -> Option<Self> {
+        let is_fit = first.is_multiple_of(Self::COUNT) && first > 0 && first < 1 << 31;
+        is_fit.then_some(Self { first })
+    }
+
+    /// Who root inside is outside.
+    #[must_use]
+    pub fn first(self) -> u32 {
+        self.first
+    }
+
+    /// Who a user (or group) inside is outside, if there is such a one.
+    #[must_use]
+    pub fn outside(self, id: u32) -> Option<u32> {
+        (id < Self::COUNT).then(|| self.first + id)
+    }
+}
+
+/// A user and group as the machine sees them.
+fn owner(users: Option<UserRange>, (uid, gid): (u32, u32)) -> (u32, u32) {
+    let outside = |id| users.map_or(id, |users| users.outside(id).unwrap_or(users.first));
+    (outside(uid), outside(gid))
+}
+
+impl ContainerSpec {
+    /// The user and group of its program as the machine sees them.
+    pub(crate) fn owner(&self) -> (u32, u32) {
+        owner(self.users, (self.uid, self.gid))
+    }
+}
+
+impl ExecSpec {
+    /// The user and group of the command as the machine sees them.
+    pub(crate) fn owner(&self, users: Option<UserRange>) -> (u32, u32) {
+        owner(users, (self.uid, self.gid))
+    }
 }
 
 /// The root file system: layers below, one writable layer on top.

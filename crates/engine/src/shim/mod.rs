@@ -19,6 +19,7 @@
 
 mod boot;
 mod root;
+mod users;
 mod watch;
 
 use std::ffi::OsString;

@@ -21,3 +21,7 @@ mod reach;
 mod starting;
 #[cfg(test)]
 mod survival;
+#[cfg(test)]
+mod times;
+#[cfg(test)]
+mod users;

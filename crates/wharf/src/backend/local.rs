@@ -205,6 +205,7 @@ impl Local {
             cwd: if cwd.is_empty() { PathBuf::from("/") } else { PathBuf::from(cwd) },
             uid: APP_UID,
             gid: APP_UID,
+            users: None,
             mounts: Vec::new(),
             limits: Limits {
                 memory: Some(spec.limits.memory),

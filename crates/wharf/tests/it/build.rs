@@ -119,6 +119,7 @@ impl Machine {
             cwd: "/app".into(),
             uid: 1000,
             gid: 1000,
+            users: None,
             mounts: Vec::new(),
             limits: Limits::default(),
             network: NetworkSpec::Prepared("/proc/self/ns/net".into()),
