@@ -56,6 +56,12 @@ impl UserRange {
         is_fit.then_some(Self { first })
     }
 
+    /// The range so many ranges further, if numbers go that far.
+    #[must_use]
+    pub fn further(self, count: u32) -> Option<Self> {
+        Self::starting_at(count.checked_mul(Self::COUNT)?.checked_add(self.first)?)
+    }
+
     /// Who root inside is outside.
     #[must_use]
     pub fn first(self) -> u32 {
@@ -76,6 +82,27 @@ fn owner(users: Option<UserRange>, (uid, gid): (u32, u32)) -> (u32, u32) {
 }
 
 impl ContainerSpec {
+    /// One of that id that would run nothing: what `..` takes the rest from.
+    pub(crate) fn nothing(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            labels: std::collections::BTreeMap::new(),
+            hostname: id.to_owned(),
+            root: RootSpec { layers: Vec::new(), upper: UpperSpec::Discard },
+            command: Vec::new(),
+            env: Vec::new(),
+            cwd: "/".into(),
+            uid: 0,
+            gid: 0,
+            users: None,
+            mounts: Vec::new(),
+            limits: Limits::default(),
+            network: NetworkSpec::Isolated,
+            log: None,
+            grace: Duration::ZERO,
+        }
+    }
+
     /// The user and group of its program as the machine sees them.
     pub(crate) fn owner(&self) -> (u32, u32) {
         owner(self.users, (self.uid, self.gid))

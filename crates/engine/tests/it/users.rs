@@ -173,3 +173,17 @@ fn users_that_no_range_has_are_refused() {
         assert_eq!(UserRange::starting_at(wrong), None, "{wrong}");
     }
 }
+
+#[test]
+fn a_machine_that_cannot_map_owners_says_so() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.engine.check_users(&bench.path("base")).unwrap();
+    let error = bench.engine.check_users("/proc".as_ref()).unwrap_err().to_string();
+    assert!(error.starts_with("could not map the owners of /proc: Invalid argument"), "{error}");
+    for folder in ["run/containers", "scratch"] {
+        assert_eq!(std::fs::read_dir(bench.path(folder)).unwrap().count(), 0, "{folder}");
+    }
+}

@@ -16,7 +16,7 @@ use engine::Engine;
 use engine::image::config::{ImageConfig, RunConfig};
 use engine::image::key::StepKey;
 use engine::image::layer::{LayerId, remove_tree};
-use engine::spec::NetworkSpec;
+use engine::spec::{NetworkSpec, UserRange};
 use model::id::BuildId;
 use model::name::AppName;
 use model::problem::{Code, Problem};
@@ -148,11 +148,13 @@ pub struct BuildRequest<'a> {
     pub committed_at: SystemTime,
     /// The app's config vars, given to the steps.
     pub config: BTreeMap<String, String>,
+    /// Who the steps' users are outside; what they leave belongs to plain users all the same.
+    pub users: Option<UserRange>,
 }
 
 impl std::fmt::Debug for BuildRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { id, app, extract: _, committed_at: _, config: _ } = self;
+        let Self { id, app, extract: _, committed_at: _, config: _, users: _ } = self;
         f.debug_struct("BuildRequest").field("id", id).field("app", app).finish_non_exhaustive()
     }
 }

@@ -47,7 +47,7 @@ impl BuildContext {
             cwd: "/app".into(),
             uid: APP_ID,
             gid: APP_ID,
-            users: None,
+            users: request.users,
             mounts: self.step_mounts(request)?,
             limits: Limits {
                 memory: Some(self.memory()),

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use engine::attach::Attach;
-use engine::spec::{ContainerSpec, ContainerStatus, Limits, NetworkSpec, RootSpec, UpperSpec};
+use engine::spec::{
+    ContainerSpec, ContainerStatus, Limits, NetworkSpec, RootSpec, UpperSpec, UserRange,
+};
 use engine::{Engine, EngineConfig};
 use model::id::BuildId;
 use model::name::ProcessType;
@@ -26,6 +28,8 @@ use wharf::build::stores::Stores;
 
 use crate::support::require::require;
 
+/// A range no app of another test has.
+const USERS: u32 = 0x7200_0000;
 const WHARF: &str = env!("CARGO_BIN_EXE_wharf");
 
 /// A machine of the test's own.
@@ -86,6 +90,7 @@ impl Machine {
             extract: &extract,
             committed_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             config: BTreeMap::new(),
+            users: UserRange::starting_at(USERS),
         };
         let mut progress = |line: BuildLine| {
             println!("{line}");
@@ -119,7 +124,7 @@ impl Machine {
             cwd: "/app".into(),
             uid: 1000,
             gid: 1000,
-            users: None,
+            users: UserRange::starting_at(USERS),
             mounts: Vec::new(),
             limits: Limits::default(),
             network: NetworkSpec::Prepared("/proc/self/ns/net".into()),
