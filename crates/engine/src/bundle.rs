@@ -43,6 +43,8 @@ const READ_ONLY: [&str; 5] =
 pub(crate) struct BundleContext<'a> {
     /// The mounted root file system.
     pub root: &'a Path,
+    /// The folder that becomes `/tmp`.
+    pub tmp: &'a Path,
     /// The folder with `hosts`, `hostname` and `resolv.conf`.
     pub etc: &'a Path,
     pub cgroup_parent: &'a str,
@@ -76,7 +78,7 @@ pub(crate) fn render_bundle(spec: &ContainerSpec, context: &BundleContext<'_>) -
     json!({
         "ociVersion": "1.0.2",
         "hostname": spec.hostname,
-        "root": { "path": context.root, "readonly": false },
+        "root": { "path": context.root, "readonly": spec.root.is_read_only },
         "process": {
             "terminal": false,
             "user": { "uid": spec.uid, "gid": spec.gid, "umask": 0o022 },
@@ -119,6 +121,9 @@ fn render_limits(limits: &Limits, has_swap_accounting: bool) -> Value {
             // Memory and swap together: a container that is full does not fill the swap next.
             memory["swap"] = json!(limit.bytes());
         }
+    }
+    if let Some(soft) = limits.memory_soft {
+        memory["reservation"] = json!(soft.bytes());
     }
     let mut cpu = json!({ "shares": limits.cpu_weight });
     if let Some(millis) = limits.cpu_millis {
@@ -164,6 +169,11 @@ fn render_mounts(spec: &ContainerSpec, context: &BundleContext<'_>) -> Vec<Value
         };
         mounts.push(render_bind(&source));
     }
+    mounts.push(render_bind(&MountSpec {
+        source: context.tmp.to_owned(),
+        target: "/tmp".into(),
+        is_read_only: false,
+    }));
     let asked = context.users.as_ref().map_or(&spec.mounts, |users| &users.mounts);
     mounts.extend(asked.iter().map(render_bind));
     mounts
@@ -190,7 +200,11 @@ mod tests {
             id: "shop-web-1".into(),
             labels: [("app".to_owned(), "shop".to_owned())].into(),
             hostname: "web-1".into(),
-            root: RootSpec { layers: vec!["/layers/a".into()], upper: UpperSpec::Discard },
+            root: RootSpec {
+                layers: vec!["/layers/a".into()],
+                upper: UpperSpec::Discard,
+                is_read_only: false,
+            },
             command: vec!["node".into(), "server.js".into()],
             env: vec![("PATH".into(), "/usr/bin:/bin".into()), ("PORT".into(), "8080".into())],
             cwd: "/app".into(),
@@ -212,6 +226,7 @@ mod tests {
     fn render(spec: &ContainerSpec) -> Value {
         let context = BundleContext {
             root: Path::new("/run/wharf/containers/shop-web-1/fs/root"),
+            tmp: Path::new("/run/wharf/containers/shop-web-1/fs/tmp"),
             etc: Path::new("/run/wharf/containers/shop-web-1/etc"),
             cgroup_parent: "wharf",
             has_swap_accounting: true,

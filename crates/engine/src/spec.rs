@@ -88,7 +88,7 @@ impl ContainerSpec {
             id: id.to_owned(),
             labels: std::collections::BTreeMap::new(),
             hostname: id.to_owned(),
-            root: RootSpec { layers: Vec::new(), upper: UpperSpec::Discard },
+            root: RootSpec { layers: Vec::new(), upper: UpperSpec::Discard, is_read_only: false },
             command: Vec::new(),
             env: Vec::new(),
             cwd: "/".into(),
@@ -122,6 +122,9 @@ pub struct RootSpec {
     /// Plain directories, the topmost first.
     pub layers: Vec<PathBuf>,
     pub upper: UpperSpec,
+    /// Nothing but `/tmp`, `/dev/shm` and what is mounted can be written to.
+    #[serde(default)]
+    pub is_read_only: bool,
 }
 
 /// The writable layer.
@@ -147,11 +150,17 @@ pub struct MountSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     pub memory: Option<ByteSize>,
+    /// When the machine is short of memory, what is above this is taken back first.
+    #[serde(default)]
+    pub memory_soft: Option<ByteSize>,
     /// Relative share, 1024 is ordinary; builds get less.
     pub cpu_weight: u32,
     /// Thousandths of a core; none is no bound.
     pub cpu_millis: Option<u32>,
     pub pids: u32,
+    /// Relative share of the disks' time, 1 to 1000, 100 is ordinary; where the kernel can.
+    #[serde(default)]
+    pub io_weight: Option<u16>,
     pub open_files: u64,
 }
 
@@ -159,9 +168,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory: Some(ByteSize::mib(512)),
+            memory_soft: None,
             cpu_weight: 1024,
             cpu_millis: None,
             pids: 1024,
+            io_weight: None,
             open_files: 65_536,
         }
     }

@@ -92,6 +92,9 @@ pub(crate) fn boot(
                 pid.and_then(ProcessId::of).ok_or_else(|| refusal(&boot_read, "it ended"))?;
             status.init = Some(init);
             state.write("status.json", status)?;
+            if let Some(weight) = spec.limits.io_weight {
+                Cgroup::of(&request.cgroup_parent, &spec.id).set_io_weight(weight);
+            }
             container.start().map_err(|error| refusal(&boot_read, &chain(&error)))?;
             init
         }
@@ -180,6 +183,7 @@ fn write_bundle(
     users: Option<&Users>,
 ) -> Result<(), Error> {
     create_dir(&state.join("lc"), 0o700)?;
+    let tmp = root::mount_tmp(state, &request.scratch, users)?;
     let users = match users {
         None => None,
         Some(users) => Some(UsersContext {
@@ -190,6 +194,7 @@ fn write_bundle(
     };
     let context = BundleContext {
         root: &root::place(state),
+        tmp: &tmp,
         users,
         etc: &state.join("etc"),
         cgroup_parent: &request.cgroup_parent,

@@ -20,7 +20,7 @@ pub(crate) fn run(state: &StateFolder, layers: &Path, scratch: &Path) -> Result<
         [("kept", UpperSpec::Keep(scratch.join("upper"))), ("discarded", UpperSpec::Discard)]
     {
         let spec = ContainerSpec {
-            root: RootSpec { layers: vec![layers.to_owned()], upper },
+            root: RootSpec { layers: vec![layers.to_owned()], upper, is_read_only: false },
             ..ContainerSpec::nothing("probe")
         };
         let state = StateFolder::at(state.join(name));

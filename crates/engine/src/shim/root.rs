@@ -143,6 +143,25 @@ fn as_first_of(
     done
 }
 
+/// A `/tmp` of the container's own, on the disk it also writes to otherwise. Returns its place.
+pub(crate) fn mount_tmp(
+    state: &StateFolder,
+    scratch: &Path,
+    users: Option<&Users>,
+) -> Result<PathBuf, Error> {
+    let (folder, target) = (scratch.join("tmp"), state.join("fs/tmp"));
+    create_dir(scratch, 0o700)?;
+    create_dir(&folder, 0o1777)?;
+    create_dir(&target, 0o711)?;
+    if let Some(users) = users {
+        let first = users.range().first();
+        std::os::unix::fs::chown(&folder, Some(first), Some(first))
+            .map_err(Error::file("give away", &folder))?;
+    }
+    bind_plainly(&folder, &target)?;
+    Ok(target)
+}
+
 /// The spec's mounts as a container with users of its own can have them: each shown in a place of ours
 /// which root inside can reach, with mapped owners.
 pub(crate) fn mount_sources(

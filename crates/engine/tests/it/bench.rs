@@ -75,7 +75,11 @@ impl Bench {
             id: id.into(),
             labels: [("app".to_owned(), "shop".to_owned())].into(),
             hostname: "web-1".into(),
-            root: RootSpec { layers: vec![self.path("base")], upper: UpperSpec::Discard },
+            root: RootSpec {
+                layers: vec![self.path("base")],
+                upper: UpperSpec::Discard,
+                is_read_only: false,
+            },
             command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
             env: [("PATH", "/bin"), ("HOME", "/")]
                 .map(|(n, v)| (n.to_owned(), v.to_owned()))
@@ -198,7 +202,7 @@ fn make_root(root: &Path) {
 }
 
 const APPLETS: &str = "sh cat echo grep head httpd id ip kill ls mkdir mount nc ps sleep stty tail \
-    test touch tr tty unshare wc wget yes dd seq true false env hostname awk df chmod chown find rm stat";
+    test touch tr tty unshare wc wget yes dd seq true false env hostname awk df chmod chown find rm stat cut";
 
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let since = Instant::now();

@@ -27,7 +27,7 @@ fn root_inside_is_nobody_outside() {
     assert_eq!(owner(&bench.path("scratch/a/upper/mine")), (USERS, USERS));
     let exec = bench.exec_spec("echo > /tmp/theirs");
     assert_eq!(bench.engine.exec("a", &exec, Attach::Log).unwrap().wait().unwrap(), 0);
-    assert_eq!(owner(&bench.path("scratch/a/upper/tmp/theirs")), (USERS + 1000, USERS + 1000));
+    assert_eq!(owner(&bench.path("scratch/a/tmp/theirs")), (USERS + 1000, USERS + 1000));
 }
 
 #[test]
@@ -64,13 +64,14 @@ fn what_a_build_keeps_belongs_to_plain_users() {
     }
     let bench = Bench::new();
     std::fs::create_dir(bench.path("base/app/old")).unwrap();
+    std::fs::create_dir(bench.path("base/srv")).unwrap();
     std::fs::write(bench.path("base/app/old/kept"), "").unwrap();
     for path in ["base/app", "base/app/old", "base/app/old/kept"] {
         chown(bench.path(path), Some(1000), Some(1000)).unwrap();
     }
     let mut spec = bench.spec(
         "a",
-        "echo > /app/new; mkdir /app/folder; touch /app/old/kept; rm /bin/wget; rm -r /tmp; mkdir /tmp; \
+        "echo > /app/new; mkdir /app/folder; touch /app/old/kept; rm /bin/wget; rm -r /srv; mkdir /srv; \
          chown 1000:7 /app/folder; echo done",
     );
     (spec.uid, spec.gid) = (0, 0);
@@ -87,11 +88,11 @@ fn what_a_build_keeps_belongs_to_plain_users() {
         ("app/old/kept", (1000, 1000)),
         // The mark of a removed file.
         ("bin/wget", (0, 0)),
-        ("tmp", (0, 0)),
+        ("srv", (0, 0)),
     ] {
         assert_eq!(owner(&upper.join(path)), expected, "{path}");
     }
-    assert_eq!(xattr::get(upper.join("tmp"), "trusted.overlay.opaque").unwrap(), Some(b"y".into()));
+    assert_eq!(xattr::get(upper.join("srv"), "trusted.overlay.opaque").unwrap(), Some(b"y".into()));
     assert_eq!(std::fs::read_dir(bench.path("kept")).unwrap().count(), 1);
 
     // And it is a layer like any other.

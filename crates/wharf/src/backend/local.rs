@@ -226,7 +226,7 @@ impl Local {
                 .map(|(key, value)| (key.to_owned(), value))
                 .collect(),
             hostname: spec.name.replace('.', "-"),
-            root: RootSpec { layers, upper: UpperSpec::Discard },
+            root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: false },
             command: shell(&spec.command),
             env,
             cwd: if cwd.is_empty() { PathBuf::from("/") } else { PathBuf::from(cwd) },

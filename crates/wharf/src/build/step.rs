@@ -41,6 +41,7 @@ impl BuildContext {
             root: RootSpec {
                 layers: place.layers.clone(),
                 upper: UpperSpec::Keep(place.upper.clone()),
+                is_read_only: false,
             },
             command: ["/bin/sh", "-euc", &step.script].map(str::to_owned).into(),
             env: self.step_env(request, step),

@@ -118,7 +118,11 @@ impl Machine {
             id: "web".to_owned(),
             labels: BTreeMap::new(),
             hostname: "web".to_owned(),
-            root: RootSpec { layers: layers.unwrap().unwrap(), upper: UpperSpec::Discard },
+            root: RootSpec {
+                layers: layers.unwrap().unwrap(),
+                upper: UpperSpec::Discard,
+                is_read_only: false,
+            },
             command: ["/bin/sh", "-c", &format!("exec {command}")].map(str::to_owned).into(),
             env,
             cwd: "/app".into(),
