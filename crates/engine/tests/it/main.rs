@@ -8,6 +8,8 @@ mod ending;
 #[cfg(test)]
 mod exec;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod inside;
 #[cfg(test)]
 mod limits;
