@@ -131,6 +131,43 @@ impl Engine {
         }
     }
 
+    /// Whether containers can have users of their own over layers in that folder: tries it. The error
+    /// says what this machine lacks: mostly a kernel before 5.19, or a file system (of the layers or
+    /// of our scratch folder) that maps no owners.
+    pub fn check_users(&self, layers: &Path) -> Result<(), Error> {
+        let doing = "try users of their own for containers";
+        let name = format!(".probe-{}", std::process::id());
+        let state = self.config.run_dir.join("containers").join(&name);
+        let scratch = self.config.scratch_dir.join(&name);
+        let log = self.config.run_dir.join(format!("probe-{}.log", std::process::id()));
+        let stderr = File::create(&log).map_err(Error::file("create", &log))?;
+        let (_ours, theirs) = UnixStream::pair().map_err(Error::kernel(doing))?;
+        create_dir(&state, 0o711)?;
+        let args = [
+            "shim".as_ref(),
+            "probe".as_ref(),
+            state.as_os_str(),
+            layers.as_os_str(),
+            scratch.as_os_str(),
+        ];
+        let ended = spawn_role(&self.config.program, &args, theirs.into(), Stdio::from(stderr))
+            .and_then(|mut role| role.wait());
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        for folder in [&state, &scratch] {
+            let _ = fs::remove_dir_all(folder);
+        }
+        let _ = fs::remove_file(&log);
+        match ended.map_err(Error::kernel(doing))? {
+            status if status.success() => Ok(()),
+            _ => Err(Error::HostUnfit {
+                what: said.trim().to_owned(),
+                remedy:
+                    "use a kernel of 5.19 or newer, and keep Wharf's data on ext4, xfs or btrfs"
+                        .into(),
+            }),
+        }
+    }
+
     /// Removes what all containers had in common, once there is none: the parent cgroup.
     pub fn teardown(&self) -> Result<(), Error> {
         let parent = Cgroup::of(&self.config.cgroup_parent, "");
@@ -253,12 +290,14 @@ impl Engine {
     /// Runs a second command in it, as confined as the app itself.
     pub fn exec(&self, id: &str, spec: &ExecSpec, stdio: Attach) -> Result<ExecHandle, Error> {
         let (init, _) = self.init(id)?;
+        let container = self.state(id).spec()?;
         let request = ExecRequest {
             id: id.to_owned(),
             init,
             cgroup_parent: self.config.cgroup_parent.clone(),
             filter: self.filter.clone(),
-            open_files: self.state(id).spec()?.limits.open_files,
+            open_files: container.limits.open_files,
+            users: container.users,
             spec: spec.clone(),
         };
         let doing = "start the command's helper";
@@ -379,6 +418,11 @@ fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
     }
     if !spec.cwd.is_absolute() || spec.mounts.iter().any(|mount| !mount.target.is_absolute()) {
         return wrong("paths inside a container start with /");
+    }
+    if let Some(users) = spec.users
+        && (users.outside(spec.uid).is_none() || users.outside(spec.gid).is_none())
+    {
+        return wrong("users and groups inside a container are below 65536");
     }
     if spec.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
         return wrong("a config var's name is not empty and has no `=`");

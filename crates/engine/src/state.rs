@@ -11,7 +11,7 @@
 //!   fs/             0700  l/ (short links to the layers), root/ (the mount's place)
 //!   lc/                   libcontainer's own state
 //!   shim.log              what the shim could not tell anybody else
-//! <scratch dir>/<id>/             upper/ and work/ of a root that is not kept
+//! <scratch dir>/<id>/             tmp/, and upper/ and work/ of a root that is not kept
 //! ```
 
 use std::fs;

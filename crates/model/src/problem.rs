@@ -83,6 +83,7 @@ codes! {
     ExecFailed "P702" "the command could not be started in the container";
     ProxyDown "P703" "the proxy did not answer";
     StoreFailed "P704" "the store could not be read or written";
+    NoOwnUsers "P710" "apps have no users of their own on this machine";
     // P9: our bug
     Internal "P901" "something in Wharf itself went wrong";
 }

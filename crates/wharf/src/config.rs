@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use engine::spec::UserRange;
 use model::problem::{Code, Problem};
 use model::size::ByteSize;
 use serde::Deserialize;
@@ -48,6 +49,9 @@ pub struct Settings {
     /// Addresses for outbound links, a /16 nobody else uses [default: 10.213.0.0/16]
     #[arg(long, env = "WHARF_OUTBOUND_RANGE")]
     pub outbound_range: Option<String>,
+    /// First of the machine's user numbers that apps get, 65536 each [default: 1879048192]
+    #[arg(long, env = "WHARF_APP_USERS_FROM")]
+    pub app_users_from: Option<u32>,
     /// How many outbound links are kept ready [default: 4]
     #[arg(long, env = "WHARF_OUTBOUND_READY")]
     pub outbound_ready: Option<u32>,
@@ -71,6 +75,9 @@ pub struct Settings {
     pub log_rotate_at: Option<String>,
 }
 
+/// Above what Debian gives to people, `/etc/subuid` and systemd's own containers.
+const APP_USERS_FROM: u32 = 0x7000_0000;
+
 /// The settled configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -85,6 +92,8 @@ pub struct Config {
     pub proxy_uid: u32,
     pub cgroup: String,
     pub outbound_range: String,
+    /// The first range; an app's is so many ranges further.
+    pub app_users_from: UserRange,
     pub outbound_ready: u32,
     pub base: Option<PathBuf>,
     pub registry_auth: Option<PathBuf>,
@@ -123,6 +132,7 @@ impl Settings {
             proxy_uid: self.proxy_uid.or(other.proxy_uid),
             cgroup: self.cgroup.or(other.cgroup),
             outbound_range: self.outbound_range.or(other.outbound_range),
+            app_users_from: self.app_users_from.or(other.app_users_from),
             outbound_ready: self.outbound_ready.or(other.outbound_ready),
             base: self.base.or(other.base),
             registry_auth: self.registry_auth.or(other.registry_auth),
@@ -169,6 +179,11 @@ impl Settings {
                 format!("`{cgroup}` is not one name of a-z, 0-9, - and _"),
             ));
         }
+        let first = self.app_users_from.unwrap_or(APP_USERS_FROM);
+        let app_users_from = UserRange::starting_at(first).ok_or_else(|| {
+            let why = format!("{first} is no multiple of {} below 2147483648", UserRange::COUNT);
+            broken("app_users_from", why)
+        })?;
         Ok(Config {
             data_dir: self.data_dir.unwrap_or_else(|| "/var/lib/wharf".into()),
             run_dir: self.run_dir.unwrap_or_else(|| "/run/wharf".into()),
@@ -183,6 +198,7 @@ impl Settings {
             proxy_uid: self.proxy_uid.unwrap_or(65534),
             cgroup,
             outbound_range: self.outbound_range.unwrap_or_else(|| "10.213.0.0/16".to_owned()),
+            app_users_from,
             outbound_ready: self.outbound_ready.unwrap_or(4),
             base: self.base,
             registry_auth: self.registry_auth.or_else(|| {

@@ -1,4 +1,4 @@
-use crate::bench::{Bench, LIMIT, is_readable, skip, until};
+use crate::bench::{Bench, LIMIT, USERS, is_readable, skip, until};
 use engine::spec::ContainerStatus;
 use std::path::Path;
 
@@ -166,6 +166,18 @@ fn runc_runs_the_same_bundle() {
     let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
     config["root"]["path"] = bench.path("base").display().to_string().into();
     config["linux"]["cgroupsPath"] = format!("/{}/runc", bench.cgroup_parent).into();
+    // The shim's user namespace is gone with it: runc makes one of the same users, and the plain root
+    // is given to them.
+    let users = serde_json::json!([{ "containerID": 0, "hostID": USERS, "size": 65536 }]);
+    config["linux"]["uidMappings"] = users.clone();
+    config["linux"]["gidMappings"] = users;
+    for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+        namespace.as_object_mut().unwrap().remove("path");
+    }
+    for folder in ["", "etc"] {
+        let folder = bench.path("base").join(folder);
+        std::os::unix::fs::chown(folder, Some(USERS), Some(USERS)).unwrap();
+    }
     std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
     #[expect(clippy::disallowed_methods, reason = "a test runs a program of the host")]
     let output = std::process::Command::new("/usr/sbin/runc")

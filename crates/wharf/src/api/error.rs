@@ -70,6 +70,7 @@ pub fn status(code: Code) -> u16 {
         | Code::BuildInterrupted
         | Code::BuildTimeout
         | Code::HostUnfit
+        | Code::NoOwnUsers
         | Code::ProxyDown => 503,
         Code::ConfigBroken | Code::StartFailed | Code::StoreFailed | Code::Internal => 500,
     }

@@ -19,7 +19,7 @@ use engine::image::store::ImageStore;
 use engine::network::outbound::{OutboundConfig, OutboundPool};
 use engine::spec::{
     ContainerSpec, ContainerStatus, ExecSpec, ExitRecord, Limits, LogSpec, NetworkSpec, RootSpec,
-    UpperSpec,
+    UpperSpec, UserRange,
 };
 use model::id::{AppId, ReplicaId};
 use model::release::{ImageRef, ProcessLimits};
@@ -48,6 +48,8 @@ const LOGS_KEPT: u32 = 4;
 pub struct ReplicaSpec {
     pub id: ReplicaId,
     pub app: AppId,
+    /// The number of the app's range of users.
+    pub user_range: u32,
     /// `web.1`
     pub name: String,
     pub image: Option<ImageRef>,
@@ -112,6 +114,8 @@ pub enum BackendError {
     Engine(#[from] engine::error::Error),
     #[error(transparent)]
     Image(#[from] engine::image::ImageError),
+    #[error("there are no user numbers for range {0} from `app_users_from` on")]
+    NoUsers(u32),
     #[error("cannot clear {path}")]
     Clear { path: PathBuf, source: std::io::Error },
     #[error("the work was cut off")]
@@ -141,11 +145,13 @@ pub struct Local {
     pub pool: Arc<OutboundPool>,
     pub layers: Arc<LayerStore>,
     pub images: Arc<ImageStore>,
+    /// Why apps have no users of their own here, if so.
+    users_lack: Option<String>,
     config: Arc<Config>,
 }
 
 impl Local {
-    /// The machine, with its engine and stores open.
+    /// The machine, with its engine and stores open. Tries what containers can have here.
     pub fn new(
         engine: Arc<Engine>,
         pool: Arc<OutboundPool>,
@@ -153,7 +159,27 @@ impl Local {
         images: Arc<ImageStore>,
         config: Arc<Config>,
     ) -> Self {
-        Self { engine, pool, layers, images, config }
+        let users_lack = engine.check_users(layers.folder()).err().map(|error| {
+            let why = engine::error::chain(&error);
+            tracing::warn!(why, "apps have no users of their own on this machine (P710)");
+            why
+        });
+        Self { engine, pool, layers, images, users_lack, config }
+    }
+
+    /// Why apps have no users of their own on this machine: root inside is then root outside, held by
+    /// the other walls alone.
+    pub fn users_lack(&self) -> Option<&str> {
+        self.users_lack.as_deref()
+    }
+
+    /// The users of an app's containers.
+    pub fn users(&self, range: u32) -> Result<Option<UserRange>, BackendError> {
+        if self.users_lack.is_some() {
+            return Ok(None);
+        }
+        let users = self.config.app_users_from.further(range);
+        users.map(Some).ok_or(BackendError::NoUsers(range))
     }
 
     /// Starts a replica; returns when its program runs.
@@ -187,6 +213,7 @@ impl Local {
         let image_config = self.images.get(image)?.ok_or_else(gone)?;
         let layers = self.images.layer_paths(image, &self.layers)?.ok_or_else(gone)?;
         let id = spec.id.to_string();
+        let users = self.users(spec.user_range)?;
         let slot = self.pool.take()?;
         // What the platform says beats what the image says.
         let mut env = image_config.env();
@@ -200,12 +227,13 @@ impl Local {
                 .map(|(key, value)| (key.to_owned(), value))
                 .collect(),
             hostname: spec.name.replace('.', "-"),
-            root: RootSpec { layers, upper: UpperSpec::Discard },
+            root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: false },
             command: shell(&spec.command),
             env,
             cwd: if cwd.is_empty() { PathBuf::from("/") } else { PathBuf::from(cwd) },
             uid: APP_UID,
             gid: APP_UID,
+            users,
             mounts: Vec::new(),
             limits: Limits {
                 memory: Some(spec.limits.memory),

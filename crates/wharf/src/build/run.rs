@@ -16,7 +16,7 @@ use engine::Engine;
 use engine::image::config::{ImageConfig, RunConfig};
 use engine::image::key::StepKey;
 use engine::image::layer::{LayerId, remove_tree};
-use engine::spec::NetworkSpec;
+use engine::spec::{NetworkSpec, UserRange};
 use model::id::{AppId, BuildId};
 use model::problem::{Code, Problem};
 use model::release::{ImageRef, Shape};
@@ -161,11 +161,13 @@ pub struct BuildRequest<'a> {
     pub config: BTreeMap<String, String>,
     /// The word to stop comes here.
     pub cancel: Cancel,
+    /// Who the steps' users are outside; what they leave belongs to plain users all the same.
+    pub users: Option<UserRange>,
 }
 
 impl std::fmt::Debug for BuildRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { id, app, extract: _, committed_at: _, config: _, cancel: _ } = self;
+        let Self { id, app, extract: _, committed_at: _, config: _, cancel: _, users: _ } = self;
         f.debug_struct("BuildRequest").field("id", id).field("app", app).finish_non_exhaustive()
     }
 }

@@ -41,12 +41,14 @@ impl BuildContext {
             root: RootSpec {
                 layers: place.layers.clone(),
                 upper: UpperSpec::Keep(place.upper.clone()),
+                is_read_only: false,
             },
             command: ["/bin/sh", "-euc", &step.script].map(str::to_owned).into(),
             env: self.step_env(request, step),
             cwd: "/app".into(),
             uid: APP_ID,
             gid: APP_ID,
+            users: request.users,
             mounts: self.step_mounts(request)?,
             limits: Limits {
                 memory: Some(self.memory()),

@@ -295,6 +295,7 @@ pub fn store_problem(error: &StoreError) -> Problem {
         | StoreError::Sql(_)
         | StoreError::Damaged { .. }
         | StoreError::Sealed { .. }
+        | StoreError::NoRangeLeft
         | StoreError::CutOff => Problem::new(Code::StoreFailed, "the store did not take it")
             .why(error.to_string())
             .still("what serves goes on serving")

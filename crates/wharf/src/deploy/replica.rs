@@ -152,8 +152,16 @@ pub(super) fn port_of(release: &Release) -> u16 {
     set.unwrap_or(release.shape.run.port)
 }
 
+/// A replica about to be started: its row, its release, and the number of its app's range of users.
+pub(super) struct Started<'a> {
+    pub(super) row: &'a Replica,
+    pub(super) release: &'a Release,
+    pub(super) user_range: u32,
+}
+
 /// How a replica of a release is started.
-pub(super) fn spec(app: &App, replica: &Replica, release: &Release, logs: &AppLogs) -> ReplicaSpec {
+pub(super) fn spec(app: &App, started: &Started<'_>, logs: &AppLogs) -> ReplicaSpec {
+    let Started { row: replica, release, user_range } = *started;
     let process = release.shape.processes.get(&replica.process);
     let command = match process {
         Some(process) => process.command.clone(),
@@ -162,6 +170,7 @@ pub(super) fn spec(app: &App, replica: &Replica, release: &Release, logs: &AppLo
     ReplicaSpec {
         id: replica.id,
         app: replica.app,
+        user_range,
         name: replica.name(),
         image: release.image.clone(),
         command,

@@ -123,6 +123,12 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE deploys ADD COLUMN crew INTEGER;
     ALTER TABLE deploys ADD COLUMN rolling TEXT NOT NULL DEFAULT 'when-different';
     ",
+    "
+    CREATE TABLE user_ranges (
+        number INTEGER PRIMARY KEY,
+        app TEXT NOT NULL UNIQUE REFERENCES apps(id) ON DELETE CASCADE
+    ) STRICT;
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

@@ -139,6 +139,32 @@ fn destroying_an_app_leaves_no_row_of_it() {
 }
 
 #[test]
+fn every_app_has_users_of_its_own_and_late_ones_of_a_destroyed_app_meet_nobody() {
+    let bench = bench();
+    let id = |number: u32| AppId(Uuid::from_u128(number.into()));
+    let work = |tx: &Tx<'_>| {
+        let add = |number: u32| {
+            let name = format!("app-{number}").parse().unwrap();
+            apps::insert(tx, &App { id: id(number), name, ..bench.app.clone() })?;
+            user_ranges::ensure(tx, id(number))
+        };
+        let first = user_ranges::ensure(tx, bench.app.id)?;
+        assert_eq!([first, add(2)?, user_ranges::ensure(tx, bench.app.id)?], [0, 1, 0]);
+        apps::delete(tx, bench.app.id)?;
+        // Once round; the first comes again, past it is the one that is still in use.
+        for number in 3..=user_ranges::COUNT {
+            assert_eq!(add(number)?, number - 1);
+        }
+        assert_eq!(add(5000)?, 0);
+        apps::delete(tx, id(100))?;
+        assert_eq!(add(5001)?, 99);
+        add(5002)
+    };
+    let error = bench.store.run_blocking(work);
+    assert!(matches!(error, Err(StoreError::NoRangeLeft)), "{error:?}");
+}
+
+#[test]
 fn a_store_of_a_newer_wharf_is_refused() {
     let bench = bench();
     bench.store.run_blocking(|tx| Ok(tx.sql.pragma_update(None, "user_version", 999)?)).unwrap();

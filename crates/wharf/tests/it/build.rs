@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use engine::attach::Attach;
-use engine::spec::{ContainerSpec, ContainerStatus, Limits, NetworkSpec, RootSpec, UpperSpec};
+use engine::spec::{
+    ContainerSpec, ContainerStatus, Limits, NetworkSpec, RootSpec, UpperSpec, UserRange,
+};
 use engine::{Engine, EngineConfig};
 use model::id::{AppId, BuildId};
 use model::name::ProcessType;
@@ -27,6 +29,8 @@ use wharf::build::stores::Stores;
 
 use crate::support::require::require;
 
+/// A range no app of another test has.
+const USERS: u32 = 0x7200_0000;
 const WHARF: &str = env!("CARGO_BIN_EXE_wharf");
 
 /// A machine of the test's own.
@@ -88,6 +92,7 @@ impl Machine {
             committed_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             config: BTreeMap::new(),
             cancel: Cancel::default(),
+            users: UserRange::starting_at(USERS),
         };
         let mut progress = |line: BuildLine| {
             println!("{line}");
@@ -115,12 +120,17 @@ impl Machine {
             id: "web".to_owned(),
             labels: BTreeMap::new(),
             hostname: "web".to_owned(),
-            root: RootSpec { layers: layers.unwrap().unwrap(), upper: UpperSpec::Discard },
+            root: RootSpec {
+                layers: layers.unwrap().unwrap(),
+                upper: UpperSpec::Discard,
+                is_read_only: false,
+            },
             command: ["/bin/sh", "-c", &format!("exec {command}")].map(str::to_owned).into(),
             env,
             cwd: "/app".into(),
             uid: 1000,
             gid: 1000,
+            users: UserRange::starting_at(USERS),
             mounts: Vec::new(),
             limits: Limits::default(),
             network: NetworkSpec::Prepared("/proc/self/ns/net".into()),

@@ -174,9 +174,14 @@ impl Keeper {
             slot: None,
         };
         let stored = row.clone();
-        self.shared.store.run(move |tx| store::replicas::insert(tx, &stored)).await?;
+        let record = move |tx: &store::Tx<'_>| {
+            store::replicas::insert(tx, &stored)?;
+            store::user_ranges::ensure(tx, stored.app)
+        };
+        let user_range = self.shared.store.run(record).await?;
         failpoints::hit("start.recorded");
-        let spec = replica::spec(&loaded.app, &row, release, &self.shared.logs);
+        let started = replica::Started { row: &row, release, user_range };
+        let spec = replica::spec(&loaded.app, &started, &self.shared.logs);
         let life = Life {
             replica: row.clone(),
             condition: Condition::Starting,
