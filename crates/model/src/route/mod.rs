@@ -1,8 +1,26 @@
-//! The table the proxy serves from: which host goes to which upstream, and where its endpoints are.
+//! The table the proxy serves from: which requests go to which upstream, and where its endpoints are.
 //!
-//! A table is a whole, versioned value: the daemon makes a new one, the proxy swaps it in with one
-//! pointer. Nothing in it is a difference to an earlier one, so a table read back from disk after a
-//! crash is as good as the one that was sent.
+//! A table is a whole, versioned value, made of one part for each app. A [`TableChange`] is the parts
+//! that differ from the version before; a table and its changes give the same table wherever they are
+//! put together. Which of several routes wins is told in [`order`]; [`router`] is the index.
+
+pub mod glob;
+
+pub mod host;
+
+pub mod path;
+
+pub mod destination;
+
+pub mod redirect;
+
+pub mod spec;
+
+pub mod order;
+
+pub mod shards;
+
+pub mod router;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
