@@ -16,8 +16,11 @@ pub enum Destination {
 }
 
 /// A server elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct External {
+    /// Whether it is spoken to over TLS.
     pub is_tls: bool,
     /// A host name or an address; an IPv6 one without its brackets.
     pub host: String,

@@ -16,6 +16,8 @@ pub mod redirect;
 
 pub mod spec;
 
+pub mod written;
+
 pub mod order;
 
 pub mod shards;
@@ -25,28 +27,41 @@ pub mod router;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AppId, ReplicaId};
-use crate::name::{AppName, DomainName};
+use crate::name::AppName;
+
+use destination::External;
+use spec::Route;
 
 /// Everything the proxy needs to know, as one value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteTable {
     /// Grows with every table made; the proxy refuses one that is not newer than its own.
     pub version: u64,
-    /// Exact host → upstream. A host that is not here is answered with an error page, never with
-    /// another app.
-    pub routes: Vec<Route>,
-    pub upstreams: BTreeMap<AppId, Upstream>,
+    /// What no part takes is answered with an error page, never by another app.
+    pub parts: BTreeMap<AppId, Arc<Part>>,
 }
 
-/// One host name of one app.
+/// One app's part of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
-    pub host: DomainName,
-    pub upstream: AppId,
+pub struct Part {
+    pub routes: Vec<Route>,
+    pub upstream: Upstream,
+}
+
+/// What differs from the table before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableChange {
+    /// The version it is a change of.
+    pub base: u64,
+    /// The version it leads to.
+    pub version: u64,
+    /// An app's new part, or that it has none any more.
+    pub parts: BTreeMap<AppId, Option<Arc<Part>>>,
 }
 
 /// The proxy's pool for an app.
@@ -94,38 +109,38 @@ pub enum EndpointAddress {
     /// batches, at the shim's dial socket and arrive unconnected by `SCM_RIGHTS`; the proxy connects
     /// them itself to `target`, a loopback address there.
     Namespace { dial_socket: PathBuf, target: SocketAddr },
-    /// An ordinary address (tests, external upstreams).
+    /// An ordinary address.
     Tcp(SocketAddr),
+    /// A server elsewhere, by name; looked up anew for each connection.
+    External(External),
     /// A unix socket.
     Unix(PathBuf),
 }
 
-/// Two owners of one host.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{host}` belongs to both `{first}` and `{second}`")]
-pub struct RouteConflict {
-    pub host: DomainName,
-    pub first: AppId,
-    pub second: AppId,
-}
-
 impl RouteTable {
-    /// The table in its one canonical order, or the first conflict: a host with two owners.
-    pub fn checked(mut self) -> Result<Self, RouteConflict> {
-        self.routes.sort_by(|a, b| a.host.cmp(&b.host).then(a.upstream.cmp(&b.upstream)));
-        self.routes.dedup();
-        for pair in self.routes.windows(2) {
-            if let [a, b] = pair
-                && a.host == b.host
-            {
-                return Err(RouteConflict {
-                    host: a.host.clone(),
-                    first: a.upstream,
-                    second: b.upstream,
-                });
-            }
+    /// Makes a change; false, and nothing is changed, when it is one of another version.
+    pub fn change(&mut self, change: &TableChange) -> bool {
+        if change.base != self.version || change.version <= self.version {
+            return false;
         }
-        Ok(self)
+        for (app, part) in &change.parts {
+            match part {
+                Some(part) => self.parts.insert(*app, Arc::clone(part)),
+                None => self.parts.remove(app),
+            };
+        }
+        self.version = change.version;
+        true
+    }
+
+    /// What leads from this table to another.
+    #[must_use]
+    pub fn difference(&self, next: &Self) -> TableChange {
+        let changed = next.parts.iter().filter(|(app, part)| self.parts.get(app) != Some(part));
+        let changed = changed.map(|(app, part)| (*app, Some(Arc::clone(part))));
+        let gone = self.parts.keys().filter(|app| !next.parts.contains_key(app));
+        let parts = changed.chain(gone.map(|app| (*app, None))).collect();
+        TableChange { base: self.version, version: next.version, parts }
     }
 }
 
@@ -133,25 +148,33 @@ impl RouteTable {
 mod tests {
     use super::*;
 
-    fn route(host: &str, app: u128) -> Route {
-        Route { host: host.parse().unwrap(), upstream: AppId(uuid::Uuid::from_u128(app)) }
-    }
-
-    #[test]
-    fn the_order_is_canonical() {
-        let table = |routes| RouteTable { version: 1, routes, upstreams: BTreeMap::new() };
-        let one = table(vec![route("b.x", 1), route("a.x", 2), route("a.x", 2)]).checked().unwrap();
-        let two = table(vec![route("a.x", 2), route("b.x", 1)]).checked().unwrap();
-        assert_eq!(one, two);
-    }
-
-    #[test]
-    fn a_host_with_two_owners_is_refused() {
-        let table = RouteTable {
-            version: 1,
-            routes: vec![route("a.x", 1), route("a.x", 2)],
-            upstreams: BTreeMap::new(),
+    fn part(host: &str) -> Arc<Part> {
+        let upstream = Upstream {
+            app: "shop".parse().unwrap(),
+            release: 1,
+            state: UpstreamState::Live,
+            endpoints: Vec::new(),
         };
-        assert_eq!(table.checked().unwrap_err().host.as_str(), "a.x");
+        Arc::new(Part { routes: vec![Route::plain(host.parse().unwrap())], upstream })
+    }
+
+    fn table(version: u64, parts: &[(u128, &str)]) -> RouteTable {
+        let parts =
+            parts.iter().map(|(app, host)| (AppId(uuid::Uuid::from_u128(*app)), part(host)));
+        RouteTable { version, parts: parts.collect() }
+    }
+
+    #[test]
+    fn a_difference_leads_from_one_table_to_the_other() {
+        let one = table(4, &[(1, "a.x"), (2, "b.x"), (3, "c.x")]);
+        let two = table(9, &[(1, "a.x"), (2, "other.x"), (4, "d.x")]);
+        let change = one.difference(&two);
+        assert_eq!(change.parts.len(), 3, "what stays is not said");
+        let mut changed = one.clone();
+        assert!(changed.change(&change));
+        assert_eq!(changed, two);
+        assert!(!changed.change(&change), "a change of another version");
+        let json = serde_json::to_string(&change).unwrap();
+        assert_eq!(serde_json::from_str::<TableChange>(&json).unwrap(), change);
     }
 }

@@ -126,7 +126,9 @@ impl Route {
 
     /// Which requests it takes, as one text: two routes with the same one are in conflict.
     pub fn subject(&self) -> String {
-        let mut text = format!("{}{}", self.host, self.when.path);
+        let path = self.when.path.to_string();
+        let space = if path.starts_with('/') { "" } else { " " };
+        let mut text = format!("{}{space}{path}", self.host);
         let mut add = |name: &str, value: &str| text.push_str(&format!(" {name}{value}"));
         if !self.when.methods.is_empty() {
             let methods: Vec<&str> = self.when.methods.iter().map(String::as_str).collect();

@@ -11,12 +11,13 @@ use model::name::DomainName;
 use model::plan::{Place, Step};
 use model::problem::{Code, Problem};
 use model::replica::{Condition, EndingKind, Replica};
-use model::route::{Endpoint, EndpointAddress, Upstream, UpstreamState};
+use model::route::spec::Route;
+use model::route::written::compose;
+use model::route::{Endpoint, EndpointAddress, Part, Upstream, UpstreamState};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::progress::Timings;
-use super::super::routes::AppRoutes;
 use super::super::{replica, verdict};
 use super::{Keeper, Life, Loaded, Stopwatch, Trouble, place_of};
 use crate::failpoints;
@@ -177,7 +178,7 @@ impl Keeper {
         generation: Option<u64>,
         replicas: &BTreeSet<ReplicaId>,
         loaded: &Loaded,
-    ) -> AppRoutes {
+    ) -> Part {
         let endpoints = replicas
             .iter()
             .filter_map(|id| {
@@ -196,7 +197,7 @@ impl Keeper {
             .and_then(|number| loaded.releases.get(&number))
             .map_or(0, |release| release.version);
         let upstream = Upstream { app: loaded.app.name.clone(), release, state, endpoints };
-        AppRoutes { hosts: self.hosts(loaded), upstream }
+        Part { routes: self.app_routes(release, loaded), upstream }
     }
 
     /// The app's own name under the house's domain, and the domains it was given.
@@ -209,7 +210,14 @@ impl Keeper {
         hosts
     }
 
-    async fn route(&mut self, routes: AppRoutes, loaded: &Loaded) -> Result<(), Trouble> {
+    /// All routes of the app: those of the release's app file, and its hosts.
+    fn app_routes(&self, release: u64, loaded: &Loaded) -> Vec<Route> {
+        let release = loaded.releases.values().find(|own| own.version == release);
+        let file = release.map_or(&[][..], |release| &release.shape.routes);
+        compose(&self.hosts(loaded), &[file])
+    }
+
+    async fn route(&mut self, routes: Part, loaded: &Loaded) -> Result<(), Trouble> {
         self.shared.routes.set(self.app, routes.clone()).await?;
         failpoints::hit("route.applied");
         let replicas: BTreeSet<ReplicaId> =
@@ -217,7 +225,7 @@ impl Keeper {
         let left: Vec<ReplicaId> = self.route.replicas.difference(&replicas).copied().collect();
         self.route.state = Some(routes.upstream.state);
         self.route.replicas = replicas;
-        self.routed = Some(routes);
+        self.routed = Some(Arc::new(routes));
         let limit = loaded.goal.serving.as_ref().map(|serving| serving.drain_timeout);
         for id in left {
             self.watch_leaving(id, limit.unwrap_or_default());
@@ -228,17 +236,16 @@ impl Keeper {
     /// A change of name or domains alone; whether there was one.
     pub(super) async fn follow_names(&mut self, loaded: &Loaded) -> Result<bool, Trouble> {
         let Some(routed) = &self.routed else { return Ok(false) };
-        let mut known = routed.hosts.clone();
-        known.sort();
+        let wanted = self.app_routes(routed.upstream.release, loaded);
         if loaded.app.is_doomed
-            || (known == self.hosts(loaded) && routed.upstream.app == loaded.app.name)
+            || (routed.routes == wanted && routed.upstream.app == loaded.app.name)
         {
             return Ok(false);
         }
-        let mut routes = routed.clone();
-        routes.hosts = self.hosts(loaded);
-        routes.upstream.app = loaded.app.name.clone();
-        self.route(routes, loaded).await?;
+        let mut part = Part::clone(routed);
+        part.routes = wanted;
+        part.upstream.app = loaded.app.name.clone();
+        self.route(part, loaded).await?;
         Ok(true)
     }
 

@@ -17,12 +17,11 @@ use jiff::Timestamp;
 use model::id::{AppId, ReplicaId};
 use model::plan::{Leaving, Place, RouteSeen, Seen, Step, World, plan};
 use model::replica::{Condition, Crashes, Ending, EndingKind, Replica};
-use model::route::EndpointAddress;
+use model::route::{EndpointAddress, Part};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::routes::AppRoutes;
 use super::{ReplicaView, Shared, replica};
 use crate::backend::local::Observed;
 use crate::store::{self, StoreError};
@@ -82,7 +81,7 @@ struct Keeper {
     /// How the last replica of a place ended by itself, and of which release it was.
     last_ending: BTreeMap<Place, (EndingKind, u64)>,
     route: RouteSeen,
-    routed: Option<AppRoutes>,
+    routed: Option<Arc<Part>>,
     stopwatch: Stopwatch,
 }
 
