@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::{ConfigVars, Formation};
 use crate::id::{AppId, ReleaseId};
 use crate::name::{DomainName, ProcessType};
+use crate::route::written::RouteSpec;
 use crate::size::ByteSize;
 
 /// An image by the digest of its OCI config: `sha256:…`.
@@ -57,6 +58,9 @@ pub struct Shape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_command: Option<String>,
     pub run: RunSettings,
+    /// The routes its app file has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteSpec>,
 }
 
 /// One named command.

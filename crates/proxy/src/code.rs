@@ -61,6 +61,8 @@ codes! {
     BootTimeout "H20" 503 "App still starting", "The app had not started when the waiting time ended.";
     /// The replica refuses.
     Refused "H21" 503 "Backend connection refused", "The app refused the connection.";
+    /// The route leads nowhere.
+    Misrouted "H23" 503 "Endpoint misconfigured", "The route for this address leads to something that is not there.";
     /// The answer is legal HTTP, but not safe to pass on.
     UnsafeAnswer "H25" 503 "HTTP restriction", "The app's answer breaks a rule that keeps answers from being mixed up.";
     /// The request breaks a rule of HTTP.
@@ -76,7 +78,7 @@ codes! {
     /// Our own fault.
     Internal "H99" 503 "Platform error", "Something in the platform itself went wrong.";
     /// Nobody has that host name.
-    UnknownHost "E404" 404 "No such app", "No app answers to this host name here.";
+    UnknownHost "E404" 404 "No such app", "No app answers to this address here.";
     /// The request went in circles.
     Loop "E508" 508 "Loop detected", "The request passed through too many proxies and probably goes in circles.";
 }

@@ -41,6 +41,9 @@ pub struct Config {
     pub drain_limit: Duration,
     /// Peers whose `X-Forwarded-*` are believed: addresses or `address/bits`.
     pub trusted_peers: Vec<TrustedPeer>,
+    /// A PEM file of authorities that are believed, beside the usual ones, when a route leads to a
+    /// server elsewhere over TLS.
+    pub external_authorities: Option<PathBuf>,
 }
 
 impl Config {
@@ -61,6 +64,7 @@ impl Config {
             connect_timeout: Duration::from_secs(5),
             drain_limit: Duration::from_secs(30),
             trusted_peers: Vec::new(),
+            external_authorities: None,
         }
     }
 }

@@ -26,10 +26,12 @@ use crate::balance::Turns;
 use crate::budget::Budgets;
 use crate::config::Config;
 use crate::control::Event;
+use crate::draws::Draws;
 use crate::forward;
 use crate::headers::Client;
 use crate::hold::Rooms;
 use crate::log::{Batch, Lost, Sink};
+use crate::outside::Outside;
 use crate::pool::{ConnectFailure, Pool};
 use crate::request_id::RequestIds;
 use crate::table::{Table, Upstream};
@@ -66,6 +68,7 @@ pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
     pub(crate) pool: Pool,
     pub(crate) turns: Turns,
+    pub(crate) draws: Draws,
     pub(crate) ids: RequestIds,
     pub(crate) rooms: Rooms,
     pub(crate) budgets: Budgets,
@@ -163,9 +166,10 @@ async fn serve(core: Rc<Core>, http: Rc<http1::Builder>, stream: TcpStream) {
 impl Core {
     fn new(birth: Birth) -> Self {
         Self {
+            pool: Pool::new(Outside::new(birth.config.external_authorities.clone())),
             config: birth.config,
-            pool: Pool::default(),
             turns: Turns::default(),
+            draws: Draws::random(),
             ids: RequestIds::default(),
             rooms: Rooms::default(),
             budgets: Budgets::default(),
@@ -215,6 +219,8 @@ impl Core {
         let reason = match failure {
             ConnectFailure::Refused => "refused",
             ConnectFailure::TimedOut => "timed out",
+            ConnectFailure::NameUnknown => "name unknown",
+            ConnectFailure::NotTrusted => "not trusted",
         };
         // Without a subscriber there is nobody to tell.
         let _no_subscriber =

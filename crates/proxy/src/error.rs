@@ -32,6 +32,8 @@ pub enum Error {
     Protocol { theirs: u32, ours: u32 },
     #[error("the proxy refused: {0}")]
     Refused(String),
+    #[error("a change of version {base} cannot be made, the proxy serves {served}")]
+    Stale { base: u64, served: u64 },
     #[error("the proxy has not finished within the limit")]
     Late,
 }

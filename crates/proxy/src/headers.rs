@@ -95,6 +95,11 @@ fn remove_hop(headers: &mut HeaderMap) {
     headers.remove(UPGRADE);
 }
 
+/// Whether the client came by TLS, by the headers as the app gets them.
+pub(crate) fn is_encrypted(headers: &HeaderMap) -> bool {
+    headers.get(FORWARDED_PROTO).is_some_and(|scheme| scheme == "https")
+}
+
 /// Turns the client's headers into those the app gets.
 pub(crate) fn towards_app(
     headers: &mut HeaderMap,

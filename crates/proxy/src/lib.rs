@@ -25,13 +25,16 @@ mod body;
 mod budget;
 mod check;
 mod dial;
+mod draws;
 mod forward;
 mod headers;
 mod hold;
+mod outside;
 mod pool;
 mod request_id;
 mod stream;
 mod upgrade;
+mod way;
 
 pub mod code;
 mod log;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::id::ReplicaId;
-use model::route::RouteTable;
+use model::route::{RouteTable, TableChange};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -39,6 +39,16 @@ impl Client {
     pub async fn apply(&self, table: &RouteTable) -> Result<Applied> {
         match self.ask(&Question::Apply(Box::new(table.clone()))).await? {
             Reply::Applied(applied) => Ok(applied),
+            reply => Err(unexpected(reply)),
+        }
+    }
+
+    /// The same by what differs from the table served: costs by the change and not by the table. An
+    /// [`Error::Stale`] when the proxy serves another version than the change is of.
+    pub async fn change(&self, change: &TableChange) -> Result<Applied> {
+        match self.ask(&Question::Change(Box::new(change.clone()))).await? {
+            Reply::Applied(applied) => Ok(applied),
+            Reply::Stale { served } => Err(Error::Stale { base: change.base, served }),
             reply => Err(unexpected(reply)),
         }
     }
@@ -135,6 +145,7 @@ fn unexpected(reply: Reply) -> Error {
     match reply {
         Reply::Refused(why) => Error::Refused(why),
         Reply::Applied(_)
+        | Reply::Stale { .. }
         | Reply::Status(_)
         | Reply::Table(_)
         | Reply::Busy(_)

@@ -12,13 +12,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::id::{AppId, ReplicaId};
-use model::route::RouteTable;
+use model::route::{RouteTable, TableChange};
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, Events};
 
 /// The version of the words on the wire.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
@@ -30,6 +30,7 @@ pub(crate) struct Hello {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Question {
     Apply(Box<RouteTable>),
+    Change(Box<TableChange>),
     Status,
     Table,
     WaitIdle { replicas: Vec<ReplicaId>, limit: Duration },
@@ -41,6 +42,10 @@ pub(crate) enum Question {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Reply {
     Applied(Applied),
+    /// The change is one of another version than the served one.
+    Stale {
+        served: u64,
+    },
     Status(Box<Status>),
     Table(Box<RouteTable>),
     Busy(Vec<ReplicaId>),

@@ -1,6 +1,5 @@
 //! The worker's end of the control socket, and the one owner of the table.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use model::id::ReplicaId;
-use model::route::RouteTable;
+use model::route::{RouteTable, TableChange};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
@@ -23,8 +22,8 @@ use crate::config::Config;
 use crate::core::Mail;
 use crate::error::{Error, Result};
 use crate::log::Lost;
-use crate::snapshot;
-use crate::table::Registry;
+use crate::snapshot::Keeper;
+use crate::table::{PartEdit, Registry};
 use crate::tasks::spawn_detached;
 
 /// The worker's knowledge beside the requests.
@@ -42,6 +41,7 @@ pub(crate) struct Control {
 struct Truth {
     registry: Registry,
     table: RouteTable,
+    keeper: Keeper,
 }
 
 impl Control {
@@ -51,7 +51,8 @@ impl Control {
         mail: Vec<mpsc::UnboundedSender<Mail>>,
         (events, lost, owner): (broadcast::Sender<Event>, Arc<Lost>, u32),
     ) -> Self {
-        let truth = Mutex::new(Truth { registry, table: kept.unwrap_or_default() });
+        let keeper = Keeper::new(&config.state_dir);
+        let truth = Mutex::new(Truth { registry, table: kept.unwrap_or_default(), keeper });
         let started_at = jiff::Timestamp::now();
         let started = Instant::now();
         Self { config, truth, mail, events, lost, owner, started_at, started }
@@ -64,13 +65,8 @@ impl Control {
         }
     }
 
-    /// Swaps the table in on every core, then keeps it. Serving comes first: a crash between the
-    /// two is mended by the daemon, which did not hear of success and applies again.
+    /// Serves from a whole table.
     async fn apply(&self, table: RouteTable) -> Reply {
-        let table = match table.checked() {
-            Ok(table) => table,
-            Err(conflict) => return Reply::Refused(conflict.to_string()),
-        };
         let mut truth = self.truth.lock().await;
         let served = truth.table.version;
         if table == truth.table {
@@ -80,7 +76,33 @@ impl Control {
             let version = table.version;
             return Reply::Refused(format!("version {version} is not newer than {served}"));
         }
-        let compiled = Arc::new(truth.registry.compile(&table));
+        let change = truth.table.difference(&table);
+        self.swap(&mut truth, &change, true).await
+    }
+
+    /// Serves from the last table with a change made.
+    async fn change(&self, change: &TableChange) -> Reply {
+        let mut truth = self.truth.lock().await;
+        let served = truth.table.version;
+        if change.base != served || change.version <= served {
+            return Reply::Stale { served };
+        }
+        self.swap(&mut truth, change, false).await
+    }
+
+    /// Swaps the next table in on every core, then keeps it. Serving comes first: a crash between the
+    /// two is mended by the daemon, which did not hear of success and applies again.
+    async fn swap(&self, truth: &mut Truth, change: &TableChange, is_whole: bool) -> Reply {
+        let Truth { registry, table, keeper } = truth;
+        let edits: Vec<PartEdit<'_>> = change
+            .parts
+            .iter()
+            .map(|(app, after)| (*app, table.parts.get(app).map(Arc::as_ref), after.as_deref()))
+            .collect();
+        let compiled = match registry.apply(&edits) {
+            Ok(compiled) => compiled,
+            Err(conflict) => return Reply::Refused(conflict.to_string()),
+        };
         let mut answers = Vec::new();
         for core in &self.mail {
             let (applied, answer) = oneshot::channel();
@@ -91,25 +113,26 @@ impl Control {
         for answer in answers {
             let _gone = answer.await;
         }
-        truth.registry.forget_gone(&table, &compiled);
-        if let Err(error) = snapshot::store(&self.config.state_dir, &table) {
-            truth.table = table;
-            return Reply::Refused(crate::error::chain(&error));
+        registry.forget_gone();
+        let _is_of_this_version = table.change(change);
+        let kept = if is_whole {
+            keeper.keep_whole(table).await
+        } else {
+            keeper.keep(change, table).await
+        };
+        match kept {
+            Ok(()) => Reply::Applied(Applied { version: table.version }),
+            Err(error) => Reply::Refused(crate::error::chain(&error)),
         }
-        let version = table.version;
-        truth.table = table;
-        Reply::Applied(Applied { version })
     }
 
     async fn status(&self) -> Status {
         let truth = self.truth.lock().await;
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let serving = truth.table.upstreams.values().flat_map(|upstream| &upstream.endpoints);
-        let serving: BTreeSet<ReplicaId> = serving.map(|endpoint| endpoint.replica).collect();
         let endpoints = truth.registry.replicas.iter().filter_map(|(id, stats)| {
             let status = EndpointStatus {
                 in_flight: stats.in_flight(),
-                is_serving: serving.contains(id),
+                is_serving: truth.registry.is_serving(*id),
                 is_down: stats.is_down(now),
             };
             (status.is_serving || status.in_flight > 0).then_some((*id, status))
@@ -164,6 +187,7 @@ impl Control {
         while let Some(line) = lines.next_line().await? {
             let reply = match serde_json::from_str(&line) {
                 Ok(Question::Apply(table)) => self.apply(*table).await,
+                Ok(Question::Change(change)) => self.change(&change).await,
                 Ok(Question::Status) => Reply::Status(Box::new(self.status().await)),
                 Ok(Question::Table) => {
                     Reply::Table(Box::new(self.truth.lock().await.table.clone()))

@@ -8,5 +8,6 @@ mod answers;
 mod codes;
 mod namespace;
 mod processes;
+mod routing;
 mod smuggling;
 mod swaps;

@@ -9,12 +9,13 @@ use model::id::ReplicaId;
 use model::plan::{Place, RouteGoal, Step};
 use model::problem::{Code, Problem};
 use model::replica::{Condition, EndingKind, Replica, render_span};
-use model::route::{Endpoint, EndpointAddress, Upstream};
+use model::route::spec::Route;
+use model::route::written::compose;
+use model::route::{Endpoint, EndpointAddress, Part, Upstream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::progress::Timings;
-use super::super::routes::AppRoutes;
 use super::super::{registry, replica, verdict};
 use super::{Keeper, Life, Loaded, Stopwatch, Trouble, place_of};
 use crate::failpoints;
@@ -213,8 +214,8 @@ impl Keeper {
         let app = loaded.app.name.clone();
         let (state, release) = (goal.state, goal.release);
         let upstream = Upstream { app, release, state, endpoints };
-        let hosts = goal.hosts.iter().cloned().collect();
-        self.shared.routes.set(self.app, AppRoutes { hosts, upstream }).await?;
+        let routes = app_routes(goal, loaded);
+        self.shared.routes.set(self.app, Part { routes, upstream }).await?;
         failpoints::hit("route.applied");
         let left: Vec<ReplicaId> =
             self.route.replicas.difference(&goal.replicas).copied().collect();
@@ -318,4 +319,12 @@ impl Stopwatch {
             swap: between(self.switching, Some(now)),
         }
     }
+}
+
+/// All routes of the app: those of the release's app file, and its hosts.
+fn app_routes(goal: &RouteGoal, loaded: &Loaded) -> Vec<Route> {
+    let release = loaded.releases.values().find(|own| own.version == goal.release);
+    let file = release.map_or(&[][..], |release| &release.shape.routes);
+    let hosts: Vec<_> = goal.hosts.iter().cloned().collect();
+    compose(&hosts, &[file])
 }

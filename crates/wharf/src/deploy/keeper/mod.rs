@@ -18,6 +18,7 @@ use model::id::{AppId, ReplicaId};
 use model::plan::{Leaving, Place, RouteSeen, Seen, Step, World, plan};
 use model::replica::{Condition, Crashes, Ending, EndingKind, Replica};
 use model::route::EndpointAddress;
+use model::route::host::HostPattern;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -169,7 +170,7 @@ impl Keeper {
         if let Some(routed) = &routed {
             route.state = Some(routed.upstream.state);
             route.release = routed.upstream.release;
-            route.hosts = routed.hosts.iter().cloned().collect();
+            route.hosts = routed.routes.iter().filter_map(|route| named(&route.host)).collect();
             for endpoint in &routed.upstream.endpoints {
                 route.replicas.insert(endpoint.replica);
                 if let EndpointAddress::Namespace { target, .. } = endpoint.address {
@@ -469,4 +470,11 @@ impl Keeper {
 
 fn place_of(replica: &Replica) -> Place {
     Place { generation: replica.generation, process: replica.process.clone(), index: replica.index }
+}
+
+fn named(host: &HostPattern) -> Option<model::name::DomainName> {
+    match host {
+        HostPattern::Exact(host) => Some(host.clone()),
+        HostPattern::Below(_) | HostPattern::Any => None,
+    }
 }
