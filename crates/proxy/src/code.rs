@@ -69,6 +69,8 @@ codes! {
     ClientGone "H27" 499 "Client request interrupted", "The client went away before the answer.";
     /// The client stopped sending.
     ClientStalled "H28" 408 "Client connection idle", "The rest of the request did not arrive in time.";
+    /// The connection was made for another name.
+    Misdirected "H31" 421 "Misdirected request", "This connection was made for another host name.";
     /// Switched off by its owner.
     Maintenance "H80" 503 "Maintenance mode", "The app is being maintained and will be back.";
     /// Nothing was released yet.

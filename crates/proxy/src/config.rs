@@ -15,10 +15,15 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Addresses to listen on; port 0 takes a free one, which `status` tells.
     pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on for HTTPS; each name is shown its own certificate.
+    pub listen_https: Vec<SocketAddr>,
     /// Where the daemon talks to the worker. Its folder is made for the worker's user alone.
     pub control_socket: PathBuf,
     /// Where the last good tables are kept.
     pub state_dir: PathBuf,
+    /// Holds the key that seals the kept certificates; made when it is not there. Only the holder
+    /// reads it, so it belongs outside the folders of the worker.
+    pub key_file: PathBuf,
     /// Where the request logs are written, one file per app.
     pub log_dir: PathBuf,
     /// The user the worker runs as.
@@ -48,8 +53,10 @@ impl Config {
     pub fn new(base: &std::path::Path, program: PathBuf) -> Self {
         Self {
             listen: Vec::new(),
+            listen_https: Vec::new(),
             control_socket: base.join("control/socket"),
             state_dir: base.join("state"),
+            key_file: base.join("key"),
             log_dir: base.join("log"),
             uid: 0,
             gid: 0,

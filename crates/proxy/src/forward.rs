@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use model::id::ReplicaId;
 use model::route::UpstreamState;
@@ -16,8 +16,10 @@ use crate::check::{self, Broken};
 use crate::code::EdgeCode;
 use crate::core::Core;
 use crate::endpoint::InFlight;
+use crate::front;
 use crate::headers::{self, Client, REQUEST_ID};
 use crate::hold::Held;
+use crate::http2;
 use crate::log::Record;
 use crate::page::{self, Form};
 use crate::pool::{ConnectFailure, Lease};
@@ -41,12 +43,24 @@ pub(crate) async fn serve(
     let chain = client.chain(request.headers());
     let line = (request.method(), request.uri());
     let mut record = Record::new(core.sink.clone(), line, id.clone(), chain.clone());
-    record.host = request.headers().get(HOST).cloned();
+    record.protocol = protocol(&client, request.version());
     let form = Form::wanted(request.headers());
-    let host = match admit(&request) {
+    let downgraded = match request.version() {
+        Version::HTTP_2 => http2::downgrade(&mut request),
+        _ => Ok(()),
+    };
+    record.host = request.headers().get(HOST).cloned();
+    let admitted = downgraded.map_err(|rule| (EdgeCode::BadRequest, Some(rule)));
+    let host = match admitted.and_then(|()| admit(&request)) {
         Ok(host) => host,
         Err((code, rule)) => return page::answer(code, rule, form, record),
     };
+    if let Some(answer) = front::answer(&core, &client, &request, &host) {
+        return match answer {
+            Ok(answer) => page::own(answer, record),
+            Err(code) => page::answer(code, None, form, record),
+        };
+    }
     let wants_upgrade = headers::wanted_upgrade(request.headers()).is_some();
     let from_client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut head, incoming) = request.into_parts();
@@ -72,8 +86,20 @@ pub(crate) async fn serve(
     }
     record.answer(answer.status());
     headers::towards_client(answer.headers_mut(), &id);
+    if let (Some(_), Some(app)) = (client.tls(), record.app) {
+        front::promise_https(&core, app, answer.headers_mut());
+    }
     let pool = (core.pool.clone(), core.config.idle_timeout);
     answer.map(|body| ResponseBody::app(body, lease, in_flight, pool, record))
+}
+
+/// The protocol for the log.
+fn protocol(client: &Client, version: Version) -> (&'static str, Option<&'static str>) {
+    match client.tls() {
+        Some(session) if version == Version::HTTP_2 => ("http2", Some(session.version)),
+        Some(session) => ("https", Some(session.version)),
+        None => ("http", None),
+    }
 }
 
 fn admit<B>(request: &Request<B>) -> Result<String, Refusal> {

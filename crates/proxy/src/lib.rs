@@ -11,6 +11,7 @@ pub mod error;
 mod handover;
 pub mod holder;
 
+mod connection;
 mod core;
 mod tasks;
 pub mod worker;
@@ -19,6 +20,8 @@ mod endpoint;
 mod snapshot;
 pub mod table;
 
+mod tls;
+
 mod attempt;
 mod balance;
 mod body;
@@ -26,8 +29,10 @@ mod budget;
 mod check;
 mod dial;
 mod forward;
+mod front;
 mod headers;
 mod hold;
+mod http2;
 mod pool;
 mod request_id;
 mod stream;

@@ -60,6 +60,14 @@ pub(crate) fn answer(
     response.map(|()| ResponseBody::page(Bytes::from(text), record))
 }
 
+/// An answer the edge gives in the ordinary course of things: a redirect, a challenge's answer.
+pub(crate) fn own(answer: Response<Bytes>, mut record: Record) -> Response<ResponseBody> {
+    record.answer(answer.status());
+    let (mut head, text) = answer.into_parts();
+    head.headers.insert(REQUEST_ID, record.request_id.clone());
+    Response::from_parts(head, ResponseBody::page(text, record))
+}
+
 fn render(code: EdgeCode, rule: Option<Broken>, form: Form, id: &str) -> (&'static str, String) {
     let (title, why, status) = (code.title(), code.explanation(), code.status().as_u16());
     let rule = rule.map(|rule| rule.0);

@@ -53,6 +53,11 @@ impl Table {
         self.hosts.get(host)
     }
 
+    /// Whether that host is anybody's.
+    pub(crate) fn has_host(&self, host: &str) -> bool {
+        self.find(host).is_some()
+    }
+
     pub(crate) fn has_replica(&self, replica: ReplicaId) -> bool {
         self.replicas.contains(&replica)
     }

@@ -11,13 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
-use crate::control::server::{self, Control};
+use crate::control::server::{self, Control, Kept};
 use crate::core::{self, Birth, Mail};
 use crate::error::{Error, Result};
 use crate::handover;
 use crate::log::Writer;
 use crate::snapshot;
-use crate::table::{Registry, Table};
+use crate::table::Registry;
+use crate::tls::{self, Tls};
 
 /// Runs the worker until its holder tells it to stop. Called before any thread exists; stdin is the
 /// holder's channel.
@@ -37,23 +38,32 @@ pub fn worker_main() -> Result<()> {
     let mut registry = Registry::default();
     let kept = snapshot::load(&config.state_dir);
     let table = kept.as_ref().map(|kept| registry.compile(kept)).unwrap_or_default();
+    let tls = Arc::new(Tls::new()?);
+    let certificates = tls::load(&config.state_dir, &handover.seal_key).unwrap_or_default();
+    if let Err(why) = tls.publish(&certificates) {
+        tracing::error!(why, "the kept certificates cannot be used");
+    }
+    let table = Arc::new(table);
+    tls.know_routes(table.clone());
     let (events, _) = broadcast::channel(256);
     let birth = Birth {
         config: config.clone(),
-        table: Arc::new(Table::default()),
+        table,
+        tls: tls.clone(),
         started: Instant::now(),
         log,
         lost: lost.clone(),
         events: events.clone(),
     };
-    let birth = Birth { table: Arc::new(table), ..birth };
     let (threads, mail) = start_cores(&birth, sockets, handover.cores)?;
     drop(birth);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("start the control runtime"))?;
-    let control = Control::new(config, (registry, kept), mail, (events, lost, handover.owner));
+    let kept = Kept { registry, table: kept.unwrap_or_default(), certificates };
+    let control =
+        Control::new((config, tls, handover.seal_key), kept, mail, (events, lost, handover.owner));
     let served = runtime.block_on(serve(control, holder));
     drop(runtime);
     for thread in threads {

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::certificate::CertificateTable;
 use model::id::ReplicaId;
 use model::route::{RouteConflict, RouteTable};
 use proxy::control::{Client, Status};
@@ -45,6 +46,12 @@ impl ProxyLink {
     /// Has it serve from that table.
     pub async fn apply(&self, table: &RouteTable) -> Result<(), LinkError> {
         self.client().await?.apply(table).await?;
+        Ok(())
+    }
+
+    /// Has it serve these certificates.
+    pub async fn certify(&self, table: &CertificateTable) -> Result<(), LinkError> {
+        self.client().await?.certify(table).await?;
         Ok(())
     }
 

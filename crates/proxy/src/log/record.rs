@@ -29,6 +29,8 @@ pub(crate) struct Record {
     pub(crate) connect: Duration,
     pub(crate) tries: u32,
     pub(crate) is_upgraded: bool,
+    /// `http`, `https` or `http2`; and the version of TLS.
+    pub(crate) protocol: (&'static str, Option<&'static str>),
     status: Option<StatusCode>,
     bytes: u64,
     code: Option<EdgeCode>,
@@ -56,6 +58,7 @@ impl Record {
             connect: Duration::ZERO,
             tries: 0,
             is_upgraded: false,
+            protocol: ("http", None),
             status: None,
             bytes: 0,
             code: None,
@@ -123,16 +126,21 @@ impl Record {
         }
         let service = self.started.elapsed().saturating_sub(self.connect);
         let status = self.status.unwrap_or_else(|| EdgeCode::ClientGone.status());
-        writeln!(
+        write!(
             line,
             " connect={}ms service={}ms status={} bytes={} protocol={} tries={}",
             self.connect.as_millis(),
             service.as_millis(),
             status.as_u16(),
             self.bytes,
-            if self.is_upgraded { "websocket" } else { "http" },
+            if self.is_upgraded { "websocket" } else { self.protocol.0 },
             self.tries,
-        )
+        )?;
+        if let Some(version) = self.protocol.1 {
+            write!(line, " tls_version=tls{version}")?;
+        }
+        line.push('\n');
+        Ok(())
     }
 }
 

@@ -8,5 +8,7 @@ mod answers;
 mod codes;
 mod namespace;
 mod processes;
+mod secure;
 mod smuggling;
 mod swaps;
+mod visitor;
