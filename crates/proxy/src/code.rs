@@ -79,6 +79,12 @@ codes! {
     Internal "H99" 503 "Platform error", "Something in the platform itself went wrong.";
     /// Nobody has that host name.
     UnknownHost "E404" 404 "No such app", "No app answers to this host name here.";
+    /// More body than is taken here.
+    BodyTooLarge "E413" 413 "Request body too large", "The request's body is larger than what is taken here.";
+    /// A target past its limit.
+    TargetTooLong "E414" 414 "Request target too long", "The request's address is longer than what is taken here.";
+    /// A head past its limit.
+    HeadTooLarge "E431" 431 "Request header too large", "The request's header fields are more or longer than what is taken here.";
     /// The request went in circles.
     Loop "E508" 508 "Loop detected", "The request passed through too many proxies and probably goes in circles.";
 }

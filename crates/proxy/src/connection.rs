@@ -7,9 +7,12 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,37 +21,33 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use crate::body::ResponseBody;
+use crate::config::{Config, Door, TrustedPeer};
 use crate::core::Core;
 use crate::forward;
 use crate::headers::{Client, Session};
+use crate::proxied::{self, Ends};
+use crate::strict::{Guard, Limits, Talk};
 use crate::tasks::spawn_detached;
 use crate::tls::{ACME_ALPN, H2_ALPN};
 
-/// A client's head must be whole, and an idle connection must speak again, within this time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// An idle connection must speak again within this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A handshake must be done within this time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that takes nothing for this long is given up by the kernel.
 const STUCK_CLIENT_MS: u32 = 60_000;
 /// Requests one HTTP/2 connection may have at once.
 const MOST_STREAMS: u32 = 100;
-/// All headers of one HTTP/2 request, uncompressed.
-const MOST_HEADER_BYTES: u32 = 32 * 1024;
 /// Streams a client opened and took back that wait to be noticed; past it the connection ends.
 const MOST_RESETS: usize = 20;
-
-/// Which listener a connection came in by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
-    Plain,
-    Https,
-}
 
 /// How the two protocols are spoken.
 #[derive(Debug)]
 pub(crate) struct Protocols {
     http1: http1::Builder,
     http2: http2::Builder<LocalExecutor>,
+    limits: Limits,
 }
 
 /// Runs a stream's task on the core its connection is on.
@@ -64,14 +63,20 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
 }
 
 impl Protocols {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let mut http1 = http1::Builder::new();
-        http1.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 * 1024);
+        // What may pass is the guard's to say; hyper must be able to hold it.
+        let most = config.most_head_bytes.max(64 * 1024) + 64 * 1024;
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIMEOUT)
+            .max_buf_size(most)
+            .max_headers(config.most_fields.max(100) + 1);
         let mut http2 = http2::Builder::new(LocalExecutor);
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(MOST_STREAMS)
-            .max_header_list_size(MOST_HEADER_BYTES)
+            .max_header_list_size(u32::try_from(config.most_head_bytes).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(MOST_RESETS)
             .max_local_error_reset_streams(MOST_RESETS)
             .initial_stream_window_size(256 * 1024)
@@ -79,7 +84,12 @@ impl Protocols {
             .max_send_buf_size(256 * 1024)
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(20));
-        Self { http1, http2 }
+        let limits = Limits {
+            head_bytes: config.most_head_bytes,
+            target_bytes: config.most_target_bytes,
+            fields: config.most_fields,
+        };
+        Self { http1, http2, limits }
     }
 }
 
@@ -91,17 +101,30 @@ pub(crate) async fn serve(core: Rc<Core>, protocols: Rc<Protocols>, stream: TcpS
     }
     // A comfort: without it a stuck client is only found later.
     let _kept_longer = rustix::net::sockopt::set_tcp_user_timeout(&stream, STUCK_CLIENT_MS);
-    let is_trusted = core.config.trusted_peers.iter().any(|range| range.contains(peer.ip()));
+    let mut ends = Ends { client: peer, port: local.port() };
+    if core.config.proxied.contains(&door) {
+        let told = proxied::introduce(&core.config, &stream, ends);
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, told).await {
+            Ok(Ok(told)) => ends = told,
+            Ok(Err(error)) => return tracing::warn!(%peer, %error, "turned away"),
+            Err(_) => return tracing::warn!(%peer, "turned away: the PROXY header did not come"),
+        }
+    }
+    let is_trusted = |address| {
+        core.config.trusted_peers.iter().any(|range: &TrustedPeer| range.contains(address))
+    };
+    let is_trusted = is_trusted(ends.client.ip());
+    let (peer, port) = (ends.client, ends.port);
     match door {
-        Door::Plain => {
-            let client = Client::new(peer, local.port(), is_trusted, None);
+        Door::Http => {
+            let client = Client::new(peer, port, is_trusted, None);
             speak_http1(&core, &protocols, stream, client).await;
         }
         Door::Https => {
             let Some(stream) = shake_hands(&core, stream, peer.ip()).await else { return };
             let (_, tls) = stream.get_ref();
             let is_http2 = tls.alpn_protocol() == Some(H2_ALPN);
-            let client = Client::new(peer, local.port(), is_trusted, Some(session(&stream)));
+            let client = Client::new(peer, port, is_trusted, Some(session(&stream)));
             if is_http2 {
                 speak_http2(&core, &protocols, stream, client).await;
             } else {
@@ -146,10 +169,14 @@ where
 {
     let peer = client.address();
     let client = Rc::new(client);
+    let (stream, talk) = Guard::new(stream, protocols.limits, core.config.head_timeout);
     let service = {
         let core = core.clone();
+        let count = Cell::new(0_u64);
         service_fn(move |request| {
-            forward::serve(core.clone(), client.clone(), request).map(Ok::<_, Infallible>)
+            count.set(count.get() + 1);
+            let (core, client, talk) = (core.clone(), client.clone(), talk.clone());
+            serve_in_turn((core, client), (talk, count.get()), request)
         })
     };
     let connection = protocols.http1.serve_connection(TokioIo::new(stream), service);
@@ -174,6 +201,20 @@ where
             written.expect("writing into a String cannot fail");
         });
     }
+}
+
+/// One of the requests of an HTTP/1 connection, counted from 1.
+async fn serve_in_turn(
+    (core, client): (Rc<Core>, Rc<Client>),
+    (talk, number): (Arc<Talk>, u64),
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    if let Some(refusal) = talk.refusal(number) {
+        return Ok(forward::refuse(&core, &client, &request, refusal));
+    }
+    let answer = forward::serve(core, client, request).await;
+    talk.answered(number, answer.status() == StatusCode::SWITCHING_PROTOCOLS);
+    Ok(answer)
 }
 
 /// Requests one connection has now, and when it last had one.
@@ -216,11 +257,11 @@ where
 /// Ends when the connection had no request for as long as HTTP/1 may be silent.
 async fn idle(used: &Use) {
     loop {
-        let until = used.last.get() + HEAD_TIMEOUT;
+        let until = used.last.get() + IDLE_TIMEOUT;
         tokio::time::sleep_until(until).await;
         if used.requests.get() > 0 {
             used.last.set(Instant::now());
-        } else if used.last.get() + HEAD_TIMEOUT <= Instant::now() {
+        } else if used.last.get() + IDLE_TIMEOUT <= Instant::now() {
             return;
         }
     }

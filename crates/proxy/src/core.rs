@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::balance::Turns;
 use crate::budget::Budgets;
-use crate::config::Config;
-use crate::connection::{self, Door, Protocols};
+use crate::config::{Config, Door};
+use crate::connection::{self, Protocols};
 use crate::control::Event;
 use crate::hold::Rooms;
 use crate::log::{Batch, Lost, Sink};
@@ -79,7 +79,7 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
         spawn_detached(core.sink.clone().run());
         let plain = core.config.listen.len();
         for (position, listener) in listeners.into_iter().enumerate() {
-            let door = if position < plain { Door::Plain } else { Door::Https };
+            let door = if position < plain { Door::Http } else { Door::Https };
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => core.tasks.spawn(accept(core.clone(), listener, door)),
                 Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
@@ -95,7 +95,7 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
 }
 
 async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener, door: Door) {
-    let protocols = Rc::new(Protocols::new());
+    let protocols = Rc::new(Protocols::new(&core.config));
     let welcome = |stream| connection::serve(core.clone(), protocols.clone(), stream, door);
     loop {
         tokio::select! {

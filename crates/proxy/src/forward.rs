@@ -23,6 +23,7 @@ use crate::http2;
 use crate::log::Record;
 use crate::page::{self, Form};
 use crate::pool::{ConnectFailure, Lease};
+use crate::strict;
 use crate::table::{AppStats, Upstream};
 use crate::upgrade;
 
@@ -51,7 +52,7 @@ pub(crate) async fn serve(
     };
     record.host = request.headers().get(HOST).cloned();
     let admitted = downgraded.map_err(|rule| (EdgeCode::BadRequest, Some(rule)));
-    let host = match admitted.and_then(|()| admit(&request)) {
+    let host = match admitted.and_then(|()| admit(&request, core.config.most_body_bytes)) {
         Ok(host) => host,
         Err((code, rule)) => return page::answer(code, rule, form, record),
     };
@@ -66,7 +67,8 @@ pub(crate) async fn serve(
     let (mut head, incoming) = request.into_parts();
     headers::towards_app(&mut head.headers, &client, &id, chain, now_ms);
     head.uri = origin_form(&head.uri);
-    let upload = Upload::new(incoming, is_idempotent(&head.method) && !wants_upgrade);
+    let most = core.config.most_body_bytes;
+    let upload = Upload::new(incoming, is_idempotent(&head.method) && !wants_upgrade, most);
     let mut journey = Journey { core: &core, host: &host, head: &head, upload: &upload, record };
     let (mut answer, lease, in_flight) = match journey.answer().await {
         Ok(answer) => answer,
@@ -102,10 +104,29 @@ fn protocol(client: &Client, version: Version) -> (&'static str, Option<&'static
     }
 }
 
-fn admit<B>(request: &Request<B>) -> Result<String, Refusal> {
+/// Answers for a head that was not let in; what hyper read in its place says nothing of it.
+pub(crate) fn refuse<B>(
+    core: &Core,
+    client: &Client,
+    stand_in: &Request<B>,
+    refusal: strict::Refusal,
+) -> Response<ResponseBody> {
+    let id = core.ids.accept(None, core.epoch_ms());
+    let chain = client.chain(stand_in.headers());
+    let line = (stand_in.method(), stand_in.uri());
+    let mut record = Record::new(core.sink.clone(), line, id, chain);
+    record.protocol = protocol(client, Version::HTTP_11);
+    record.is_unread = true;
+    page::answer(refusal.code, Some(refusal.rule), Form::Text, record)
+}
+
+fn admit<B>(request: &Request<B>, most_body: u64) -> Result<String, Refusal> {
     let refuse = |rule| (EdgeCode::BadRequest, Some(rule));
     check::head(request).map_err(refuse)?;
     let host = check::host(request).map_err(refuse)?;
+    if most_body > 0 && check::length(request.headers()).is_some_and(|length| length > most_body) {
+        return Err((EdgeCode::BodyTooLarge, None));
+    }
     if check::is_loop(request.headers()) { Err((EdgeCode::Loop, None)) } else { Ok(host) }
 }
 

@@ -34,8 +34,10 @@ mod headers;
 mod hold;
 mod http2;
 mod pool;
+mod proxied;
 mod request_id;
 mod stream;
+mod strict;
 mod upgrade;
 
 pub mod code;

@@ -54,7 +54,14 @@ pub(crate) fn answer(
     if code.status() == http::StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
-    if matches!(code, EdgeCode::BadRequest | EdgeCode::ClientStalled) {
+    if matches!(
+        code,
+        EdgeCode::BadRequest
+            | EdgeCode::ClientStalled
+            | EdgeCode::BodyTooLarge
+            | EdgeCode::TargetTooLong
+            | EdgeCode::HeadTooLarge
+    ) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|()| ResponseBody::page(Bytes::from(text), record))

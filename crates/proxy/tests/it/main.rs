@@ -5,6 +5,7 @@ mod app;
 mod edge;
 
 mod answers;
+mod balanced;
 mod codes;
 mod namespace;
 mod processes;
