@@ -77,8 +77,8 @@ pub(crate) async fn attempt(
         }
     };
     let answer = answer.map_err(|mut failure| {
-        if upload.has_failed() {
-            Failure::Final(EdgeCode::BadRequest, Some(Broken("the body is not well framed")))
+        if let Some((code, rule)) = upload.failure() {
+            Failure::Final(code, rule)
         } else if failure.take_message().is_some() {
             Failure::NotSent
         } else if failure.error().is_parse() {

@@ -24,6 +24,8 @@ pub enum Error {
     System(&'static str, #[source] io::Error),
     #[error("cannot write the routing table to {}", path.display())]
     Snapshot { path: PathBuf, source: io::Error },
+    #[error("cannot read or make the key {}", path.display())]
+    Key { path: PathBuf, source: io::Error },
     #[error("cannot reach the proxy at {}", path.display())]
     Connect { path: PathBuf, source: io::Error },
     #[error("the proxy's answer cannot be read")]

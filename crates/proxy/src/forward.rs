@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use model::id::ReplicaId;
 use model::route::UpstreamState;
@@ -16,11 +16,14 @@ use crate::check::{self, Broken};
 use crate::code::EdgeCode;
 use crate::core::Core;
 use crate::endpoint::{Endpoint, InFlight};
+use crate::front;
 use crate::headers::{self, Client, REQUEST_ID};
 use crate::hold::Held;
+use crate::http2;
 use crate::log::Record;
 use crate::page::{self, Form};
 use crate::pool::{ConnectFailure, Lease};
+use crate::strict;
 use crate::table::{AppStats, Upstream};
 use crate::upgrade;
 use crate::way::{self, Turn, Way};
@@ -55,18 +58,31 @@ pub(crate) async fn serve(
     let chain = client.chain(request.headers());
     let line = (request.method(), request.uri());
     let mut record = Record::new(core.sink.clone(), line, id.clone(), chain.clone());
-    record.host = request.headers().get(HOST).cloned();
+    record.protocol = protocol(&client, request.version());
     let form = Form::wanted(request.headers());
-    let host = match admit(&request) {
+    let downgraded = match request.version() {
+        Version::HTTP_2 => http2::downgrade(&mut request),
+        _ => Ok(()),
+    };
+    record.host = request.headers().get(HOST).cloned();
+    let admitted = downgraded.map_err(|rule| (EdgeCode::BadRequest, Some(rule)));
+    let host = match admitted.and_then(|()| admit(&request, core.config.most_body_bytes)) {
         Ok(host) => host,
         Err((code, rule)) => return page::answer(code, rule, form, record),
     };
+    if let Some(answer) = front::answer(&core, &client, &request, &host) {
+        return match answer {
+            Ok(answer) => page::own(answer, record),
+            Err(code) => page::answer(code, None, form, record),
+        };
+    }
     let wants_upgrade = headers::wanted_upgrade(request.headers()).is_some();
     let from_client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut head, incoming) = request.into_parts();
     headers::towards_app(&mut head.headers, &client, &id, chain, now_ms);
     head.uri = origin_form(&head.uri);
-    let upload = Upload::new(incoming, is_idempotent(&head.method) && !wants_upgrade);
+    let most = core.config.most_body_bytes;
+    let upload = Upload::new(incoming, is_idempotent(&head.method) && !wants_upgrade, most);
     let mut journey = Journey { core: &core, host: &host, head: &head, upload: &upload, record };
     let (mut answer, lease, in_flight) = match journey.answer().await {
         Ok(answer) => answer,
@@ -89,14 +105,45 @@ pub(crate) async fn serve(
     }
     record.answer(answer.status());
     headers::towards_client(answer.headers_mut(), &id);
+    if let (Some(_), Some(app)) = (client.tls(), record.app) {
+        front::promise_https(&core, app, answer.headers_mut());
+    }
     let pool = (core.pool.clone(), core.config.idle_timeout);
     answer.map(|body| ResponseBody::app(body, lease, in_flight, pool, record))
 }
 
-fn admit<B>(request: &Request<B>) -> Result<String, Refusal> {
+/// The protocol for the log.
+fn protocol(client: &Client, version: Version) -> (&'static str, Option<&'static str>) {
+    match client.tls() {
+        Some(session) if version == Version::HTTP_2 => ("http2", Some(session.version)),
+        Some(session) => ("https", Some(session.version)),
+        None => ("http", None),
+    }
+}
+
+/// Answers for a head that was not let in; what hyper read in its place says nothing of it.
+pub(crate) fn refuse<B>(
+    core: &Core,
+    client: &Client,
+    stand_in: &Request<B>,
+    refusal: strict::Refusal,
+) -> Response<ResponseBody> {
+    let id = core.ids.accept(None, core.epoch_ms());
+    let chain = client.chain(stand_in.headers());
+    let line = (stand_in.method(), stand_in.uri());
+    let mut record = Record::new(core.sink.clone(), line, id, chain);
+    record.protocol = protocol(client, Version::HTTP_11);
+    record.is_unread = true;
+    page::answer(refusal.code, Some(refusal.rule), Form::Text, record)
+}
+
+fn admit<B>(request: &Request<B>, most_body: u64) -> Result<String, Refusal> {
     let refuse = |rule| (EdgeCode::BadRequest, Some(rule));
     check::head(request).map_err(refuse)?;
     let host = check::host(request).map_err(refuse)?;
+    if most_body > 0 && check::length(request.headers()).is_some_and(|length| length > most_body) {
+        return Err((EdgeCode::BodyTooLarge, None));
+    }
     if check::is_loop(request.headers()) { Err((EdgeCode::Loop, None)) } else { Ok(host) }
 }
 

@@ -11,6 +11,7 @@ pub mod error;
 mod handover;
 pub mod holder;
 
+mod connection;
 mod core;
 mod tasks;
 pub mod worker;
@@ -18,6 +19,8 @@ pub mod worker;
 mod endpoint;
 mod snapshot;
 pub mod table;
+
+mod tls;
 
 mod attempt;
 mod balance;
@@ -27,12 +30,16 @@ mod check;
 mod dial;
 mod draws;
 mod forward;
+mod front;
 mod headers;
 mod hold;
+mod http2;
 mod outside;
 mod pool;
+mod proxied;
 mod request_id;
 mod stream;
+mod strict;
 mod upgrade;
 mod way;
 

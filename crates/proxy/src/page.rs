@@ -54,7 +54,14 @@ pub(crate) fn answer(
     if code.status() == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
-    if matches!(code, EdgeCode::BadRequest | EdgeCode::ClientStalled) {
+    if matches!(
+        code,
+        EdgeCode::BadRequest
+            | EdgeCode::ClientStalled
+            | EdgeCode::BodyTooLarge
+            | EdgeCode::TargetTooLong
+            | EdgeCode::HeadTooLarge
+    ) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|()| ResponseBody::page(Bytes::from(text), record))
@@ -73,6 +80,14 @@ pub(crate) fn redirect(
     headers.insert(REQUEST_ID, record.request_id.clone());
     headers.insert(LOCATION, location);
     response.map(|()| ResponseBody::page(Bytes::new(), record))
+}
+
+/// An answer the edge gives in the ordinary course of things: a redirect, a challenge's answer.
+pub(crate) fn own(answer: Response<Bytes>, mut record: Record) -> Response<ResponseBody> {
+    record.answer(answer.status());
+    let (mut head, text) = answer.into_parts();
+    head.headers.insert(REQUEST_ID, record.request_id.clone());
+    Response::from_parts(head, ResponseBody::page(text, record))
 }
 
 fn render(code: EdgeCode, rule: Option<Broken>, form: Form, id: &str) -> (&'static str, String) {

@@ -78,6 +78,11 @@ impl Table {
         }
     }
 
+    /// Whether that host is anybody's.
+    pub(crate) fn has_host(&self, host: &str) -> bool {
+        self.router.has_host(host)
+    }
+
     pub(crate) fn has_replica(&self, replica: ReplicaId) -> bool {
         self.replicas.get(&replica).is_some()
     }

@@ -12,13 +12,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
-use crate::control::server::{self, Control};
+use crate::control::server::{self, Control, Kept};
 use crate::core::{self, Birth, Mail};
 use crate::error::{Error, Result};
 use crate::handover;
 use crate::log::Writer;
-use crate::snapshot;
+use crate::snapshot::{self, Keeper};
 use crate::table::{PartEdit, Registry, Table};
+use crate::tls::{self, Tls};
 
 /// Runs the worker until its holder tells it to stop. Called before any thread exists; stdin is the
 /// holder's channel.
@@ -40,10 +41,17 @@ pub fn worker_main() -> Result<()> {
     let (kept, table) = kept
         .and_then(|kept| compile(&mut registry, &kept).map(|table| (Some(kept), table)))
         .unwrap_or_default();
+    let tls = Arc::new(Tls::new()?);
+    let certificates = tls::load(&config.state_dir, &handover.seal_key).unwrap_or_default();
+    if let Err(why) = tls.publish(&certificates) {
+        tracing::error!(why, "the kept certificates cannot be used");
+    }
+    tls.know_routes(table.clone());
     let (events, _) = broadcast::channel(256);
     let birth = Birth {
         config: config.clone(),
         table,
+        tls: tls.clone(),
         started: Instant::now(),
         log,
         lost: lost.clone(),
@@ -55,7 +63,10 @@ pub fn worker_main() -> Result<()> {
         .enable_all()
         .build()
         .map_err(system("start the control runtime"))?;
-    let control = Control::new(config, (registry, kept), mail, (events, lost, handover.owner));
+    let keeper = Keeper::new(&config.state_dir);
+    let kept = Kept { registry, table: kept.unwrap_or_default(), keeper, certificates };
+    let control =
+        Control::new((config, tls, handover.seal_key), kept, mail, (events, lost, handover.owner));
     let served = runtime.block_on(serve(control, holder));
     drop(runtime);
     for thread in threads {

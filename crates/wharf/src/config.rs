@@ -25,6 +25,10 @@ pub struct Settings {
     /// Where visitors arrive, comma-separated [default: 0.0.0.0:80]
     #[arg(long, env = "WHARF_LISTEN", value_delimiter = ',')]
     pub listen: Option<Vec<SocketAddr>>,
+    /// Where visitors arrive by HTTPS, comma-separated [default: 0.0.0.0:443, or none where `listen`
+    /// is set]
+    #[arg(long, env = "WHARF_LISTEN_HTTPS", value_delimiter = ',')]
+    pub listen_https: Option<Vec<SocketAddr>>,
     /// Where the API and git listen besides the unix socket [default: 127.0.0.1:7070]
     #[arg(long, env = "WHARF_API_LISTEN")]
     pub api_listen: Option<SocketAddr>,
@@ -84,6 +88,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub run_dir: PathBuf,
     pub listen: Vec<SocketAddr>,
+    pub listen_https: Vec<SocketAddr>,
     pub api_listen: SocketAddr,
     /// Certificate and key.
     pub api_tls: Option<(PathBuf, PathBuf)>,
@@ -124,6 +129,7 @@ impl Settings {
             data_dir: self.data_dir.or(other.data_dir),
             run_dir: self.run_dir.or(other.run_dir),
             listen: self.listen.or(other.listen),
+            listen_https: self.listen_https.or(other.listen_https),
             api_listen: self.api_listen.or(other.api_listen),
             api_certificate: self.api_certificate.or(other.api_certificate),
             api_key: self.api_key.or(other.api_key),
@@ -184,13 +190,17 @@ impl Settings {
             let why = format!("{first} is no multiple of {} below 2147483648", UserRange::COUNT);
             broken("app_users_from", why)
         })?;
+        let listen = self.listen.filter(|listen| !listen.is_empty());
+        // Who moves the one port wants the other moved too, and not 443 taken behind his back.
+        let listen_https = self.listen_https.unwrap_or_else(|| match listen {
+            Some(_) => Vec::new(),
+            None => vec![SocketAddr::from(([0, 0, 0, 0], 443))],
+        });
         Ok(Config {
             data_dir: self.data_dir.unwrap_or_else(|| "/var/lib/wharf".into()),
             run_dir: self.run_dir.unwrap_or_else(|| "/run/wharf".into()),
-            listen: self
-                .listen
-                .filter(|listen| !listen.is_empty())
-                .unwrap_or_else(|| vec![SocketAddr::from(([0, 0, 0, 0], 80))]),
+            listen: listen.unwrap_or_else(|| vec![SocketAddr::from(([0, 0, 0, 0], 80))]),
+            listen_https,
             api_listen: self.api_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7070))),
             api_tls,
             domain,
@@ -263,6 +273,11 @@ impl Config {
     /// The proxy's route snapshots.
     pub fn proxy_state_dir(&self) -> PathBuf {
         self.data_dir.join("proxy")
+    }
+
+    /// What opens the certificates the proxy keeps; outside the proxy's own folders.
+    pub fn proxy_key_path(&self) -> PathBuf {
+        self.data_dir.join("proxy.key")
     }
 
     /// Where the proxy is told what to do.

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::certificate::CertificateTable;
 use model::id::ReplicaId;
 use model::route::router::RouteConflict;
 use model::route::{RouteTable, TableChange};
@@ -49,6 +50,12 @@ impl ProxyLink {
     /// Has it serve from the last table with a change made.
     pub async fn change(&self, change: &TableChange) -> Result<(), LinkError> {
         self.client().await?.change(change).await?;
+        Ok(())
+    }
+
+    /// Has it serve these certificates.
+    pub async fn certify(&self, table: &CertificateTable) -> Result<(), LinkError> {
+        self.client().await?.certify(table).await?;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::certificate::CertificateTable;
 use model::id::ReplicaId;
 use model::route::{RouteTable, TableChange};
 use serde::de::DeserializeOwned;
@@ -49,6 +50,15 @@ impl Client {
         match self.ask(&Question::Change(Box::new(change.clone()))).await? {
             Reply::Applied(applied) => Ok(applied),
             Reply::Stale { served } => Err(Error::Stale { base: change.base, served }),
+            reply => Err(unexpected(reply)),
+        }
+    }
+
+    /// Makes the proxy serve these certificates: when it returns, every handshake from now on sees
+    /// them, and they are kept, sealed, on disk.
+    pub async fn certify(&self, table: &CertificateTable) -> Result<Applied> {
+        match self.ask(&Question::Certify(Box::new(table.clone()))).await? {
+            Reply::Applied(applied) => Ok(applied),
             reply => Err(unexpected(reply)),
         }
     }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use model::certificate::CertificateTable;
 use model::id::{AppId, ReplicaId};
 use model::route::{RouteTable, TableChange};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,7 @@ pub(crate) struct Hello {
 pub(crate) enum Question {
     Apply(Box<RouteTable>),
     Change(Box<TableChange>),
+    Certify(Box<CertificateTable>),
     Status,
     Table,
     WaitIdle { replicas: Vec<ReplicaId>, limit: Duration },
@@ -73,6 +75,12 @@ pub struct Status {
     pub started_at: jiff::Timestamp,
     /// Where it listens, with the ports it really got.
     pub listening: Vec<SocketAddr>,
+    /// Where it listens for HTTPS.
+    #[serde(default)]
+    pub listening_https: Vec<SocketAddr>,
+    /// The version of the certificate table served; 0 is none.
+    #[serde(default)]
+    pub certificates_version: u64,
     /// Every replica that is in the table or still has requests.
     pub endpoints: BTreeMap<ReplicaId, EndpointStatus>,
     /// Every app in the table.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use model::certificate::CertificateTable;
 use model::id::ReplicaId;
 use model::route::{RouteTable, TableChange};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -25,11 +26,14 @@ use crate::log::Lost;
 use crate::snapshot::Keeper;
 use crate::table::{PartEdit, Registry};
 use crate::tasks::spawn_detached;
+use crate::tls::{self, SealKey, Tls};
 
 /// The worker's knowledge beside the requests.
 pub(crate) struct Control {
     pub(crate) config: Arc<Config>,
-    truth: Mutex<Truth>,
+    truth: Mutex<Kept>,
+    tls: Arc<Tls>,
+    seal_key: SealKey,
     mail: Vec<mpsc::UnboundedSender<Mail>>,
     events: broadcast::Sender<Event>,
     lost: Arc<Lost>,
@@ -38,24 +42,25 @@ pub(crate) struct Control {
     started: Instant,
 }
 
-struct Truth {
-    registry: Registry,
-    table: RouteTable,
-    keeper: Keeper,
+/// What was told last.
+pub(crate) struct Kept {
+    pub(crate) registry: Registry,
+    pub(crate) table: RouteTable,
+    pub(crate) keeper: Keeper,
+    pub(crate) certificates: CertificateTable,
 }
 
 impl Control {
     pub(crate) fn new(
-        config: Arc<Config>,
-        (registry, kept): (Registry, Option<RouteTable>),
+        (config, tls, seal_key): (Arc<Config>, Arc<Tls>, SealKey),
+        kept: Kept,
         mail: Vec<mpsc::UnboundedSender<Mail>>,
         (events, lost, owner): (broadcast::Sender<Event>, Arc<Lost>, u32),
     ) -> Self {
-        let keeper = Keeper::new(&config.state_dir);
-        let truth = Mutex::new(Truth { registry, table: kept.unwrap_or_default(), keeper });
+        let truth = Mutex::new(kept);
         let started_at = jiff::Timestamp::now();
         let started = Instant::now();
-        Self { config, truth, mail, events, lost, owner, started_at, started }
+        Self { config, truth, tls, seal_key, mail, events, lost, owner, started_at, started }
     }
 
     pub(crate) fn stop_cores(&self) {
@@ -92,8 +97,8 @@ impl Control {
 
     /// Swaps the next table in on every core, then keeps it. Serving comes first: a crash between the
     /// two is mended by the daemon, which did not hear of success and applies again.
-    async fn swap(&self, truth: &mut Truth, change: &TableChange, is_whole: bool) -> Reply {
-        let Truth { registry, table, keeper } = truth;
+    async fn swap(&self, truth: &mut Kept, change: &TableChange, is_whole: bool) -> Reply {
+        let Kept { registry, table, keeper, certificates: _ } = truth;
         let edits: Vec<PartEdit<'_>> = change
             .parts
             .iter()
@@ -103,6 +108,7 @@ impl Control {
             Ok(compiled) => compiled,
             Err(conflict) => return Reply::Refused(conflict.to_string()),
         };
+        self.tls.know_routes(compiled.clone());
         let mut answers = Vec::new();
         for core in &self.mail {
             let (applied, answer) = oneshot::channel();
@@ -122,6 +128,29 @@ impl Control {
         };
         match kept {
             Ok(()) => Reply::Applied(Applied { version: table.version }),
+            Err(error) => Reply::Refused(crate::error::chain(&error)),
+        }
+    }
+
+    /// Puts certificates in place: serving first, then the disk, as with routes.
+    async fn certify(&self, table: CertificateTable) -> Reply {
+        let mut truth = self.truth.lock().await;
+        let served = truth.certificates.version;
+        if table == truth.certificates {
+            return Reply::Applied(Applied { version: served });
+        }
+        if table.version <= served {
+            let version = table.version;
+            return Reply::Refused(format!("version {version} is not newer than {served}"));
+        }
+        if let Err(why) = self.tls.publish(&table) {
+            return Reply::Refused(why);
+        }
+        let stored = tls::store(&self.config.state_dir, &table, &self.seal_key);
+        let version = table.version;
+        truth.certificates = table;
+        match stored {
+            Ok(()) => Reply::Applied(Applied { version }),
             Err(error) => Reply::Refused(crate::error::chain(&error)),
         }
     }
@@ -153,6 +182,8 @@ impl Control {
             holder_pid: std::os::unix::process::parent_id(),
             started_at: self.started_at,
             listening: self.config.listen.clone(),
+            listening_https: self.config.listen_https.clone(),
+            certificates_version: truth.certificates.version,
             endpoints: endpoints.collect(),
             apps: apps.collect(),
             log_lines_lost: self.lost.total(),
@@ -188,6 +219,7 @@ impl Control {
             let reply = match serde_json::from_str(&line) {
                 Ok(Question::Apply(table)) => self.apply(*table).await,
                 Ok(Question::Change(change)) => self.change(&change).await,
+                Ok(Question::Certify(table)) => self.certify(*table).await,
                 Ok(Question::Status) => Reply::Status(Box::new(self.status().await)),
                 Ok(Question::Table) => {
                     Reply::Table(Box::new(self.truth.lock().await.table.clone()))

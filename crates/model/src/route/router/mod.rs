@@ -104,6 +104,12 @@ impl Router {
             .or_else(|| best(&self.any, ask, &header))
     }
 
+    /// Whether a route names that host, itself or by a wildcard of its domain.
+    pub fn has_host(&self, host: &str) -> bool {
+        let below = || self.below.get(parent(host)?);
+        self.exact.get(host).is_some() || below().is_some()
+    }
+
     /// Whether the path of a request for that host decides anything.
     pub fn has_paths(&self, host: &str) -> bool {
         let below = || self.below.get(parent(host)?);
