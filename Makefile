@@ -1,5 +1,5 @@
 # The five things people do here, and the two a newcomer does: `make demo`, `make test`.
-.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy needs clean-demo
+.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy vm needs clean-demo
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -31,11 +31,11 @@ release: ## the one static binary
 docs: ## the generated part of the manual
 	cargo run -q --bin wharf -- manual > docs/manual/cli.md
 
+vm: ## four boots of Debian's own kernel with cgroup v2 and systemd; writes docs/checks/vm.md
+	@scripts/vm.sh
+
 bench-push: ## push-to-live, cold and code-only, next to docker; writes docs/benchmarks/push.md
 	@bench/push.sh
 
 bench-build: ## how long building takes, cold and after one line; writes docs/benchmarks/build.md
 	@bench/build.sh
-
-bench-proxy: ## what a proxied request costs, next to nginx, HAProxy and Caddy; writes docs/benchmarks/proxy.md
-	@bench/proxy.sh

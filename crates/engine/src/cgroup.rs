@@ -1,5 +1,6 @@
 //! A container's cgroup on version 1 (one folder per controller) and version 2 (one folder): reading
-//! its figures, joining it, removing it. Limits are set by libcontainer from the bundle.
+//! its figures, joining it, removing it. Limits are set by libcontainer from the bundle, but for swap
+//! on version 2.
 //!
 //! Never touches a folder but `<parent>/<id>`.
 
@@ -41,6 +42,18 @@ impl Cgroup {
         }
     }
 
+    /// On version 2 swap has a bound of its own, and libcontainer takes the 0 that is meant for "not
+    /// set": a container that is full would fill the host's swap next.
+    pub(crate) fn refuse_swap(&self) -> std::io::Result<()> {
+        let version2 = self.mounts.iter().filter(|mount| mount.controllers.is_empty());
+        let mut bounds = version2.map(|mount| mount.path.join(&self.name).join("memory.swap.max"));
+        // A kernel without swap has no such file, and a hybrid machine counts memory elsewhere.
+        match bounds.find(|bound| bound.exists()) {
+            Some(bound) => fs::write(bound, "0"),
+            None => Ok(()),
+        }
+    }
+
     /// How often the kernel killed in it for want of memory.
     pub(crate) fn oom_kills(&self) -> u64 {
         let flat = self
@@ -76,6 +89,25 @@ impl Cgroup {
         }
     }
 
+    /// Sets its share of the disks' time, where this kernel's scheduler knows shares.
+    pub(crate) fn set_io_weight(&self, weight: u16) {
+        let default = format!("default {weight}");
+        for folder in self.folders() {
+            for (file, text) in [
+                ("io.weight", default.clone()),
+                ("io.bfq.weight", default.clone()),
+                ("blkio.bfq.weight", weight.to_string()),
+                ("blkio.weight", weight.to_string()),
+            ] {
+                let path = folder.join(file);
+                if path.exists() {
+                    // A share is a wish: a kernel that refuses it runs the container all the same.
+                    let _ = fs::write(path, text);
+                }
+            }
+        }
+    }
+
     /// Puts the calling process into it, wherever it exists.
     pub(crate) fn join(&self) -> std::io::Result<()> {
         for folder in self.folders() {
@@ -89,7 +121,7 @@ impl Cgroup {
         for folder in self.folders() {
             let pids = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
             for pid in pids.lines().filter_map(|line| line.parse().ok()) {
-                if let Some(pidfd) = ProcessId::of(pid).and_then(ProcessId::open) {
+                if let Some(pidfd) = ProcessId::of(pid).and_then(|process| process.open().ok()?) {
                     use rustix::process::{Signal, pidfd_send_signal};
                     let _ = pidfd_send_signal(pidfd, Signal::KILL);
                 }

@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::endpoint::Endpoint;
 use crate::http1::{self, Exchange, Incoming};
 use crate::pool::{ConnectFailure, IDLE_LIMIT, Lease, Pool};
+use crate::way::Way;
 
 /// How a try ended that brought no answer.
 #[derive(Debug)]
@@ -37,6 +38,16 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
     )
 }
 
+/// What a try sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sending<'a> {
+    pub(crate) head: &'a Parts,
+    pub(crate) upload: &'a Upload,
+    pub(crate) way: &'a Way,
+    /// Whether only a new connection will do.
+    pub(crate) wants_fresh: bool,
+}
+
 /// The connection an answer comes on, on its way back to the pool.
 #[derive(Debug)]
 pub(crate) struct Borrowed {
@@ -57,28 +68,28 @@ impl Borrowed {
 pub(crate) async fn attempt(
     core: &Core,
     endpoint: &Endpoint,
-    (head, upload): (&Parts, &Upload),
-    wants_fresh: bool,
+    Sending { head, upload, way, wants_fresh }: Sending<'_>,
     connect: &mut Duration,
 ) -> Result<(Response<Incoming>, Borrowed), Failure> {
     let lease = lease(core, endpoint, &head.method, wants_fresh, connect).await?;
-    let exchange = Exchange::start(lease.wire, head, upload.body(), core.config.idle_timeout);
+    let (uri, headers) = (way.uri(&head.uri), way.fields(&head.headers));
+    let request = http1::Head { method: &head.method, uri, headers: &headers };
+    let idle_timeout = core.config.idle_timeout;
+    let exchange = Exchange::start(lease.wire, &request, upload.body(), idle_timeout);
     let sent_at = Instant::now();
     // An upload that moves is no silent app.
     let deadline = || sent_at.max(upload.last_progress()) + core.config.first_byte_timeout;
     let answer = std::future::poll_fn(|ctx| exchange.poll_answer(ctx, deadline)).await;
-    let answer = answer.map_err(|failure| match failure {
-        http1::Failure::NotSent => Failure::NotSent,
-        http1::Failure::Unanswered => Failure::Unanswered,
-        http1::Failure::NotHttp => Failure::Final(EdgeCode::BadAnswer, None),
-        http1::Failure::Unsafe(rule) => Failure::Final(EdgeCode::UnsafeAnswer, Some(rule)),
-        http1::Failure::Upload => {
-            Failure::Final(EdgeCode::BadRequest, Some(Broken("the body is not well framed")))
-        }
-        http1::Failure::Late if upload.is_waiting_for_client() => {
+    let answer = answer.map_err(|failure| match (upload.failure(), failure) {
+        (Some((code, rule)), _) => Failure::Final(code, rule),
+        (None, http1::Failure::NotSent) => Failure::NotSent,
+        (None, http1::Failure::Unanswered | http1::Failure::Upload) => Failure::Unanswered,
+        (None, http1::Failure::NotHttp) => Failure::Final(EdgeCode::BadAnswer, None),
+        (None, http1::Failure::Unsafe(rule)) => Failure::Final(EdgeCode::UnsafeAnswer, Some(rule)),
+        (None, http1::Failure::Late) if upload.is_waiting_for_client() => {
             Failure::Final(EdgeCode::ClientStalled, None)
         }
-        http1::Failure::Late => Failure::Final(EdgeCode::FirstByteTimeout, None),
+        (None, http1::Failure::Late) => Failure::Final(EdgeCode::FirstByteTimeout, None),
     })?;
     Ok((answer, Borrowed { exchange, replica: endpoint.replica }))
 }

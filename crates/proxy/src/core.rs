@@ -4,39 +4,33 @@
 //! its mailbox; a table counts as applied when every core has said so.
 
 use std::cell::RefCell;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use http::{Request, Response};
 use model::id::ReplicaId;
-use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::balance::Turns;
-use crate::body::ResponseBody;
 use crate::budget::Budgets;
-use crate::check::Broken;
-use crate::config::Config;
+use crate::config::{Config, Door};
+use crate::connection::{self, Protocols};
 use crate::control::Event;
-use crate::forward;
-use crate::headers::Client;
+use crate::draws::Draws;
 use crate::hold::Rooms;
-use crate::http1::{self, Incoming};
 use crate::log::{Batch, Lost, Sink};
+use crate::outside::Outside;
 use crate::pool::{ConnectFailure, Pool};
 use crate::request_id::RequestIds;
 use crate::table::{Table, Upstream};
 use crate::tasks::{Tasks, spawn_detached};
-
-/// A client that takes nothing for this long is given up by the kernel.
-const STUCK_CLIENT_MS: u32 = 60_000;
+use crate::tls::Tls;
 
 /// What the control thread asks of a core.
 #[derive(Debug)]
@@ -52,6 +46,7 @@ pub(crate) enum Mail {
 pub(crate) struct Birth {
     pub(crate) config: Arc<Config>,
     pub(crate) table: Arc<Table>,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) started: Instant,
     pub(crate) log: SyncSender<Batch>,
     pub(crate) lost: Arc<Lost>,
@@ -64,11 +59,13 @@ pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
     pub(crate) pool: Pool,
     pub(crate) turns: Turns,
+    pub(crate) draws: Draws,
     pub(crate) ids: RequestIds,
     pub(crate) rooms: Rooms,
     pub(crate) budgets: Budgets,
     pub(crate) sink: Sink,
     pub(crate) tasks: Tasks,
+    pub(crate) tls: Arc<Tls>,
     table: RefCell<Arc<Table>>,
     /// The second and its `Date`.
     date: RefCell<(u64, String)>,
@@ -85,9 +82,11 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
     LocalSet::new().block_on(&runtime, async move {
         let core = Rc::new(Core::new(birth));
         spawn_detached(core.sink.clone().run());
-        for listener in listeners {
+        let plain = core.config.listen.len();
+        for (position, listener) in listeners.into_iter().enumerate() {
+            let door = if position < plain { Door::Http } else { Door::Https };
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => core.tasks.spawn(accept(core.clone(), listener)),
+                Ok(listener) => core.tasks.spawn(accept(core.clone(), listener, door)),
                 Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
             }
         }
@@ -100,11 +99,13 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
     });
 }
 
-async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener) {
+async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener, door: Door) {
+    let protocols = Rc::new(Protocols::new(&core.config));
+    let welcome = |stream| connection::serve(core.clone(), protocols.clone(), stream, door);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => core.tasks.spawn(serve(core.clone(), stream, peer)),
+                Ok((stream, _)) => core.tasks.spawn(welcome(stream)),
                 // No descriptor free, or the client is gone already: the backlog keeps the others.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
@@ -112,64 +113,24 @@ async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener) {
         }
     }
     // Who is in the backlog has been accepted by the kernel already.
-    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        core.tasks.spawn(serve(core.clone(), stream, peer));
-    }
-}
-
-async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr) {
-    let Ok(local) = stream.local_addr() else { return };
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    // A comfort: without it a stuck client is only found later.
-    let _kept_longer = rustix::net::sockopt::set_tcp_user_timeout(&stream, STUCK_CLIENT_MS);
-    let is_trusted = core.config.trusted_peers.iter().any(|range| range.contains(peer.ip()));
-    let client = Rc::new(Client::new(peer, local.port(), is_trusted));
-    let edge = Edge { core: core.clone(), client };
-    http1::serve(stream, &edge, core.stop.cancelled()).await;
-}
-
-/// What the requests of one connection are answered by.
-struct Edge {
-    core: Rc<Core>,
-    client: Rc<Client>,
-}
-
-impl http1::Service for Edge {
-    fn call(&self, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> {
-        forward::serve(self.core.clone(), self.client.clone(), request)
-    }
-
-    fn refuse(&self, rule: Broken) -> Response<ResponseBody> {
-        forward::refuse(&self.core, &self.client, rule)
-    }
-
-    fn write_date(&self, write: impl FnOnce(&[u8])) {
-        let mut date = self.core.date.borrow_mut();
-        let now = self.core.epoch_ms() / 1000;
-        if date.0 != now {
-            *date = (now, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now)));
-        }
-        write(date.1.as_bytes());
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.core.is_stopping()
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        core.tasks.spawn(welcome(stream));
     }
 }
 
 impl Core {
     fn new(birth: Birth) -> Self {
         Self {
+            pool: Pool::new(Outside::new(birth.config.external_authorities.clone())),
             config: birth.config,
-            pool: Pool::default(),
             turns: Turns::default(),
+            draws: Draws::random(),
             ids: RequestIds::default(),
             rooms: Rooms::default(),
             budgets: Budgets::default(),
             sink: Sink::new(birth.log, birth.lost),
             tasks: Tasks::default(),
+            tls: birth.tls,
             table: RefCell::new(birth.table),
             date: RefCell::default(),
             started: birth.started,
@@ -207,6 +168,21 @@ impl Core {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Gives the present time as a `Date`'s value (RFC 9110, 5.6.7); written once a second.
+    pub(crate) fn with_date(&self, write: impl FnOnce(&[u8])) {
+        let mut date = self.date.borrow_mut();
+        let now = self.epoch_ms() / 1000;
+        if date.0 != now || date.1.is_empty() {
+            *date = (now, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now)));
+        }
+        write(date.1.as_bytes());
+    }
+
+    /// Ends when the core is told to stop.
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
     }
@@ -215,6 +191,8 @@ impl Core {
         let reason = match failure {
             ConnectFailure::Refused => "refused",
             ConnectFailure::TimedOut => "timed out",
+            ConnectFailure::NameUnknown => "name unknown",
+            ConnectFailure::NotTrusted => "not trusted",
         };
         // Without a subscriber there is nobody to tell.
         let _no_subscriber =

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::dial;
 use crate::endpoint::Endpoint;
 use crate::http1::Wire;
+use crate::outside::Outside;
 use crate::stream::Stream;
 use crate::tasks::spawn_detached;
 
@@ -29,6 +30,10 @@ pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(4);
 pub(crate) enum ConnectFailure {
     Refused,
     TimedOut,
+    /// A server elsewhere has no address.
+    NameUnknown,
+    /// A server elsewhere did not prove who it is.
+    NotTrusted,
 }
 
 /// A connection lent to one request.
@@ -55,9 +60,14 @@ struct Shelf {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Pool {
     shelves: Rc<RefCell<HashMap<ReplicaId, Shelf>>>,
+    outside: Outside,
 }
 
 impl Pool {
+    pub(crate) fn new(outside: Outside) -> Self {
+        Self { shelves: Rc::default(), outside }
+    }
+
     /// An idle connection that is open and was used within `limit`, if there is one. `is_sure` asks
     /// the kernel; else what the last look at all sockets told is good enough.
     pub(crate) fn take_idle(
@@ -122,19 +132,31 @@ impl Pool {
     ) -> Result<Lease, ConnectFailure> {
         self.make_shelf(endpoint);
         let opened = tokio::time::timeout(limit, self.open(endpoint)).await;
-        let stream = match opened {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                return Err(ConnectFailure::TimedOut);
-            }
-            Ok(Err(_)) => return Err(ConnectFailure::Refused),
-            Err(_elapsed) => return Err(ConnectFailure::TimedOut),
-        };
-        Ok(Lease { wire: Wire::new(stream), replica: endpoint.replica })
+        match opened {
+            Ok(Ok(stream)) => Ok(Lease { wire: Wire::new(stream), replica: endpoint.replica }),
+            Ok(Err(error)) => Err(match error.kind() {
+                io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
+                io::ErrorKind::NotFound if endpoint.is_elsewhere() => ConnectFailure::NameUnknown,
+                // What rustls says of a certificate.
+                io::ErrorKind::InvalidData => ConnectFailure::NotTrusted,
+                _ => ConnectFailure::Refused,
+            }),
+            Err(_elapsed) => Err(ConnectFailure::TimedOut),
+        }
     }
 
     async fn open(&self, endpoint: &Endpoint) -> io::Result<Stream> {
         match &endpoint.address {
+            EndpointAddress::External(external) => {
+                let stream = Outside::open(external).await?;
+                stream.set_nodelay(true)?;
+                if external.is_tls {
+                    let stream = self.outside.encrypt(external, stream).await?;
+                    Ok(Stream::Tls(Box::new(stream)))
+                } else {
+                    Ok(Stream::Tcp(stream))
+                }
+            }
             EndpointAddress::Tcp(address) => tcp(TcpStream::connect(address).await?),
             EndpointAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
             EndpointAddress::Namespace { dial_socket, target } => {

@@ -8,12 +8,15 @@ use std::task::{Context, Poll};
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 /// One connection.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// To a server elsewhere.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
@@ -24,6 +27,7 @@ impl Stream {
         let peeked = match self {
             Self::Tcp(socket) => recv(socket, &mut byte, flags),
             Self::Unix(socket) => recv(socket, &mut byte, flags),
+            Self::Tls(stream) => recv(stream.get_ref().0, &mut byte, flags),
         };
         matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
@@ -34,6 +38,7 @@ macro_rules! each {
         match $self {
             Stream::Tcp($socket) => $do,
             Stream::Unix($socket) => $do,
+            Stream::Tls($socket) => $do,
         }
     };
 }
@@ -44,7 +49,7 @@ impl AsyncRead for Stream {
         ctx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_read(ctx, buffer))
+        each!(self.get_mut(), socket => Pin::new(&mut *socket).poll_read(ctx, buffer))
     }
 }
 
@@ -54,7 +59,7 @@ impl AsyncWrite for Stream {
         ctx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_write(ctx, bytes))
+        each!(self.get_mut(), socket => Pin::new(&mut *socket).poll_write(ctx, bytes))
     }
 
     fn poll_write_vectored(
@@ -62,18 +67,18 @@ impl AsyncWrite for Stream {
         ctx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_write_vectored(ctx, slices))
+        each!(self.get_mut(), socket => Pin::new(&mut *socket).poll_write_vectored(ctx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), socket => Pin::new(&mut *socket).poll_flush(ctx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_shutdown(ctx))
+        each!(self.get_mut(), socket => Pin::new(&mut *socket).poll_shutdown(ctx))
     }
 }

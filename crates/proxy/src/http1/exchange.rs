@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{Method, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -28,6 +27,14 @@ use crate::stream::Stream;
 
 /// An app may say so often that it goes on before it answers (1xx).
 const MOST_INTERIM: u32 = 32;
+
+/// A request's head as it is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+}
 
 /// Why there was no answer.
 #[derive(Debug)]
@@ -71,12 +78,12 @@ impl Exchange {
     /// Begins: the head will be the first that is written. `idle_timeout` is for the answer's body.
     pub(crate) fn start(
         mut wire: Wire<Stream>,
-        head: &Parts,
+        head: &Head<'_>,
         body: RequestBody,
         idle_timeout: Duration,
     ) -> Self {
         wire.has_written = false;
-        write::request(&mut wire.output.lead, &head.method, &head.uri, &head.headers);
+        write::request(&mut wire.output.lead, head.method, head.uri, head.headers);
         let upload = Some(body).filter(|body| !body.is_end_stream());
         Self(Rc::new(RefCell::new(State {
             wire: Some(wire),

@@ -3,24 +3,24 @@
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use super::Refusal;
 use crate::check::Broken;
-
-/// Most fields of one head or one trailer section.
-const MOST_FIELDS: usize = 100;
+use crate::code::EdgeCode;
 
 /// The lines of a section, without the empty one at its end. Each ends in CRLF.
-pub(crate) fn parse(section: &Bytes, start: usize) -> Result<HeaderMap, Broken> {
+pub(super) fn parse(section: &Bytes, start: usize, most: usize) -> Result<HeaderMap, Refusal> {
     let mut fields = HeaderMap::with_capacity(16);
     let (mut at, mut count) = (start, 0);
     while at < section.len() {
         let rest = &section[at..];
         let Some(end) = memchr::memchr(b'\n', rest) else {
-            return Err(Broken("a header line without an end"));
+            return Err(Broken("a header line without an end").into());
         };
-        let line = rest[..end].strip_suffix(b"\r").ok_or(Broken("a line ends in a bare LF"))?;
+        let line = rest[..end].strip_suffix(b"\r").ok_or(Broken("a bare line feed"))?;
         count += 1;
-        if count > MOST_FIELDS {
-            return Err(Broken("more than 100 header fields"));
+        if count > most {
+            let rule = Broken("more header fields than the limit");
+            return Err(Refusal { code: EdgeCode::HeadTooLarge, rule });
         }
         let (name, value) = field(section, at, line)?;
         fields.append(name, value);
@@ -31,17 +31,17 @@ pub(crate) fn parse(section: &Bytes, start: usize) -> Result<HeaderMap, Broken> 
 
 fn field(section: &Bytes, at: usize, line: &[u8]) -> Result<(HeaderName, HeaderValue), Broken> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
-        return Err(Broken("a folded header line"));
+        return Err(Broken("a folded line"));
     }
-    let colon = memchr::memchr(b':', line).ok_or(Broken("a header line without a colon"))?;
+    let colon = memchr::memchr(b':', line).ok_or(Broken("a field without a colon"))?;
     let name = HeaderName::from_bytes(&line[..colon])
-        .map_err(|_| Broken("a header name that is not a token"))?;
+        .map_err(|_| Broken("a field name that is not a token"))?;
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let value = &line[colon + 1..];
     let lead = value.iter().take_while(|byte| is_blank(byte)).count();
     let trail = value[lead..].iter().rev().take_while(|byte| is_blank(byte)).count();
     let (from, to) = (at + colon + 1 + lead, at + line.len() - trail);
     let value = HeaderValue::from_maybe_shared(section.slice(from..to))
-        .map_err(|_| Broken("a control character in a header value"))?;
+        .map_err(|_| Broken("a control character in a field's value"))?;
     Ok((name, value))
 }

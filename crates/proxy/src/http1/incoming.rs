@@ -12,7 +12,7 @@ use super::wire::Upgraded;
 use crate::body::BodyError;
 
 /// What a connection does for the body on it.
-pub(super) trait Source {
+pub(crate) trait Source {
     fn poll_frame(&self, ctx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>>;
     /// The bytes that still come, when that is known.
     fn left(&self) -> Option<u64>;
@@ -21,7 +21,13 @@ pub(super) trait Source {
 
 /// A body on its way in.
 #[derive(Default)]
-pub(crate) struct Incoming(Option<Rc<dyn Source>>);
+pub(crate) enum Incoming {
+    #[default]
+    None,
+    Wire(Rc<dyn Source>),
+    /// Of an HTTP/2 stream.
+    Stream(hyper::body::Incoming),
+}
 
 impl std::fmt::Debug for Incoming {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -31,15 +37,20 @@ impl std::fmt::Debug for Incoming {
 
 impl Incoming {
     pub(super) fn new(source: Rc<dyn Source>) -> Self {
-        Self(Some(source))
+        Self::Wire(source)
     }
 
     fn left(&self) -> Option<u64> {
-        self.0.as_ref().map_or(Some(0), |source| source.left())
+        match self {
+            Self::None => Some(0),
+            Self::Wire(source) => source.left(),
+            Self::Stream(stream) if stream.is_end_stream() => Some(0),
+            Self::Stream(stream) => stream.size_hint().exact(),
+        }
     }
 
     pub(super) fn tell_upgrade(&self, sender: oneshot::Sender<Upgraded>) {
-        if let Some(source) = &self.0 {
+        if let Self::Wire(source) = self {
             source.tell_upgrade(sender);
         }
     }
@@ -53,7 +64,11 @@ impl Body for Incoming {
         self: Pin<&mut Self>,
         ctx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0.as_ref().map_or(Poll::Ready(None), |source| source.poll_frame(ctx))
+        match self.get_mut() {
+            Self::None => Poll::Ready(None),
+            Self::Wire(source) => source.poll_frame(ctx),
+            Self::Stream(stream) => Pin::new(stream).poll_frame(ctx).map_err(|_| BodyError::Client),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -26,13 +26,14 @@ use super::framing::{self, Framing};
 use super::head::HeadReader;
 use super::incoming::{Incoming, Source};
 use super::wire::{Upgraded, Wire};
-use super::write;
+use super::{Limits, Refusal, write};
 use crate::body::{BodyError, ResponseBody};
 use crate::check::Broken;
+use crate::code::EdgeCode;
 use crate::headers::has_token;
 
-/// A head must be whole, and an idle connection must speak again, within this time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// An idle connection must speak again within this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// When the server ends, who has just connected may still send a first request so long.
 const LAST_CALL: Duration = Duration::from_secs(1);
 /// Requests sent ahead of their answers are read up to here.
@@ -46,7 +47,7 @@ pub(crate) trait Service {
     /// Answers a request.
     fn call(&self, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>>;
     /// Answers what is no request; the connection ends after it.
-    fn refuse(&self, rule: Broken) -> Response<ResponseBody>;
+    fn refuse(&self, refusal: Refusal) -> Response<ResponseBody>;
     /// Writes the present time as a `Date`'s value.
     fn write_date(&self, write: impl FnOnce(&[u8]));
     /// Whether connections end with the answer they are at.
@@ -70,7 +71,7 @@ struct State<S> {
 #[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 enum Next {
     Request(request::Parts),
-    Broken(Broken),
+    Refused(Refusal),
     End,
 }
 
@@ -83,8 +84,12 @@ enum After {
 }
 
 /// Serves a connection to its end. `stop` is ready when the server is to end.
-pub(crate) async fn serve<S, V>(stream: S, service: &V, stop: impl Future<Output = ()>)
-where
+pub(crate) async fn serve<S, V>(
+    stream: S,
+    service: &V,
+    limits: &Limits,
+    stop: impl Future<Output = ()>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     V: Service,
 {
@@ -99,11 +104,11 @@ where
     let mut stop = pin!(stop);
     let mut served = 0_u64;
     loop {
-        let after = match connection.next(stop.as_mut(), served).await {
+        let after = match connection.next(limits, stop.as_mut(), served).await {
             Next::End => return,
-            Next::Broken(rule) => connection.refuse(service, rule).await,
+            Next::Refused(refusal) => connection.refuse(service, refusal).await,
             Next::Request(parts) => match framing::request(parts.version, &parts.headers) {
-                Err(rule) => connection.refuse(service, rule).await,
+                Err(rule) => connection.refuse(service, rule.into()).await,
                 Ok(framing) => exchange(&connection, service, parts, framing).await,
             },
         };
@@ -147,17 +152,22 @@ where
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
-    async fn next(&self, mut stop: Pin<&mut impl Future<Output = ()>>, served: u64) -> Next {
+    async fn next(
+        &self,
+        limits: &Limits,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+        served: u64,
+    ) -> Next {
         let mut reader = HeadReader::default();
-        let mut deadline = None;
+        let (mut deadline, mut began) = (None, None);
         let mut is_stopping = false;
         std::future::poll_fn(|ctx| {
             let mut state = self.0.borrow_mut();
             let Some(wire) = &mut state.wire else { return Poll::Ready(Next::End) };
             loop {
-                match reader.request(&mut wire.input) {
+                match reader.request(&mut wire.input, limits) {
                     Ok(Some(parts)) => return Poll::Ready(Next::Request(parts)),
-                    Err(rule) => return Poll::Ready(Next::Broken(rule)),
+                    Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
                     Ok(None) => {}
                 }
                 match wire.poll_fill(ctx) {
@@ -174,8 +184,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
                 }
                 deadline = Some(now + LAST_CALL);
             }
-            let deadline = *deadline.get_or_insert(now + HEAD_TIMEOUT);
-            wire.watchdog.poll(deadline, ctx).map(|()| Next::End)
+            let idle_until = *deadline.get_or_insert(now + IDLE_TIMEOUT);
+            if !reader.has_begun() {
+                return wire.watchdog.poll(idle_until, ctx).map(|()| Next::End);
+            }
+            let head_until = *began.get_or_insert(now) + limits.head_timeout;
+            wire.watchdog.poll(head_until, ctx).map(|()| {
+                let rule = Broken("the head did not come in time");
+                Next::Refused(Refusal { code: EdgeCode::ClientStalled, rule })
+            })
         })
         .await
     }
@@ -209,9 +226,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
         Poll::Pending
     }
 
-    async fn refuse(&self, service: &impl Service, rule: Broken) -> After {
+    async fn refuse(&self, service: &impl Service, refusal: Refusal) -> After {
         let request = (&Method::GET, Version::HTTP_11);
-        match self.answer(service, service.refuse(rule), request, false).await {
+        match self.answer(service, service.refuse(refusal), request, false).await {
             After::Next | After::Linger => After::Linger,
             After::End => After::End,
         }
@@ -352,23 +369,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Source for Connection<S> {
             // What does not go now goes with the answer; whoever got no word sends after a while.
             let _later = wire.poll_flush(ctx);
         }
-        let polled = loop {
+        let failure = loop {
             match decoder.next(&mut wire.input) {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if decoder.is_done() => return Poll::Ready(None),
                 Ok(None) => {}
-                Err(_) => break Poll::Ready(()),
+                Err(rule) => break BodyError::Rule(rule),
             }
-            match wire.poll_fill(ctx) {
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0) | Err(_)) => break Poll::Ready(()),
-                Poll::Pending => break Poll::Pending,
+            match ready!(wire.poll_fill(ctx)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break BodyError::Client,
             }
         };
-        polled.map(|()| {
-            *has_failed = true;
-            Some(Err(BodyError::Client))
-        })
+        *has_failed = true;
+        Poll::Ready(Some(Err(failure)))
     }
 
     fn left(&self) -> Option<u64> {

@@ -17,6 +17,8 @@ mod cli;
 
 mod config_vars;
 
+mod deploys;
+
 mod faults;
 
 mod git;
@@ -24,6 +26,10 @@ mod git;
 mod logs;
 
 mod push;
+
+mod registry;
+
+mod releases;
 
 mod rooms;
 
