@@ -115,7 +115,7 @@ pub enum Seen {
 const STARTS_AT_ONCE: usize = 8;
 
 /// How long an answer to a change waits for the edge.
-const SEEN_WITHIN: Duration = Duration::from_secs(5);
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 impl Deploys {
     /// The room, with no keeper at work yet.
@@ -301,3 +301,6 @@ pub fn store_problem(error: &StoreError) -> Problem {
             .next("look at the daemon's log and at the disk: `df -h`"),
     }
 }
+
+#[cfg(test)]
+mod tests;
