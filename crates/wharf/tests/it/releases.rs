@@ -74,6 +74,7 @@ fn counts_and_domains_are_releases_that_keep_what_runs(host: &Host) {
     assert_eq!(host.get("early.example.com", "/").0, 200);
     let first = ids(host, 1);
     let text = said(host, &["ps:scale", "web=3"]);
+    assert!(text.contains("  Starting web.2\n  Starting web.3\n"), "{text}");
     assert!(text.contains("done, v3: web=3 worker=0"), "{text}");
     let three = ids(host, 3);
     assert_eq!(three[0], first[0]);
@@ -95,6 +96,7 @@ fn counts_and_domains_are_releases_that_keep_what_runs(host: &Host) {
     let info = host.wharf(&["releases:info", "-a", "shop"]);
     assert!(info.contains("Release v4 (current)") && info.contains("web=3 worker=0"), "{info}");
     assert!(info.contains("early.example.com www.example.com"), "{info}");
+    assert!(info.contains("web=512M worker=512M"), "{info}");
     let text = said(host, &["maintenance:on"]);
     assert!(text.contains("maintenance is on; the release stays v4"), "{text}");
     said(host, &["maintenance:off"]);
