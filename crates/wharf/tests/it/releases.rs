@@ -1,5 +1,6 @@
 //! Every change is a release, and those that change counts or domains alone touch no replica.
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -164,12 +165,13 @@ fn a_change_of_counts_falls_with_what_it_was_made_on(host: &Host) {
     let before = ids(host, 1);
     said(host, &["config:set", &nap(), "CRASH_ON_BOOT=1", "--no-wait"]);
     let mut scale = host.cli(&["ps:scale", "web=2", "-a", "shop"]);
-    let scale = scale.stderr(Stdio::piped()).spawn().unwrap();
-    newest_is(host, 13, "pending");
+    let mut scale = scale.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(scale.stderr.take().unwrap()).lines();
+    let waits = lines.find(|line| line.as_ref().unwrap().contains("Waiting for v12, which is on"));
+    assert!(waits.is_some());
     end_nap();
-    let output = scale.wait_with_output().unwrap();
-    let refused = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{refused}");
+    let refused = lines.map(Result::unwrap).collect::<Vec<_>>().join("\n");
+    assert_eq!(scale.wait().unwrap().code(), Some(1), "{refused}");
     assert!(refused.contains("P108") && refused.contains("v11 is serving"), "{refused}");
     assert_eq!(ids(host, 1), before);
     // What failed is nothing to stand on: said again, it is made on top of what serves.
