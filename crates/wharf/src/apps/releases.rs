@@ -152,13 +152,15 @@ fn previous(app: &App, views: &[ReleaseView], with_all: bool) -> Result<u64, Pro
 
 /// What release commands did since an old release, when there were any.
 fn not_undone(views: &[ReleaseView], to: u64) -> Option<String> {
-    let current = views.iter().find(|view| view.is_current)?.release.version;
     let mut ran: Vec<(&str, Vec<String>)> = Vec::new();
     for view in views {
         let version = view.release.version;
         let Some(command) = view.release.shape.release_command.as_deref() else { continue };
-        let did_run = view.deploys.iter().any(Deploy::may_run_release_command);
-        if version <= to || version > current || !did_run {
+        // Also of a deploy that failed after it.
+        let has_begun = |deploy: &Deploy| deploy.phase != DeployPhase::Queued;
+        let did_run =
+            view.deploys.iter().any(|one| one.may_run_release_command() && has_begun(one));
+        if version <= to || !did_run {
             continue;
         }
         match ran.iter_mut().find(|(known, _)| *known == command) {
@@ -283,15 +285,17 @@ mod tests {
 
     #[test]
     fn a_rollback_past_a_release_command_is_warned_of() {
-        let views = [
+        let mut views = [
             release(1, Some("./migrate"), false),
             release(2, None, false),
             release(3, Some("./migrate"), false),
             release(4, Some("./migrate"), true),
-            release(5, Some("./never"), false),
+            release(5, Some("./failed-on-boot"), false),
+            release(6, Some("./never"), false),
         ];
-        insta::assert_snapshot!(not_undone(&views, 2).unwrap(), @"`./migrate` ran for v3, v4, and a rollback does not undo it: see that v2 works with the data as it is now");
-        assert_eq!(not_undone(&views, 4), None);
+        views[5].deploys[0].phase = DeployPhase::Queued;
+        insta::assert_snapshot!(not_undone(&views, 2).unwrap(), @"`./migrate` ran for v3, v4; `./failed-on-boot` ran for v5, and a rollback does not undo it: see that v2 works with the data as it is now");
+        assert_eq!(not_undone(&views, 5), None);
         // Counts and domains keep what runs: nothing was run for them.
         let mut scaled = release(4, Some("./migrate"), true);
         scaled.deploys[0].crew = 3;

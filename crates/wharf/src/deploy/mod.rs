@@ -115,7 +115,7 @@ pub enum Seen {
 const STARTS_AT_ONCE: usize = 8;
 
 /// How long an answer to a change waits for the edge.
-const SEEN_WITHIN: Duration = Duration::from_secs(5);
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 impl Deploys {
     /// The room, with no keeper at work yet.
@@ -189,23 +189,30 @@ impl Deploys {
         }
     }
 
-    /// News of a deploy from now on; one that is over says so at once.
+    /// News of a deploy from now on; one that is over says so at once, one that waits says for what.
     pub async fn follow(&self, deploy: DeployId) -> mpsc::UnboundedReceiver<News> {
-        let receiver = self.inner.shared.hub.listen(deploy);
-        let found =
-            self.inner.shared.store.run(move |tx| store::deploys::get_by_id(tx, deploy)).await;
-        match found {
-            Ok(Deploy { phase: DeployPhase::Live, .. }) => {
-                self.inner.shared.hub.finish(deploy, Ok(Timings::default()));
+        let hub = &self.inner.shared.hub;
+        let receiver = hub.listen(deploy);
+        let look = move |tx: &store::Tx<'_>| {
+            let found = store::deploys::get_by_id(tx, deploy)?;
+            let first = store::deploys::find_in_flight(tx, found.app)?;
+            Ok((found, first.filter(|first| first.id != deploy)))
+        };
+        match self.inner.shared.store.run(look).await {
+            Ok((Deploy { phase: DeployPhase::Live, .. }, _)) => {
+                hub.finish(deploy, Ok(Timings::default()));
             }
-            Ok(Deploy { phase: DeployPhase::Failed, problem, .. }) => {
+            Ok((Deploy { phase: DeployPhase::Failed, problem, .. }, _)) => {
                 let problem = problem.unwrap_or_else(|| {
                     Problem::new(Code::Internal, "the deploy failed and nobody noted why")
                 });
-                self.inner.shared.hub.finish(deploy, Err(problem));
+                hub.finish(deploy, Err(problem));
             }
-            Ok(_) => {}
-            Err(error) => self.inner.shared.hub.finish(deploy, Err(store_problem(&error))),
+            Ok((_, Some(first))) => {
+                hub.say(deploy, format!("Waiting for v{}, which is on its way", first.release));
+            }
+            Ok((_, None)) => {}
+            Err(error) => hub.finish(deploy, Err(store_problem(&error))),
         }
         receiver
     }
@@ -302,3 +309,6 @@ pub fn store_problem(error: &StoreError) -> Problem {
             .next("look at the daemon's log and at the disk: `df -h`"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,14 @@ pub(super) fn slug(image: &ImageRef) -> IdOnly {
     IdOnly { id: derived_id(&["slug", &image.0]) }
 }
 
+/// `512M`, or `512M 500m` when the cores are limited too.
+fn limits(limits: &ProcessLimits) -> String {
+    match limits.cpu_millis {
+        Some(millis) => format!("{} {millis}m", size(limits)),
+        None => size(limits),
+    }
+}
+
 /// `512M`: a memory limit as a size's name.
 pub(super) fn size(limits: &ProcessLimits) -> String {
     limits.memory.to_string().replace("iB", "").replace(' ', "")
@@ -212,6 +220,11 @@ impl Wire<'_> {
                 .formation
                 .iter()
                 .map(|(name, count)| (name.to_string(), *count))
+                .collect(),
+            limits: shape
+                .processes
+                .iter()
+                .map(|(name, spec)| (name.to_string(), limits(&spec.limits)))
                 .collect(),
             domains: release.domains.iter().map(ToString::to_string).collect(),
             port: shape.run.port,

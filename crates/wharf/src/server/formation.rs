@@ -7,7 +7,7 @@ use http::HeaderMap;
 use model::app::App;
 use model::problem::{Code, Problem};
 
-use super::answer::{Answer, changed, ok};
+use super::answer::{Answer, changed, ok, with_warning};
 use super::auth::Caller;
 use super::paging::{self, Field, Key};
 use super::request::Input;
@@ -15,6 +15,7 @@ use super::router::Base;
 use crate::api::formation::{Formation, UpdateFormation, UpdateProcess};
 use crate::apps::formation::{self, Wanted};
 use crate::context::Context;
+use crate::deploy::release::Frozen;
 
 const FIELDS: &[Field<Formation>] =
     &[("type", |one| Key::Text(one.process.clone())), ("id", |one| Key::Text(one.id.to_string()))];
@@ -56,7 +57,8 @@ pub(super) async fn update(
     let (app, wanted, frozen) = formation::scale(&context, &key, counts, &caller.user).await?;
     let wire = base.wire(&context.config);
     let body: Vec<_> = wanted.iter().map(|wanted| wire.formation(&app, wanted)).collect();
-    changed(&context, app.id, ok(&body)?, frozen.as_ref()).await
+    let response = changed(&context, app.id, ok(&body)?, frozen.as_ref()).await?;
+    Ok(with_warning(response, not_yet(frozen.as_ref())))
 }
 
 pub(super) async fn update_one(
@@ -72,7 +74,16 @@ pub(super) async fn update_one(
     let counts = BTreeMap::from([(process.clone(), quantity)]);
     let (app, wanted, frozen) = formation::scale(&context, &key, counts, &caller.user).await?;
     let body = base.wire(&context.config).formation(&app, one(&app, &wanted, &process)?);
-    changed(&context, app.id, ok(&body)?, frozen.as_ref()).await
+    let response = changed(&context, app.id, ok(&body)?, frozen.as_ref()).await?;
+    Ok(with_warning(response, not_yet(frozen.as_ref())))
+}
+
+/// Said when nothing follows from new counts now.
+fn not_yet(frozen: Option<&Frozen>) -> Option<&'static str> {
+    frozen?
+        .deploy
+        .is_none()
+        .then_some("nothing of it serves yet: they count from the next deploy on")
 }
 
 fn one<'a>(app: &App, wanted: &'a [Wanted], process: &str) -> Result<&'a Wanted, Problem> {

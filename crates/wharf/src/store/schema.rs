@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// One entry per schema number, in order. Never edit one that has shipped.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE apps (
         id TEXT PRIMARY KEY,
@@ -118,8 +118,23 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     ",
     "
-    -- Counts are a release's own from here on; a crew that is not said is the deploy's own.
+    -- Counts and domains are a release's own from here on: the release that serves, or else the
+    -- newest, gets those the app has. It is the one time that a release changes.
+    DROP TRIGGER releases_never_change;
+    UPDATE releases SET
+        formation = (SELECT json_group_object(process, quantity) FROM formations
+                     WHERE formations.app = releases.app),
+        domains = (SELECT json_group_array(host)
+                   FROM (SELECT host FROM domains WHERE domains.app = releases.app ORDER BY host))
+        WHERE version = coalesce(
+            (SELECT release FROM deploys JOIN apps
+             ON apps.id = deploys.app AND apps.serving_generation = deploys.generation
+             WHERE deploys.app = releases.app),
+            (SELECT max(version) FROM releases AS others WHERE others.app = releases.app));
+    CREATE TRIGGER releases_never_change BEFORE UPDATE ON releases
+        BEGIN SELECT RAISE(ABORT, 'a release never changes'); END;
     DROP TABLE formations;
+    -- A crew that is not said is the deploy's own.
     ALTER TABLE deploys ADD COLUMN crew INTEGER;
     ALTER TABLE deploys ADD COLUMN rolling TEXT NOT NULL DEFAULT 'when-different';
     ",

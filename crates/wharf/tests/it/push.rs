@@ -92,4 +92,7 @@ fn a_destroyed_app_leaves_nothing() {
     host.wharf(&["destroy", "-a", "shop", "--confirm", "shop"]);
     assert_eq!(host.get("shop.localhost", "/").0, 404);
     crate::support::invariants::check(&host, 0);
+    let said = host.wharf_fails(&["info", "shop"]);
+    assert!(said.contains("P004") && said.contains("it was destroyed on "), "{said}");
+    assert!(said.contains(" by root"), "{said}");
 }

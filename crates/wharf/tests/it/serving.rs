@@ -1,6 +1,8 @@
 //! The control API of an app that runs: what it tells of replicas, builds and releases, and that what it
 //! changes is seen at the edge.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -21,6 +23,7 @@ fn the_api_of_an_app_that_runs() {
     host.push_well(&repo);
     what_a_push_made_is_seen_in_herokus_shapes(&host);
     counts_and_restarts_reach_the_replicas(&host);
+    who_hangs_up_has_changed_it_all_the_same(&host);
     logs_are_streamed_from_the_address_a_session_gives(&host);
     maintenance_is_served_by_the_edge(&host);
     domains_are_routed_at_once(&host);
@@ -109,6 +112,24 @@ fn counts_and_restarts_reach_the_replicas(host: &Host) {
     assert_eq!(releases[1]["description"], "Scale worker to 2");
 }
 
+fn who_hangs_up_has_changed_it_all_the_same(host: &Host) {
+    let body = r#"{"hostname":"gone.example.com"}"#;
+    assert_eq!(host.call("POST", "/apps/shop/domains", body).status, 201);
+    let delete = b"DELETE /apps/shop/domains/gone.example.com HTTP/1.1\r\nhost: x\r\n\r\n";
+    let newest = || host.read("/apps/shop/releases").json().as_array().unwrap().last().cloned();
+    // A request whose end was there before its beginning was looked at is none: it is made again.
+    wait_for("the change of somebody who hung up", Duration::from_secs(20), || {
+        let mut socket = UnixStream::connect(host.run.join("wharf.sock")).unwrap();
+        socket.write_all(delete).unwrap();
+        drop(socket);
+        (newest()?["version"] == 7).then_some(())
+    });
+    // Asking for releases wakes nobody up who would not be awake by himself.
+    wait_for("the deploy nobody waits for", Duration::from_secs(20), || {
+        (newest()?["current"] == true).then_some(())
+    });
+}
+
 /// A deploy's progress ends with its verdict, and so does this.
 fn follow(host: &Host, deploy: &str) {
     let progress = host.read(&format!("/wharf/apps/shop/deploys/{deploy}/progress"));
@@ -135,7 +156,7 @@ fn logs_are_streamed_from_the_address_a_session_gives(host: &Host) {
 fn maintenance_is_served_by_the_edge(host: &Host) {
     for _ in 0..3 {
         let on = host.call("PATCH", "/apps/shop", r#"{"maintenance":true}"#);
-        assert_eq!((on.status, on.header("wharf-current-release")), (200, "v5"));
+        assert_eq!((on.status, on.header("wharf-current-release")), (200, "v7"));
         let (status, body) = host.get("shop.localhost", "/");
         assert!(status == 503 && body.contains("H80"), "{status} {body}");
         assert_eq!(host.call("PATCH", "/apps/shop", r#"{"maintenance":false}"#).status, 200);
@@ -147,7 +168,7 @@ fn domains_are_routed_at_once(host: &Host) {
     assert_eq!(host.get("www.example.com", "/").0, 404);
     for number in 0..10 {
         let added = host.call("POST", "/apps/shop/domains", r#"{"hostname":"www.example.com"}"#);
-        let version = format!("v{}", 6 + 2 * number);
+        let version = format!("v{}", 8 + 2 * number);
         assert_eq!((added.status, added.header("wharf-release")), (201, version.as_str()));
         assert_eq!(host.get("www.example.com", "/").0, 200);
         // Ports and case are no part of a name.

@@ -195,6 +195,14 @@ impl Keeper {
         };
         let end = life.end.clone();
         self.lives.insert(row.id, life);
+        let candidate = loaded.goal.candidate.as_ref().map(|candidate| &candidate.generation);
+        if let (Some(deploy), Some(candidate)) = (&loaded.deploy, candidate)
+            && candidate.crew != candidate.number
+            && release.version == candidate.release
+        {
+            // A whole new crew is told of as one.
+            self.shared.hub.say(deploy.id, format!("Starting {}", row.name()));
+        }
         let said = format!("Starting process of v{} with command `{}`", row.release, spec.command);
         self.shared.logs.say(self.app, &row.name(), &said);
         let job = replica::Job {

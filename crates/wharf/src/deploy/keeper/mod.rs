@@ -428,6 +428,12 @@ impl Keeper {
         };
         let now = self.now();
         let plan = plan(&loaded.goal, &self.world(), now);
+        if !plan.steps.iter().any(Step::is_before_the_edge) {
+            for waiting in self.waiting.drain(..) {
+                // Who went away needs no answer.
+                let _ = waiting.send(());
+            }
+        }
         let mut wait: Option<Duration> = None;
         let mut is_busy = false;
         for step in &plan.steps {
@@ -438,12 +444,6 @@ impl Keeper {
                 tracing::debug!(app = %loaded.app.name, %step, "step");
                 self.execute(step, &loaded).await?;
                 is_busy = true;
-            }
-        }
-        if !plan.steps.iter().any(Step::is_before_the_edge) {
-            for waiting in self.waiting.drain(..) {
-                // Who went away needs no answer.
-                let _ = waiting.send(());
             }
         }
         if is_busy {

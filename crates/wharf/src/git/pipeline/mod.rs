@@ -171,7 +171,12 @@ impl Pipeline {
             Some(tip) => *tip == update.old,
             None => refs::is_nothing(&update.old),
         };
-        if is_as_told { Ok(()) } else { Err(overtaken(&push.app, tip.as_deref())) }
+        if is_as_told {
+            return Ok(());
+        }
+        let app = push.app.id;
+        let serving = self.store(move |tx| serving_release(tx, app)).await?;
+        Err(overtaken(&push.app, update, tip.as_deref(), serving.as_ref()))
     }
 
     /// Extracts and builds, and keeps a record of it.
@@ -378,7 +383,26 @@ fn took(whole: Duration, spent: Spent, timings: Timings) -> String {
     format!("live in {} s ({})", seconds(whole), parts.join(", "))
 }
 
-fn overtaken(app: &App, tip: Option<&str>) -> Problem {
+fn overtaken(
+    app: &App,
+    update: &RefUpdate,
+    tip: Option<&str>,
+    serving: Option<&Release>,
+) -> Problem {
+    if tip == Some(update.new.as_str()) {
+        let commit = short(&update.new);
+        let serving = serving.filter(|release| release.commit.as_ref() == Some(&update.new));
+        return Problem::new(
+            Code::PushRejected,
+            format!("another push of {commit} to `{}` was first", app.name),
+        )
+        .why("yours was the same commit; git moves a branch only once")
+        .still(match serving {
+            Some(release) => format!("nothing is missing: v{} serves {commit}", release.version),
+            None => format!("that push was received whole, and the branch is at {commit}"),
+        })
+        .next("nothing; to let your git see it: git fetch wharf");
+    }
     let why = match tip {
         Some(tip) => format!("since yours began, the branch moved to {}", short(tip)),
         None => "since yours began, the branch changed".to_owned(),
