@@ -1,6 +1,6 @@
 //! `/apps`, `/apps/{app}`.
 
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use http::{HeaderMap, StatusCode};
 
 use super::answer::{Answer, json, ok};
@@ -11,6 +11,7 @@ use super::router::Base;
 use crate::api::app::{CreateApp, DestroyApp, UpdateApp};
 use crate::apps::{life, lookup};
 use crate::context::Context;
+use crate::git::pipeline::Pipeline;
 
 pub(super) async fn list(State(context): State<Context>, base: Base, headers: HeaderMap) -> Answer {
     let apps = life::list(&context).await?;
@@ -60,6 +61,7 @@ pub(super) async fn update(
 
 pub(super) async fn destroy(
     State(context): State<Context>,
+    Extension(pipeline): Extension<Pipeline>,
     base: Base,
     caller: Caller,
     Path(key): Path<String>,
@@ -69,5 +71,6 @@ pub(super) async fn destroy(
     let work =
         async move { life::destroy(&mine, &key, asked.confirm.as_deref(), &caller.user).await };
     let app = to_the_end(&context.tasks, "destroy", work).await?;
+    pipeline.builds.end_all(&app);
     ok(&base.wire(&context.config).app(&app))
 }

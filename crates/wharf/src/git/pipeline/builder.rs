@@ -9,7 +9,6 @@ use engine::spec::NetworkSpec;
 use model::problem::{Code, Problem};
 
 use super::{BuildJob, Builder, Built};
-use crate::build::cancel::Cancel;
 use crate::build::run::{BuildConfig, BuildContext, BuildRequest, Link, run_build};
 use crate::build::stores::Stores;
 use crate::context::Context;
@@ -41,7 +40,7 @@ pub fn builder(context: &Context) -> Result<Builder, Problem> {
                 .iter()
                 .map(|(key, value)| (key.to_string(), value.expose().to_owned()))
                 .collect(),
-            cancel: Cancel::default(),
+            cancel: job.cancel.clone(),
         };
         let built = run_build(&build, &request, &mut |line| say(line.to_string()))?;
         Ok(Built { image: built.image, shape: built.shape })

@@ -18,11 +18,13 @@ use model::problem::{Code, Problem};
 use model::release::{ImageRef, Release, Shape};
 use tokio::sync::mpsc;
 
+use super::builds::{self as under_way, Builds};
 use super::pushes::{Push, Pushes};
 use super::refs::{self, Received, RefUpdate};
 use super::repository;
 use super::source::{self, SourceError};
 use crate::api::progress::Item;
+use crate::build::cancel::Cancel;
 use crate::context::Context;
 use crate::deploy::progress::{News, Timings};
 use crate::deploy::release::{Change, NewRelease, serving_release, short};
@@ -38,6 +40,8 @@ pub struct BuildJob {
     pub commit: String,
     /// The commit's files.
     pub source: PathBuf,
+    /// The word to stop comes here.
+    pub cancel: Cancel,
 }
 
 /// What it gives back.
@@ -95,6 +99,7 @@ struct Spent {
 pub struct Pipeline {
     pub context: Context,
     pub pushes: Pushes,
+    pub builds: Builds,
     pub builder: Builder,
 }
 
@@ -162,7 +167,10 @@ impl Pipeline {
         let waiting = |before: &str| {
             voice.head(&format!("waiting for the push of {} before yours", short(before)));
         };
-        self.pushes.queue(push, &update.new, waiting).await;
+        tokio::select! {
+            _ = self.pushes.queue(push, &update.new, waiting) => {}
+            () = self.context.tasks.stopped() => return Err(under_way::stopping(&update.new)),
+        }
         // Also without waiting: an earlier push may have ended while this one's pack came in, and git
         // itself would find out only after the deploy.
         let tip =
@@ -195,6 +203,7 @@ impl Pipeline {
             updated_at: now,
         };
         let (record, user) = (build.clone(), push.user.clone());
+        let place = self.builds.enter(push.app.id, id);
         self.store(move |tx| {
             builds::insert(tx, &record)?;
             let event = Event::BuildStarted { commit: record.commit.clone() };
@@ -202,7 +211,7 @@ impl Pipeline {
         })
         .await?;
         let began = Instant::now();
-        let result = self.make(push, received, &build, voice).await;
+        let result = self.make(push, received, &build, (place.cancel(), voice)).await;
         build.updated_at = Timestamp::now();
         let event = match &result {
             Ok(built) => {
@@ -215,12 +224,16 @@ impl Pipeline {
                 Event::BuildFailed { problem: problem.clone() }
             }
         };
-        self.store(move |tx| {
+        let noted = self.context.store.run(move |tx| {
             builds::update(tx, &build)?;
             events::append(tx, Some(build.app), None, &event, build.updated_at)
-        })
-        .await?;
-        result
+        });
+        match noted.await {
+            // Its app was destroyed meanwhile, and the record with it.
+            Err(error) if error.is_missing() => result,
+            Err(error) => Err(store_problem(&error)),
+            Ok(()) => result,
+        }
     }
 
     async fn make(
@@ -228,7 +241,7 @@ impl Pipeline {
         push: &Push,
         received: &Received,
         build: &Build,
-        voice: &Voice,
+        (cancel, voice): (&Cancel, &Voice),
     ) -> Result<Built, Problem> {
         let config = &self.context.config;
         let parent = repository::scratch_dir(config);
@@ -247,6 +260,7 @@ impl Pipeline {
             build: build.id,
             commit: build.commit.clone(),
             source: folder.path().to_owned(),
+            cancel: cancel.clone(),
         };
         let (builder, voice) = (Arc::clone(&self.builder), voice.clone());
         let work = move || {
@@ -254,7 +268,16 @@ impl Pipeline {
             drop(folder);
             built
         };
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        let mut work = tokio::task::spawn_blocking(work);
+        let built = tokio::select! {
+            built = &mut work => built,
+            // It hears the word and ends by itself, within a moment.
+            () = self.context.tasks.stopped() => {
+                cancel.cancel(under_way::stopping(&build.commit));
+                work.await
+            }
+        };
+        built.unwrap_or_else(|_| {
             Err(Problem::new(Code::BuildInterrupted, "the build was cut off").next("push again"))
         })
     }
@@ -280,7 +303,12 @@ impl Pipeline {
         voice.detail(&format!("Released v{version}"));
         let Some(deploy) = frozen.deploy else { return Ok(()) };
         let mut news = self.context.deploys.follow(deploy.id).await;
-        while let Some(piece) = news.recv().await {
+        let tasks = &self.context.tasks;
+        // With the daemon ends whoever could have more news.
+        while let Some(piece) = tokio::select! {
+            piece = news.recv() => piece,
+            () = tasks.stopped() => None,
+        } {
             match piece {
                 News::Line(line) => voice.detail(&line),
                 News::Over(Ok(timings)) => {
