@@ -3,7 +3,7 @@
 //! The engine is sync and root; its calls go to blocking threads here, and its pidfds become
 //! futures. OCI words end at this door.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -14,7 +14,8 @@ use engine::Engine;
 use engine::attach::Attach;
 use engine::dial::Family;
 use engine::exec::ExecHandle;
-use engine::image::layer::LayerStore;
+use engine::image::layer::{LayerId, LayerStore};
+use engine::image::pins::Lease;
 use engine::image::store::ImageStore;
 use engine::network::outbound::{OutboundConfig, OutboundPool};
 use engine::spec::{
@@ -169,6 +170,11 @@ impl Local {
     ) -> Result<(), BackendError> {
         let local = Arc::clone(self);
         blocking(move || {
+            // Held until the container is there, which holds them from then on.
+            let lease = local.layers.lease();
+            if let Some(image) = &spec.image {
+                local.hold_image(image, &lease);
+            }
             let (spec, slot) = local.container(spec)?;
             let started = local.engine.start(&spec, streams);
             if started.is_err() && local.engine.find(&spec.id)?.is_none() {
@@ -425,6 +431,27 @@ impl Local {
     pub fn image_env(&self, image: Option<&ImageRef>) -> Vec<(String, String)> {
         let config = image.and_then(|image| self.images.get(image).ok().flatten());
         config.map(|config| config.env()).unwrap_or_default()
+    }
+
+    /// Has a lease hold an image and its layers; whether all of it is here.
+    pub fn hold_image(&self, image: &ImageRef, lease: &Lease) -> bool {
+        self.images.hold(image, &self.layers, lease).unwrap_or_else(|error| {
+            tracing::warn!(image = image.0, error = &error as &dyn std::error::Error, "unreadable");
+            false
+        })
+    }
+
+    /// The images that are here.
+    pub fn images_here(&self) -> BTreeSet<ImageRef> {
+        self.images.list().unwrap_or_default().into_iter().collect()
+    }
+
+    /// The layers that containers stand on, whoever's they are.
+    pub fn layers_in_use(&self) -> Result<BTreeSet<LayerId>, BackendError> {
+        let states = self.engine.list()?;
+        let layers = states.iter().flat_map(|state| &state.spec.root.layers);
+        let name = |layer: &PathBuf| layer.file_name()?.to_str()?.parse().ok();
+        Ok(layers.filter_map(name).collect())
     }
 
     /// Forgets what an app had beside its replicas.

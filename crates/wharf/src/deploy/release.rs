@@ -11,6 +11,7 @@ use model::name::ConfigKey;
 use model::problem::{Code, Problem};
 use model::release::{ImageRef, Release, Shape};
 
+use crate::backend::local::Local;
 use crate::store::{
     StoreError, Tx, apps, config_vars, deploys, domains, events, formations, releases,
 };
@@ -77,6 +78,20 @@ pub(super) fn freeze(
         None => None,
     };
     Ok(Ok(Frozen { release, deploy }))
+}
+
+/// Why an old release cannot be made current again: its image is not here any more.
+pub(super) fn gone(
+    tx: &Tx<'_>,
+    app: AppId,
+    new: &NewRelease,
+    backend: &Local,
+) -> Result<Option<Problem>, StoreError> {
+    let Change::Rollback { to, .. } = new.change else { return Ok(None) };
+    let image = releases::find(tx, app, to)?.and_then(|old| old.image);
+    let lease = backend.layers.lease();
+    let is_gone = image.is_some_and(|image| !backend.hold_image(&image, &lease));
+    Ok(if is_gone { Some(image_gone(&apps::get(tx, app)?, to)) } else { None })
 }
 
 fn restart(
@@ -246,6 +261,15 @@ fn no_image(owner: &App, version: u64) -> Problem {
     .why("it was made before the first build")
     .still("nothing was changed")
     .next(format!("wharf releases -a {}", owner.name))
+}
+
+fn image_gone(owner: &App, version: u64) -> Problem {
+    let what = format!("`{}` cannot go back to v{version}", owner.name);
+    Problem::new(Code::ImageMissing, what)
+        .why("its image is gone: only those of the newest releases are kept (`keep_releases`)")
+        .still("nothing was changed")
+        .next(format!("wharf releases -a {}    those that can be gone back to", owner.name))
+        .next("or push its commit again: git push wharf +<commit>:main")
 }
 
 #[cfg(test)]

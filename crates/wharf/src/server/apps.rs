@@ -60,13 +60,13 @@ pub(super) async fn update(
 }
 
 pub(super) async fn destroy(
-    State(context): State<Context>,
     Extension(pipeline): Extension<Pipeline>,
     base: Base,
     caller: Caller,
     Path(key): Path<String>,
     Asked(asked): Asked<DestroyApp>,
 ) -> Answer {
+    let context = &pipeline.context;
     let mine = context.clone();
     let work =
         async move { life::destroy(&mine, &key, asked.confirm.as_deref(), &caller.user).await };

@@ -171,6 +171,7 @@ impl Wire<'_> {
             status: match view.fate() {
                 Fate::Pending => api::release::ReleaseStatus::Pending,
                 Fate::Succeeded => api::release::ReleaseStatus::Succeeded,
+                Fate::Expired => api::release::ReleaseStatus::Expired,
                 Fate::Failed => api::release::ReleaseStatus::Failed,
             },
             current: view.is_current,
@@ -180,7 +181,7 @@ impl Wire<'_> {
                 .iter()
                 .map(|slug| api::release::Artifact { kind: "slug".to_owned(), id: slug.id })
                 .collect(),
-            eligible_for_rollback: slug.is_some(),
+            eligible_for_rollback: view.has_image,
             slug,
             addon_plan_names: Vec::new(),
             output_stream_url: None,

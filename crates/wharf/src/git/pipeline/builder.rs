@@ -20,7 +20,11 @@ pub fn builder(context: &Context) -> Result<Builder, Problem> {
     let pool = Arc::clone(&context.backend.pool);
     let build = Arc::new(BuildContext::new(
         Arc::clone(&context.backend.engine),
-        Stores::open(&config.data_dir)?,
+        Stores::sharing(
+            Arc::clone(&context.backend.layers),
+            Arc::clone(&context.backend.images),
+            &config.data_dir,
+        )?,
         BuildConfig::new(config)?,
         Box::new(move || way_out(&pool)),
     ));
@@ -43,7 +47,7 @@ pub fn builder(context: &Context) -> Result<Builder, Problem> {
             cancel: job.cancel.clone(),
         };
         let built = run_build(&build, &request, &mut |line| say(line.to_string()))?;
-        Ok(Built { image: built.image, shape: built.shape })
+        Ok(Built { image: built.image, lease: built.lease, shape: built.shape })
     }))
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::image::pins::Lease;
 use jiff::Timestamp;
 use model::app::App;
 use model::deploy::{Deploy, DeployPhase};
@@ -45,9 +46,11 @@ pub struct BuildJob {
 }
 
 /// What it gives back.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Built {
     pub image: ImageRef,
+    /// Holds the image until a release names it.
+    pub lease: Lease,
     pub shape: Shape,
 }
 
@@ -135,7 +138,8 @@ impl Pipeline {
         let app = push.app.id;
         let wanted = commit.clone();
         let next = self.store(move |tx| look(tx, app, &wanted)).await?;
-        let (image, shape) = match next {
+        let mut lease = self.context.backend.layers.lease();
+        let (image, shape) = match self.check(next, &lease) {
             Next::Nothing(version) => {
                 voice.head(&format!("Commit {} is what v{version} serves already", short(&commit)));
                 voice.detail("nothing to build, nothing to deploy");
@@ -150,10 +154,25 @@ impl Pipeline {
                 let began = Instant::now();
                 let built = self.build(push, received, &commit, voice).await?;
                 spent.build = began.elapsed();
+                lease = built.lease;
                 (built.image, built.shape)
             }
         };
-        self.launch(push, Change::Image { image, commit, shape }, spent, voice).await
+        let launched =
+            self.launch(push, Change::Image { image, commit, shape }, spent, voice).await;
+        // A release names the image now.
+        drop(lease);
+        launched
+    }
+
+    /// An image that is to be used again must be there, and stay until a release names it.
+    fn check(&self, next: Next, lease: &Lease) -> Next {
+        match &next {
+            Next::Take(_, image, _) if !self.context.backend.hold_image(image, lease) => {
+                Next::Build
+            }
+            Next::Take(..) | Next::Nothing(_) | Next::Build => next,
+        }
     }
 
     /// Waits for earlier pushes of the app, and looks whether one of them moved the branch.
