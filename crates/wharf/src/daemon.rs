@@ -224,7 +224,10 @@ async fn settle_the_past(context: &Context, routes: &Routes) -> Result<(), Probl
         })
         .await
         .map_err(|error| store_problem(&error))?;
-    let known = replicas.iter().map(|replica| replica.id).collect();
+    let apps: Vec<_> = apps.iter().map(|app| app.id).collect();
+    let adopted = context.deploys.adopt_one_offs(&apps).await;
+    let adopted = adopted.map_err(|error| host_problem("cannot look for detached runs", &error))?;
+    let known = replicas.iter().map(|replica| replica.id).chain(adopted).collect();
     let removed = context
         .backend
         .remove_orphans(known)
@@ -233,7 +236,6 @@ async fn settle_the_past(context: &Context, routes: &Routes) -> Result<(), Probl
     if removed > 0 {
         tracing::info!(removed, "cleared away containers that were nobody's");
     }
-    let apps: Vec<_> = apps.iter().map(|app| app.id).collect();
     routes.keep_only(&apps).await.map_err(|error| host_problem("cannot tell the proxy", &error))?;
     build::run::clean_leftovers(&context.config)?;
     let cleaner = context.clone();

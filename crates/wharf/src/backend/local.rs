@@ -59,6 +59,8 @@ pub struct ReplicaSpec {
     /// None when somebody is attached.
     pub log: Option<PathBuf>,
     pub grace: Duration,
+    /// What is to be read of it again by a daemon that comes later.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A second command that runs in a replica.
@@ -204,6 +206,7 @@ impl Local {
             labels: [("app", spec.app.to_string()), ("name", spec.name.clone())]
                 .into_iter()
                 .map(|(key, value)| (key.to_owned(), value))
+                .chain(spec.labels)
                 .collect(),
             hostname: spec.name.replace('.', "-"),
             root: RootSpec { layers, upper: UpperSpec::Discard },
@@ -318,6 +321,19 @@ impl Local {
             Ok(slot.map_or(Ok(()), |slot| local.pool.release(slot))?)
         })
         .await
+    }
+
+    /// The labels of all containers that have that one.
+    pub async fn labelled(
+        self: &Arc<Self>,
+        label: &'static str,
+    ) -> Result<Vec<(ReplicaId, BTreeMap<String, String>)>, BackendError> {
+        let local = Arc::clone(self);
+        let states = blocking(move || Ok(local.engine.list()?)).await?;
+        let found = states.into_iter().filter(|state| state.spec.labels.contains_key(label));
+        let named =
+            found.filter_map(|state| Some((state.spec.id.parse().ok()?, state.spec.labels)));
+        Ok(named.collect())
     }
 
     /// Clears away what belongs to no replica in the list: left by a daemon that died between two
