@@ -29,6 +29,8 @@ use model::size::ByteSize;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
+use super::command::shell;
+use super::look::until_seen;
 use crate::config::Config;
 
 /// The user every app runs as, inside.
@@ -529,30 +531,6 @@ fn state_of(engine: &Engine, id: &str) -> Option<ContainerStatus> {
     engine.find(id).ok().flatten().map(|state| state.status)
 }
 
-/// A command line as a shell takes it. `exec` makes the program itself get the signals.
-pub fn shell(command: &str) -> Vec<String> {
-    ["/bin/sh", "-c"].into_iter().map(str::to_owned).chain([command_line(command)]).collect()
-}
-
-/// `exec` in front of a simple command; one with shell operators is left alone.
-fn command_line(command: &str) -> String {
-    let is_simple = !command.contains(['|', '&', ';', '<', '>', '(', ')', '`', '\n', '{', '}'])
-        && !command.trim_start().starts_with("exec ")
-        && !command.split_whitespace().next().is_none_or(|first| first.contains('='));
-    let command = command.trim();
-    if is_simple && !is_builtin(command) { format!("exec {command}") } else { command.to_owned() }
-}
-
-/// Words that only a shell itself knows.
-fn is_builtin(command: &str) -> bool {
-    let first = command.split_whitespace().next().unwrap_or_default();
-    [
-        "cd", "export", "set", "if", "for", "while", "case", "until", "exit", ".", ":", "trap",
-        "eval", "read", "test", "[", "umask", "ulimit", "unset", "!",
-    ]
-    .contains(&first)
-}
-
 /// What an exit record means.
 fn ending(record: ExitRecord) -> EndingKind {
     if let Some(error) = record.error {
@@ -577,34 +555,6 @@ async fn wait_readable(pidfd: OwnedFd) -> bool {
     waited.is_ok()
 }
 
-/// The first wait after a look that failed, and the longest.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
-
-/// Looks until something is seen. A look that fails (no descriptors left, a disk that does not answer)
-/// says nothing about what was looked at: least of all that it has ended.
-async fn until_seen<F>(what: &str, look: impl Fn() -> F) -> Observed
-where
-    F: Future<Output = Result<Observed, BackendError>>,
-{
-    let (mut wait, longest) = LOOK_AGAIN;
-    loop {
-        match look().await {
-            Ok(seen) => return seen,
-            Err(error) => {
-                let again_in = format!("{} ms", wait.as_millis());
-                tracing::error!(
-                    replica = what,
-                    error = error.for_people(),
-                    again_in,
-                    "cannot look at a replica; it is left alone"
-                );
-            }
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(longest);
-    }
-}
-
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
 ) -> Result<T, BackendError> {
@@ -614,36 +564,6 @@ async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_simple_command_is_the_program_itself_so_that_it_gets_the_signals() {
-        for (command, line) in [
-            ("node server.js", "exec node server.js"),
-            ("gunicorn app:app --bind 0.0.0.0:$PORT", "exec gunicorn app:app --bind 0.0.0.0:$PORT"),
-            ("A=1 node server.js", "A=1 node server.js"),
-            ("cd web && node server.js", "cd web && node server.js"),
-            ("exec node x", "exec node x"),
-            ("echo a | cat", "echo a | cat"),
-            ("if true", "if true"),
-        ] {
-            assert_eq!(command_line(command), line);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_look_that_fails_is_looked_again_and_is_no_end() {
-        let fails = std::cell::Cell::new(3);
-        let look = || async {
-            if fails.get() == 0 {
-                return Ok(Observed::Alive);
-            }
-            fails.set(fails.get() - 1);
-            let source = std::io::Error::from_raw_os_error(24);
-            Err(BackendError::Engine(engine::error::Error::Kernel { doing: "look", source }))
-        };
-        assert_eq!(until_seen("web.1", look).await, Observed::Alive);
-        assert_eq!(fails.get(), 0);
-    }
 
     #[test]
     fn oom_is_oom_only_when_the_app_died_of_it() {

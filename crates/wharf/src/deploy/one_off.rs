@@ -24,7 +24,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Deploys, ReplicaView, Shared, release, replica, store_problem};
-use crate::backend::local::{APP_UID, BackendError, Exec, Observed, ReplicaSpec, shell};
+use crate::backend::command::shell;
+use crate::backend::local::{APP_UID, BackendError, Exec, Observed, ReplicaSpec};
 use crate::store;
 
 /// After HUP, and again after TERM, so long until the next harder word.
