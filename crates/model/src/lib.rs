@@ -16,6 +16,8 @@ pub mod app;
 
 pub mod release;
 
+pub mod retention;
+
 pub mod deploy;
 
 pub mod replica;

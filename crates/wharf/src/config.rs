@@ -74,6 +74,12 @@ pub struct Settings {
     /// No build starts with less free disk than this [default: 1G]
     #[arg(long, env = "WHARF_DISK_RESERVE")]
     pub disk_reserve: Option<String>,
+    /// Images of so many of each app's newest releases are kept for a rollback [default: 10]
+    #[arg(long, env = "WHARF_KEEP_RELEASES")]
+    pub keep_releases: Option<u32>,
+    /// What builds may keep for the next one, of steps and of each app's packages [default: 2G]
+    #[arg(long, env = "WHARF_BUILD_CACHE")]
+    pub build_cache: Option<String>,
     /// A replica's log is rotated at this size [default: 10M]
     #[arg(long, env = "WHARF_LOG_ROTATE_AT")]
     pub log_rotate_at: Option<String>,
@@ -105,6 +111,8 @@ pub struct Config {
     pub mirror: String,
     pub build_memory: ByteSize,
     pub disk_reserve: ByteSize,
+    pub keep_releases: u32,
+    pub build_cache: ByteSize,
     pub log_rotate_at: ByteSize,
     /// This very program, for the roles it starts.
     pub program: PathBuf,
@@ -145,6 +153,8 @@ impl Settings {
             mirror: self.mirror.or(other.mirror),
             build_memory: self.build_memory.or(other.build_memory),
             disk_reserve: self.disk_reserve.or(other.disk_reserve),
+            keep_releases: self.keep_releases.or(other.keep_releases),
+            build_cache: self.build_cache.or(other.build_cache),
             log_rotate_at: self.log_rotate_at.or(other.log_rotate_at),
         }
     }
@@ -218,6 +228,8 @@ impl Settings {
             mirror: self.mirror.unwrap_or_else(|| "http://deb.debian.org/debian".to_owned()),
             build_memory: size("build_memory", self.build_memory, ByteSize::mib(2048))?,
             disk_reserve: size("disk_reserve", self.disk_reserve, ByteSize::mib(1024))?,
+            keep_releases: self.keep_releases.unwrap_or(10),
+            build_cache: size("build_cache", self.build_cache, ByteSize::mib(2048))?,
             log_rotate_at: size("log_rotate_at", self.log_rotate_at, ByteSize::mib(10))?,
             program,
         })

@@ -20,6 +20,8 @@ pub const ALL: &[&str] = &[
     "stop.asked",
     "remove.cleared",
     "remove.forgotten",
+    "collect.image",
+    "collect.layer",
 ];
 
 /// Dies here if that was asked for.

@@ -48,4 +48,6 @@ pub mod failpoints;
 
 pub mod secrets;
 
+pub mod collect;
+
 pub mod store;

@@ -119,6 +119,25 @@ impl Edge {
         self.holder = spawn(&self.config, &path);
     }
 
+    /// Starts a second one beside it, on the same port and folders; how it ended.
+    pub(crate) fn second_holder(&mut self) -> std::process::ExitStatus {
+        self.config.listen = vec![self.address];
+        let path = self.dir.path().join("second.json");
+        std::fs::write(&path, serde_json::to_vec(&self.config).unwrap()).unwrap();
+        let mut second = spawn(&self.config, &path);
+        let started = Instant::now();
+        loop {
+            if let Some(status) = second.try_wait().unwrap() {
+                return status;
+            }
+            if started.elapsed() > LIMIT {
+                let _ = second.kill();
+                return second.wait().unwrap();
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
     /// Asks the holder to end and waits for it.
     pub(crate) fn stop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.holder);

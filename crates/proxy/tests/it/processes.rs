@@ -72,6 +72,19 @@ async fn without_its_holder_the_worker_serves_until_another_took_its_place() {
     }
 }
 
+#[tokio::test]
+async fn a_second_holder_on_the_same_port_ends_and_disturbs_nothing() {
+    let (mut edge, app) = (Edge::start().await, App::start("one").await);
+    edge.apply(live(1, vec![tcp(1, app.address)])).await;
+    let first = edge.status().await.pid;
+    assert_eq!(edge.second_holder().code(), Some(1), "it stays, or says that all is well");
+    let status = edge.status().await;
+    assert_eq!((status.pid, status.version), (first, 1));
+    for _ in 0..20 {
+        assert_eq!(edge.get("shop.localhost", "/").await.status, 200);
+    }
+}
+
 /// A zombie nobody waits for is not alive.
 fn is_alive(proc: &std::path::Path) -> bool {
     let stat = std::fs::read_to_string(proc.join("stat")).unwrap_or_default();

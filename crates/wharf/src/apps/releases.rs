@@ -1,10 +1,12 @@
 //! Releases of an app: looking at them, going back to one, and the same again.
 
+use std::collections::BTreeSet;
+
 use model::app::App;
 use model::deploy::{Deploy, DeployPhase};
 use model::id::{AppId, ReleaseId};
 use model::problem::{Code, Problem};
-use model::release::Release;
+use model::release::{ImageRef, Release};
 
 use super::diff::{self, Difference};
 use super::{Decision, decide, lookup, settled};
@@ -19,6 +21,8 @@ pub struct ReleaseView {
     pub release: Release,
     /// It serves now.
     pub is_current: bool,
+    /// Its image is here, so that it can be made current again.
+    pub has_image: bool,
     /// Acts of making it current, oldest first.
     pub deploys: Vec<Deploy>,
 }
@@ -28,6 +32,8 @@ pub struct ReleaseView {
 pub enum Fate {
     Pending,
     Succeeded,
+    /// It served once, and cannot be gone back to: its image is gone.
+    Expired,
     Failed,
 }
 
@@ -37,9 +43,16 @@ impl ReleaseView {
         self.deploys.iter().any(|deploy| deploy.phase == DeployPhase::Live)
     }
 
+    fn look(&mut self, here: &BTreeSet<ImageRef>) {
+        self.has_image = self.release.image.as_ref().is_some_and(|image| here.contains(image));
+    }
+
     /// How it fared: by its newest deploy; one that is serving has succeeded whatever came later.
     pub fn fate(&self) -> Fate {
         match self.deploys.last().map(|deploy| deploy.phase) {
+            None | Some(DeployPhase::Live) if self.release.image.is_some() && !self.has_image => {
+                Fate::Expired
+            }
             None | Some(DeployPhase::Live) => Fate::Succeeded,
             Some(DeployPhase::Failed) if self.is_current => Fate::Succeeded,
             Some(DeployPhase::Failed) => Fate::Failed,
@@ -62,6 +75,11 @@ pub async fn list(context: &Context, key: &str) -> Result<(App, Vec<ReleaseView>
         Ok(Ok((app, views)))
     })
     .await
+    .map(|(app, mut views)| {
+        let here = context.backend.images_here();
+        views.iter_mut().for_each(|view| view.look(&here));
+        (app, views)
+    })
 }
 
 /// One release: by id, `7`, `v7`, or `current`.
@@ -80,6 +98,10 @@ pub async fn find(
         Ok(Ok((app, view)))
     })
     .await
+    .map(|(app, mut view)| {
+        view.look(&context.backend.images_here());
+        (app, view)
+    })
 }
 
 /// The number of the release that serves, if one does.
@@ -199,7 +221,7 @@ fn view(release: Release, deploys: &[Deploy], serving: Option<u64>) -> ReleaseVi
     let deploys: Vec<Deploy> =
         deploys.iter().filter(|deploy| deploy.release == release.version).cloned().collect();
     let is_current = deploys.iter().any(|deploy| Some(deploy.generation) == serving);
-    ReleaseView { release, is_current, deploys }
+    ReleaseView { release, is_current, has_image: true, deploys }
 }
 
 /// The release that is meant when none is said: the one that serves, else the newest with an image.
@@ -280,7 +302,7 @@ mod tests {
             user: String::new(),
             created_at: at,
         };
-        ReleaseView { release, is_current, deploys: vec![deploy] }
+        ReleaseView { release, is_current, has_image: true, deploys: vec![deploy] }
     }
 
     #[test]

@@ -37,6 +37,8 @@ mod explain;
 
 mod auth;
 
+mod builds;
+
 pub mod manual;
 
 use std::ffi::OsString;
@@ -130,6 +132,11 @@ enum Command {
     /// Take config vars away
     #[command(name = "config:unset")]
     ConfigUnset(config_vars::UnsetArgs),
+    /// List the builds
+    Builds(builds::BuildsArgs),
+    /// Stop a build that runs; the push it belongs to is rejected
+    #[command(name = "builds:cancel")]
+    BuildsCancel(builds::CancelArgs),
     /// List the releases
     Releases(releases::ReleasesArgs),
     /// Show one release
@@ -283,6 +290,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::ConfigSet(args) => config_vars::set(session, &args).await,
         Command::ConfigGet(args) => config_vars::get(session, &args).await,
         Command::ConfigUnset(args) => config_vars::unset(session, &args).await,
+        Command::Builds(args) => builds::list(session, &args).await,
+        Command::BuildsCancel(args) => builds::cancel(session, &args).await,
         Command::Releases(args) => releases::list(session, &args).await,
         Command::ReleasesInfo(args) => releases::info(session, &args).await,
         Command::ReleasesDiff(args) => releases::diff(session, &args).await,

@@ -93,7 +93,7 @@ fn row(release: &Release, now: Timestamp) -> Vec<String> {
         _ if release.current => "current",
         ReleaseStatus::Pending => "pending",
         ReleaseStatus::Failed => "failed",
-        ReleaseStatus::Expired => "expired",
+        ReleaseStatus::Expired => "image gone",
         ReleaseStatus::Succeeded => "",
     };
     vec![

@@ -73,6 +73,11 @@ struct Shared {
     one_offs: one_off::Register,
     /// Only so many containers are started at once, so that a hundred apps come up without a stampede.
     starts: tokio::sync::Semaphore,
+    /// Held for reading by those who make a release of an image that is there, for writing by the
+    /// collector between asking what to keep and removing the rest.
+    images: Arc<tokio::sync::RwLock<()>>,
+    /// Something may be nobody's any more.
+    surplus: tokio::sync::Notify,
     began: tokio::time::Instant,
 }
 
@@ -132,6 +137,8 @@ impl Deploys {
             domain,
             one_offs: one_off::Register::default(),
             starts: tokio::sync::Semaphore::new(STARTS_AT_ONCE),
+            images: Arc::default(),
+            surplus: tokio::sync::Notify::new(),
             began: tokio::time::Instant::now(),
         };
         Self { inner: Arc::new(Inner { shared: Arc::new(shared), keepers: Mutex::default() }) }
@@ -149,15 +156,29 @@ impl Deploys {
     /// Freezes a release and queues its deploy. When this returns, both survive anything.
     pub async fn release(&self, app: AppId, new: NewRelease) -> Result<Frozen, Problem> {
         let now = Timestamp::now();
-        let frozen = self
-            .inner
-            .shared
+        let shared = &self.inner.shared;
+        let _hold = shared.images.read().await;
+        let backend = Arc::clone(&shared.backend);
+        let frozen = shared
             .store
-            .run(move |tx| release::freeze(tx, app, &new, now))
+            .run(move |tx| match release::gone(tx, app, &new, &backend)? {
+                Some(problem) => Ok(Err(problem)),
+                None => release::freeze(tx, app, &new, now),
+            })
             .await
             .map_err(|error| store_problem(&error))??;
         self.begin(app);
         Ok(frozen)
+    }
+
+    /// While it is held, no release is made of an old one.
+    pub async fn hold_images(&self) -> tokio::sync::OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.inner.shared.images).write_owned().await
+    }
+
+    /// Ends when a deploy or an app has ended since it was last asked.
+    pub async fn surplus(&self) {
+        self.inner.shared.surplus.notified().await;
     }
 
     /// A release of the app was frozen, and stored: its deploy may begin.

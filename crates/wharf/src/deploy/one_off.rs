@@ -1,8 +1,8 @@
 //! Commands a person runs in an app: a one-off beside the replicas, or a second one inside a replica.
 //!
 //! Each is a [`Job`] in somebody's hands: whoever is attached, or a task of the daemon. A one-off has
-//! no row in the store, so should the daemon die, the next one finds it to be nobody's and clears it
-//! away. As long as it runs it is in the [`Register`], so that it is seen, can be ended by its name,
+//! no row in the store. Should the daemon die, the next one finds an attached one to be nobody's and
+//! clears it away; a detached one carries in its container's labels what it takes to adopt it. As long as it runs it is in the [`Register`], so that it is seen, can be ended by its name,
 //! and does not outlive its app.
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,7 +24,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Deploys, ReplicaView, Shared, release, replica, store_problem};
-use crate::backend::local::{APP_UID, Exec, Observed, ReplicaSpec, shell};
+use crate::backend::command::shell;
+use crate::backend::local::{APP_UID, BackendError, Exec, Observed, ReplicaSpec};
 use crate::store;
 
 /// After HUP, and again after TERM, so long until the next harder word.
@@ -232,13 +233,10 @@ impl Register {
     }
 }
 
-fn enter(shared: &Arc<Shared>, ordered: &Ordered) -> Ticket {
-    let (id, stop) = (ordered.replica.id, CancellationToken::new());
-    let entry = Entry {
-        replica: ordered.replica.clone(),
-        command: ordered.command.clone(),
-        stop: stop.clone(),
-    };
+fn enter(shared: &Arc<Shared>, replica: &Replica, command: &str) -> Ticket {
+    let (id, stop) = (replica.id, CancellationToken::new());
+    let (replica, command) = (replica.clone(), command.to_owned());
+    let entry = Entry { replica, command, stop: stop.clone() };
     shared.one_offs.lock().insert(id, entry);
     Ticket { id, stop, shared: Arc::clone(shared) }
 }
@@ -269,7 +267,7 @@ impl Deploys {
     /// Starts a one-off. With [`Attach::Log`] its output goes to the app's log.
     pub async fn run_once(&self, ordered: Ordered, streams: Attach) -> Result<Job, Problem> {
         let shared = &self.inner.shared;
-        let ticket = enter(shared, &ordered);
+        let ticket = enter(shared, &ordered.replica, &ordered.command);
         let Ordered { replica, release, limits, command, owner, env: more, time_to_live } = ordered;
         // Whoever destroys the app looks into the register after the app was doomed: either it finds
         // this one there, or the app is found doomed here.
@@ -293,6 +291,11 @@ impl Deploys {
             limits,
             log: is_logged.then(|| shared.logs.replica_path(&replica)),
             grace: release.shape.run.grace,
+            labels: if is_logged {
+                labels(&replica, &command, time_to_live)
+            } else {
+                BTreeMap::new()
+            },
         };
         shared.logs.say(app, &name, &format!("Starting process with command `{command}`"));
         if let Err(error) = shared.backend.start_attached(spec, streams).await {
@@ -313,11 +316,34 @@ impl Deploys {
     /// Starts a one-off that nobody is attached to.
     pub async fn run_detached(&self, ordered: Ordered) -> Result<(), Problem> {
         let job = self.run_once(ordered, Attach::Log).await?;
+        self.see_out(job);
+        Ok(())
+    }
+
+    /// Takes over the detached one-offs of these apps that another daemon began, ended meanwhile or not;
+    /// which they are. The others are nobody's.
+    pub async fn adopt_one_offs(&self, apps: &[AppId]) -> Result<Vec<ReplicaId>, BackendError> {
+        let shared = &self.inner.shared;
+        let mut adopted = Vec::new();
+        for (id, labels) in shared.backend.labelled(COMMAND).await? {
+            let Some((replica, time_to_live)) = read_labels(id, &labels) else { continue };
+            if !apps.contains(&replica.app) {
+                continue;
+            }
+            let ticket = enter(shared, &replica, &labels[COMMAND]);
+            let (name, app) = (replica.name(), replica.app);
+            let kind = Kind::OneOff(id, ticket);
+            self.see_out(Job { name, app, kind, time_to_live, shared: Arc::clone(shared) });
+            adopted.push(id);
+        }
+        Ok(adopted)
+    }
+
+    fn see_out(&self, job: Job) {
         self.inner.shared.tasks.spawn_until_stop("one-off", async move {
             job.see_out(std::future::pending()).await;
             job.finish().await;
         });
-        Ok(())
     }
 
     /// The one-offs of an app that run, with their commands.
@@ -414,6 +440,54 @@ impl Deploys {
             }
         }
     }
+}
+
+/// The names of a detached one-off's labels, beside those of every container.
+const COMMAND: &str = "one-off";
+const PROCESS: &str = "process";
+const INDEX: &str = "index";
+const RELEASE: &str = "release";
+const BEGAN: &str = "began";
+const SECONDS: &str = "seconds-to-live";
+
+/// What it takes to adopt it.
+fn labels(
+    replica: &Replica,
+    command: &str,
+    time_to_live: Option<Duration>,
+) -> BTreeMap<String, String> {
+    let seconds = time_to_live.map(|time| (SECONDS, time.as_secs().to_string()));
+    [
+        (COMMAND, command.to_owned()),
+        (PROCESS, replica.process.to_string()),
+        (INDEX, replica.index.to_string()),
+        (RELEASE, replica.release.to_string()),
+        (BEGAN, replica.created_at.to_string()),
+    ]
+    .into_iter()
+    .chain(seconds)
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+/// The reverse of [`labels`], with what is left of its time.
+fn read_labels(
+    id: ReplicaId,
+    labels: &BTreeMap<String, String>,
+) -> Option<(Replica, Option<Duration>)> {
+    let replica = Replica {
+        id,
+        app: labels.get("app")?.parse().ok()?,
+        generation: 0,
+        release: labels.get(RELEASE)?.parse().ok()?,
+        process: labels.get(PROCESS)?.parse().ok()?,
+        index: labels.get(INDEX)?.parse().ok()?,
+        created_at: labels.get(BEGAN)?.parse().ok()?,
+        slot: None,
+    };
+    let past = Timestamp::now().duration_since(replica.created_at).try_into().unwrap_or_default();
+    let limit = labels.get(SECONDS).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    Some((replica, limit.map(|limit| limit.saturating_sub(past))))
 }
 
 /// The app and the release a command runs in.

@@ -12,6 +12,7 @@ use model::problem::{Code, Problem};
 use model::release::{ImageRef, Release, Shape};
 
 use super::registry;
+use crate::backend::local::Local;
 use crate::store::{StoreError, Tx, apps, config_vars, deploys, domains, events, releases};
 
 /// What a new release is made of, beside what the app is already.
@@ -102,6 +103,20 @@ pub fn freeze(
     };
     registry::settle(tx, app, now)?;
     Ok(Ok(Frozen { release, deploy }))
+}
+
+/// Why an old release cannot be made current again: its image is not here any more.
+pub(super) fn gone(
+    tx: &Tx<'_>,
+    app: AppId,
+    new: &NewRelease,
+    backend: &Local,
+) -> Result<Option<Problem>, StoreError> {
+    let Change::Rollback { to, .. } = new.change else { return Ok(None) };
+    let image = releases::find(tx, app, to)?.and_then(|old| old.image);
+    let lease = backend.layers.lease();
+    let is_gone = image.is_some_and(|image| !backend.hold_image(&image, &lease));
+    Ok(if is_gone { Some(image_gone(&apps::get(tx, app)?, to)) } else { None })
 }
 
 fn restart(
@@ -331,6 +346,15 @@ fn no_image(owner: &App, version: u64) -> Problem {
     .why("it was made before the first build")
     .still("nothing was changed")
     .next(format!("wharf releases -a {}", owner.name))
+}
+
+fn image_gone(owner: &App, version: u64) -> Problem {
+    let what = format!("`{}` cannot go back to v{version}", owner.name);
+    Problem::new(Code::ImageMissing, what)
+        .why("its image is gone: only those of the newest releases are kept (`keep_releases`)")
+        .still("nothing was changed")
+        .next(format!("wharf releases -a {}    those that can be gone back to", owner.name))
+        .next("or push its commit again: git push wharf +<commit>:main")
 }
 
 #[cfg(test)]

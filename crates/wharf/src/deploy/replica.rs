@@ -1,6 +1,7 @@
 //! The task beside one replica: starts it (or finds it running), watches it become healthy, and
 //! reports how it ends. It never decides what follows; the keeper plans.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,6 +179,7 @@ pub(super) fn spec(app: &App, started: &Started<'_>, logs: &AppLogs) -> ReplicaS
         limits: process.map_or_else(ProcessLimits::default, |process| process.limits),
         log: Some(logs.replica_path(replica)),
         grace: release.shape.run.grace,
+        labels: BTreeMap::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/apps`, `/apps/{app}`.
 
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use http::{HeaderMap, StatusCode};
 
 use super::answer::{Answer, json, ok, seen};
@@ -11,6 +11,7 @@ use super::router::Base;
 use crate::api::app::{CreateApp, DestroyApp, UpdateApp};
 use crate::apps::{life, lookup};
 use crate::context::Context;
+use crate::git::pipeline::Pipeline;
 
 pub(super) async fn list(State(context): State<Context>, base: Base, headers: HeaderMap) -> Answer {
     let apps = life::list(&context).await?;
@@ -60,12 +61,14 @@ pub(super) async fn update(
 }
 
 pub(super) async fn destroy(
-    State(context): State<Context>,
+    Extension(pipeline): Extension<Pipeline>,
     base: Base,
     caller: Caller,
     Path(key): Path<String>,
     Asked(asked): Asked<DestroyApp>,
 ) -> Answer {
-    let app = life::destroy(&context, &key, asked.confirm.as_deref(), &caller.user).await?;
+    let context = &pipeline.context;
+    let app = life::destroy(context, &key, asked.confirm.as_deref(), &caller.user).await?;
+    pipeline.builds.end_all(&app);
     ok(&base.wire(&context.config).app(&app))
 }

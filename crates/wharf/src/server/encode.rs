@@ -179,6 +179,7 @@ impl Wire<'_> {
             status: match view.fate() {
                 Fate::Pending => api::release::ReleaseStatus::Pending,
                 Fate::Succeeded => api::release::ReleaseStatus::Succeeded,
+                Fate::Expired => api::release::ReleaseStatus::Expired,
                 Fate::Failed => api::release::ReleaseStatus::Failed,
             },
             current: view.is_current,
@@ -188,7 +189,7 @@ impl Wire<'_> {
                 .iter()
                 .map(|slug| api::release::Artifact { kind: "slug".to_owned(), id: slug.id })
                 .collect(),
-            eligible_for_rollback: slug.is_some() && view.was_live(),
+            eligible_for_rollback: view.has_image && view.was_live(),
             slug,
             addon_plan_names: Vec::new(),
             output_stream_url: None,

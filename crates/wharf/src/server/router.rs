@@ -18,13 +18,15 @@ use super::{
 };
 use crate::config::Config;
 use crate::context::Context;
+use crate::git::builds::Builds;
 use crate::git::pipeline::{Builder, Pipeline};
 use crate::git::pushes::Pushes;
 
 /// The router of everything the daemon answers.
 pub(super) fn make(context: Context, builder: Builder) -> Router {
     let pushes = Pushes::default();
-    let pipeline = Pipeline { context: context.clone(), pushes, builder };
+    let builds = Builds::default();
+    let pipeline = Pipeline { context: context.clone(), pushes, builds, builder };
     let guard = middleware::from_fn_with_state(context.clone(), auth::guard);
     platform()
         .merge(house())
@@ -63,7 +65,7 @@ fn platform() -> Router<Context> {
         .route("/apps/{app}/domains/{domain}", get(domains::show).delete(domains::remove))
         .route("/apps/{app}/log-sessions", post(logs::create))
         .route("/apps/{app}/builds", get(builds::list))
-        .route("/apps/{app}/builds/{build}", get(builds::show))
+        .route("/apps/{app}/builds/{build}", get(builds::show).delete(builds::cancel))
 }
 
 /// What it has no word for.

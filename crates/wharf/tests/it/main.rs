@@ -15,6 +15,8 @@ mod build;
 
 mod cli;
 
+mod collect;
+
 mod config_vars;
 
 mod deploys;

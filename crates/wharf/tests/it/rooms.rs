@@ -12,6 +12,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("logs", &["api"]),
     ("deploy", &["store", "backend", "logs", "proxy_link", "tasks"]),
     ("build", &["store", "config", "backend", "static_site"]),
+    ("collect", &["store", "backend", "build", "config", "context", "deploy"]),
     ("apps", &["api", "store", "deploy", "context", "logs", "backend", "config"]),
     (
         "git",

@@ -78,6 +78,7 @@ impl Keeper {
                 let timings = std::mem::take(&mut self.stopwatch).timings();
                 self.crashes.retain(|place, _| place.generation >= deploy.crew);
                 self.shared.hub.finish(deploy.id, Ok(timings));
+                self.shared.surplus.notify_one();
             }
             DeployPhase::Queued | DeployPhase::Failed => {}
         }
@@ -144,6 +145,7 @@ impl Keeper {
         self.stopwatch = Stopwatch::default();
         failpoints::hit("deploy.failed");
         self.shared.hub.finish(deploy.id, Err(problem));
+        self.shared.surplus.notify_one();
         Ok(())
     }
 
@@ -276,6 +278,7 @@ impl Keeper {
         self.shared.store.run(move |tx| store::replicas::delete(tx, id)).await?;
         failpoints::hit("remove.forgotten");
         self.route.leaving.remove(&id);
+        self.shared.surplus.notify_one();
         if let Some(life) = self.lives.remove(&id)
             && is_crash
         {
@@ -304,6 +307,7 @@ impl Keeper {
                 Ok(cut)
             })
             .await?;
+        self.shared.surplus.notify_one();
         for deploy in cut.into_iter().filter(|deploy| !deploy.phase.is_over()) {
             // Whoever waits for it must hear that it will never be over.
             let what = format!("`{}` was destroyed while it was deployed", loaded.app.name);

@@ -126,6 +126,13 @@ impl Host {
         daemon.wait().unwrap();
     }
 
+    /// Tells the daemon to stop and waits until it has.
+    pub(crate) fn stop_daemon(&mut self) {
+        let pid = rustix::process::Pid::from_child(self.daemon.as_ref().expect("a daemon runs"));
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.wait_daemon_death();
+    }
+
     /// Waits until the daemon ended by itself.
     pub(crate) fn wait_daemon_death(&mut self) {
         let mut daemon = self.daemon.take().expect("a daemon runs");
