@@ -42,7 +42,8 @@ pub fn holder_main(mut config: Config) -> Result<()> {
     let sockets = listen(&mut config.listen, cores)?;
     shed_privileges();
     let owner = rustix::process::getuid().as_raw();
-    let handover = Handover { sockets: sockets.len(), cores, owner, config };
+    let holder = std::process::id();
+    let handover = Handover { sockets: sockets.len(), cores, owner, holder, config };
     let mut pause = Duration::ZERO;
     loop {
         let born = Instant::now();

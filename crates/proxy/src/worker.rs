@@ -53,7 +53,12 @@ pub fn worker_main() -> Result<()> {
         .enable_all()
         .build()
         .map_err(system("start the control runtime"))?;
-    let control = Control::new(config, (registry, kept), mail, (events, lost, handover.owner));
+    let control = Control::new(
+        config,
+        (registry, kept),
+        mail,
+        (events, lost, handover.owner, handover.holder),
+    );
     let served = runtime.block_on(serve(control, holder));
     drop(runtime);
     for thread in threads {

@@ -25,6 +25,8 @@ mod logs;
 
 mod push;
 
+mod reboot;
+
 mod rooms;
 
 mod run;
