@@ -4,7 +4,7 @@
 //! it on purpose. The network namespace: the container inherits the shim's. And seccomp: libcontainer
 //! ignores it silently without libseccomp, so our init loads the compiled filter itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -43,22 +43,42 @@ const READ_ONLY: [&str; 5] =
 pub(crate) struct BundleContext<'a> {
     /// The mounted root file system.
     pub root: &'a Path,
+    /// The folder that becomes `/tmp`.
+    pub tmp: &'a Path,
     /// The folder with `hosts`, `hostname` and `resolv.conf`.
     pub etc: &'a Path,
     pub cgroup_parent: &'a str,
     pub has_swap_accounting: bool,
     /// What of the spec's open files the host allows.
     pub open_files: u64,
+    /// What was prepared for a container with users of its own.
+    pub users: Option<UsersContext>,
+}
+
+/// What a container with users of its own cannot make or reach by itself.
+#[derive(Debug)]
+pub(crate) struct UsersContext {
+    /// Its user namespace, as the shim's children see it.
+    pub namespace: PathBuf,
+    /// A mounted `/sys` of its network namespace, which is not its own.
+    pub sys: PathBuf,
+    /// The spec's mounts, from where they are shown with mapped owners.
+    pub mounts: Vec<MountSpec>,
 }
 
 /// The bundle's `config.json`.
 pub(crate) fn render_bundle(spec: &ContainerSpec, context: &BundleContext<'_>) -> Value {
     let capabilities = capabilities_for(spec.uid);
-    let namespaces = ["pid", "mount", "ipc", "uts", "cgroup"].map(|one| json!({ "type": one }));
+    let mut namespaces: Vec<Value> =
+        ["pid", "mount", "ipc", "uts", "cgroup"].iter().map(|one| json!({ "type": one })).collect();
+    if let Some(users) = &context.users {
+        // By path: libcontainer asks for systemd whenever it makes the user namespace itself.
+        namespaces.push(json!({ "type": "user", "path": users.namespace }));
+    }
     json!({
         "ociVersion": "1.0.2",
         "hostname": spec.hostname,
-        "root": { "path": context.root, "readonly": false },
+        "root": { "path": context.root, "readonly": spec.root.is_read_only },
         "process": {
             "terminal": false,
             "user": { "uid": spec.uid, "gid": spec.gid, "umask": 0o022 },
@@ -75,7 +95,7 @@ pub(crate) fn render_bundle(spec: &ContainerSpec, context: &BundleContext<'_>) -
                 { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
             ],
         },
-        "mounts": render_mounts(spec, context.etc),
+        "mounts": render_mounts(spec, context),
         "linux": {
             "cgroupsPath": format!("/{}/{}", context.cgroup_parent, spec.id),
             "namespaces": namespaces,
@@ -102,6 +122,9 @@ fn render_limits(limits: &Limits, has_swap_accounting: bool) -> Value {
             memory["swap"] = json!(limit.bytes());
         }
     }
+    if let Some(soft) = limits.memory_soft {
+        memory["reservation"] = json!(soft.bytes());
+    }
     let mut cpu = json!({ "shares": limits.cpu_weight });
     if let Some(millis) = limits.cpu_millis {
         cpu["period"] = json!(100_000);
@@ -116,7 +139,7 @@ fn render_limits(limits: &Limits, has_swap_accounting: bool) -> Value {
     })
 }
 
-fn render_mounts(spec: &ContainerSpec, etc: &Path) -> Vec<Value> {
+fn render_mounts(spec: &ContainerSpec, context: &BundleContext<'_>) -> Vec<Value> {
     let mount = |target: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": source, "options": options });
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -129,17 +152,30 @@ fn render_mounts(spec: &ContainerSpec, etc: &Path) -> Vec<Value> {
         ),
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=64m"]),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
     ];
+    mounts.push(match &context.users {
+        None => mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        Some(users) => render_bind(&MountSpec {
+            source: users.sys.clone(),
+            target: "/sys".into(),
+            is_read_only: true,
+        }),
+    });
     for file in ["hosts", "hostname", "resolv.conf"] {
         let source = MountSpec {
-            source: etc.join(file),
+            source: context.etc.join(file),
             target: Path::new("/etc").join(file),
             is_read_only: true,
         };
         mounts.push(render_bind(&source));
     }
-    mounts.extend(spec.mounts.iter().map(render_bind));
+    mounts.push(render_bind(&MountSpec {
+        source: context.tmp.to_owned(),
+        target: "/tmp".into(),
+        is_read_only: false,
+    }));
+    let asked = context.users.as_ref().map_or(&spec.mounts, |users| &users.mounts);
+    mounts.extend(asked.iter().map(render_bind));
     mounts
 }
 
@@ -164,12 +200,17 @@ mod tests {
             id: "shop-web-1".into(),
             labels: [("app".to_owned(), "shop".to_owned())].into(),
             hostname: "web-1".into(),
-            root: RootSpec { layers: vec!["/layers/a".into()], upper: UpperSpec::Discard },
+            root: RootSpec {
+                layers: vec!["/layers/a".into()],
+                upper: UpperSpec::Discard,
+                is_read_only: false,
+            },
             command: vec!["node".into(), "server.js".into()],
             env: vec![("PATH".into(), "/usr/bin:/bin".into()), ("PORT".into(), "8080".into())],
             cwd: "/app".into(),
             uid: 1000,
             gid: 1000,
+            users: None,
             mounts: vec![MountSpec {
                 source: "/var/lib/wharf/volumes/shop/data".into(),
                 target: "/data".into(),
@@ -185,10 +226,12 @@ mod tests {
     fn render(spec: &ContainerSpec) -> Value {
         let context = BundleContext {
             root: Path::new("/run/wharf/containers/shop-web-1/fs/root"),
+            tmp: Path::new("/run/wharf/containers/shop-web-1/fs/tmp"),
             etc: Path::new("/run/wharf/containers/shop-web-1/etc"),
             cgroup_parent: "wharf",
             has_swap_accounting: true,
             open_files: 65_536,
+            users: None,
         };
         render_bundle(spec, &context)
     }

@@ -89,6 +89,25 @@ impl Cgroup {
         }
     }
 
+    /// Sets its share of the disks' time, where this kernel's scheduler knows shares.
+    pub(crate) fn set_io_weight(&self, weight: u16) {
+        let default = format!("default {weight}");
+        for folder in self.folders() {
+            for (file, text) in [
+                ("io.weight", default.clone()),
+                ("io.bfq.weight", default.clone()),
+                ("blkio.bfq.weight", weight.to_string()),
+                ("blkio.weight", weight.to_string()),
+            ] {
+                let path = folder.join(file);
+                if path.exists() {
+                    // A share is a wish: a kernel that refuses it runs the container all the same.
+                    let _ = fs::write(path, text);
+                }
+            }
+        }
+    }
+
     /// Puts the calling process into it, wherever it exists.
     pub(crate) fn join(&self) -> std::io::Result<()> {
         for folder in self.folders() {
@@ -102,7 +121,7 @@ impl Cgroup {
         for folder in self.folders() {
             let pids = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
             for pid in pids.lines().filter_map(|line| line.parse().ok()) {
-                if let Some(pidfd) = ProcessId::of(pid).and_then(ProcessId::open) {
+                if let Some(pidfd) = ProcessId::of(pid).and_then(|process| process.open().ok()?) {
                     use rustix::process::{Signal, pidfd_send_signal};
                     let _ = pidfd_send_signal(pidfd, Signal::KILL);
                 }

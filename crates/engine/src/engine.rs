@@ -25,6 +25,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long `remove` waits for a shim that has written its last word, or for killed processes.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
+const LOOK: &str = "look at a process";
+
 /// Where an engine keeps its things, and under which names.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -129,6 +131,43 @@ impl Engine {
         }
     }
 
+    /// Whether containers can have users of their own over layers in that folder: tries it. The error
+    /// says what this machine lacks: mostly a kernel before 5.19, or a file system (of the layers or
+    /// of our scratch folder) that maps no owners.
+    pub fn check_users(&self, layers: &Path) -> Result<(), Error> {
+        let doing = "try users of their own for containers";
+        let name = format!(".probe-{}", std::process::id());
+        let state = self.config.run_dir.join("containers").join(&name);
+        let scratch = self.config.scratch_dir.join(&name);
+        let log = self.config.run_dir.join(format!("probe-{}.log", std::process::id()));
+        let stderr = File::create(&log).map_err(Error::file("create", &log))?;
+        let (_ours, theirs) = UnixStream::pair().map_err(Error::kernel(doing))?;
+        create_dir(&state, 0o711)?;
+        let args = [
+            "shim".as_ref(),
+            "probe".as_ref(),
+            state.as_os_str(),
+            layers.as_os_str(),
+            scratch.as_os_str(),
+        ];
+        let ended = spawn_role(&self.config.program, &args, theirs.into(), Stdio::from(stderr))
+            .and_then(|mut role| role.wait());
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        for folder in [&state, &scratch] {
+            let _ = fs::remove_dir_all(folder);
+        }
+        let _ = fs::remove_file(&log);
+        match ended.map_err(Error::kernel(doing))? {
+            status if status.success() => Ok(()),
+            _ => Err(Error::HostUnfit {
+                what: said.trim().to_owned(),
+                remedy:
+                    "use a kernel of 5.19 or newer, and keep Wharf's data on ext4, xfs or btrfs"
+                        .into(),
+            }),
+        }
+    }
+
     /// Removes what all containers had in common, once there is none: the parent cgroup.
     pub fn teardown(&self) -> Result<(), Error> {
         let parent = Cgroup::of(&self.config.cgroup_parent, "");
@@ -165,7 +204,10 @@ impl Engine {
             Ok(ContainerState {
                 spec: state.spec()?,
                 status: state.status()?,
-                has_shim: state.status_file()?.is_some_and(|status| status.shim.is_alive()),
+                has_shim: match state.status_file()? {
+                    Some(status) => status.shim.is_alive().map_err(Error::kernel(LOOK))?,
+                    None => false,
+                },
                 dial_socket: state.join("dial"),
             })
         };
@@ -181,8 +223,10 @@ impl Engine {
     /// its shim was killed and it has ended. None: it has ended already, or was never there.
     pub fn watch(&self, id: &str) -> Result<Option<OwnedFd>, Error> {
         let Some(status) = self.state(id).status_file()? else { return Ok(None) };
-        let shim = status.shim.open();
-        Ok(shim.or_else(|| status.init.and_then(ProcessId::open)))
+        match (open(status.shim)?, status.init) {
+            (None, Some(init)) => open(init),
+            (shim, _) => Ok(shim),
+        }
     }
 
     /// Sends the app a signal. KILL ends everything in the container, also when its shim is dead.
@@ -202,9 +246,9 @@ impl Engine {
         }
         if let Some(file) = state.status_file()? {
             // Its last word is written; it is about to go.
-            wait_for_end(file.shim.open());
+            wait_for_end(open(file.shim)?);
             // A shim killed while it made the container leaves a PID 1 that waits to be started.
-            if let Some(init) = file.init.and_then(ProcessId::open) {
+            if let Some(init) = file.init.map(open).transpose()?.flatten() {
                 send_signal(&init, libc::SIGKILL)?;
                 wait_for_end(Some(init));
             }
@@ -246,12 +290,14 @@ impl Engine {
     /// Runs a second command in it, as confined as the app itself.
     pub fn exec(&self, id: &str, spec: &ExecSpec, stdio: Attach) -> Result<ExecHandle, Error> {
         let (init, _) = self.init(id)?;
+        let container = self.state(id).spec()?;
         let request = ExecRequest {
             id: id.to_owned(),
             init,
             cgroup_parent: self.config.cgroup_parent.clone(),
             filter: self.filter.clone(),
-            open_files: self.state(id).spec()?.limits.open_files,
+            open_files: container.limits.open_files,
+            users: container.users,
             spec: spec.clone(),
         };
         let doing = "start the command's helper";
@@ -265,7 +311,7 @@ impl Engine {
         drop(stdio);
         let running = match outcome {
             Ok(Outcome::Started { pid }) => {
-                let role_fd = ProcessId::of(role.id()).and_then(ProcessId::open);
+                let role_fd = ProcessId::of(role.id()).and_then(|role| role.open().ok()?);
                 // One that has ended already still answers `wait` and has a code to give.
                 let role_fd = role_fd.or_else(|| open_zombie(role.id()));
                 let command = ProcessId::of(pid).unwrap_or(ProcessId { pid, started: 0 });
@@ -294,8 +340,9 @@ impl Engine {
     fn init(&self, id: &str) -> Result<(ProcessId, OwnedFd), Error> {
         let status = self.state(id).status_file()?.filter(|status| status.exit.is_none());
         let init = status.and_then(|status| status.init);
-        let open = init.and_then(|init| Some((init, init.open()?)));
-        open.ok_or_else(|| Error::NotRunning(id.to_owned()))
+        let gone = || Error::NotRunning(id.to_owned());
+        let init = init.ok_or_else(gone)?;
+        Ok((init, open(init)?.ok_or_else(gone)?))
     }
 
     fn keep(&self, shim: Child) {
@@ -340,6 +387,10 @@ fn open_zombie(pid: u32) -> Option<OwnedFd> {
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
 }
 
+fn open(process: ProcessId) -> Result<Option<OwnedFd>, Error> {
+    process.open().map_err(Error::kernel(LOOK))
+}
+
 fn wait_for_end(pidfd: Option<OwnedFd>) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     if let Some(pidfd) = pidfd {
@@ -367,6 +418,11 @@ fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
     }
     if !spec.cwd.is_absolute() || spec.mounts.iter().any(|mount| !mount.target.is_absolute()) {
         return wrong("paths inside a container start with /");
+    }
+    if let Some(users) = spec.users
+        && (users.outside(spec.uid).is_none() || users.outside(spec.gid).is_none())
+    {
+        return wrong("users and groups inside a container are below 65536");
     }
     if spec.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
         return wrong("a config var's name is not empty and has no `=`");

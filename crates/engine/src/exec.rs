@@ -25,7 +25,7 @@ use crate::init::{End, start_program};
 use crate::process::{ProcessId, reachable_open_files};
 use crate::program::Program;
 use crate::shim::{answer, take_control};
-use crate::spec::ExecSpec;
+use crate::spec::{ExecSpec, UserRange};
 use crate::{seccomp, sys};
 
 /// What the engine tells the role.
@@ -36,6 +36,7 @@ pub(crate) struct ExecRequest {
     pub cgroup_parent: String,
     pub filter: PathBuf,
     pub open_files: u64,
+    pub users: Option<UserRange>,
     pub spec: ExecSpec,
 }
 
@@ -68,7 +69,7 @@ impl ExecHandle {
 
     /// Sends the command a signal. One that has ended is no error.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        match self.command.open() {
+        match self.command.open().map_err(Error::kernel("look at the command"))? {
             Some(pidfd) => send_signal(&pidfd, signal),
             None => Ok(()),
         }
@@ -120,10 +121,11 @@ pub fn shim_exec_main(_: &[OsString]) -> i32 {
 
 fn start(attach: Attach, request: &ExecRequest) -> Result<Pid, Error> {
     let gone = || Error::NotRunning(request.id.clone());
-    let pidfd = request.init.open().ok_or_else(gone)?;
+    let pidfd = request.init.open().map_err(Error::kernel("look at the container"))?;
+    let pidfd = pidfd.ok_or_else(gone)?;
     let filter = seccomp::load(&request.filter)?;
     let has_terminal = matches!(attach, Attach::Terminal(_));
-    place_streams(attach, &request.spec)?;
+    place_streams(attach, request)?;
     // From here on nobody inside may trace us or look at our descriptors.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(Error::kernel("shield the process"))?;
@@ -169,7 +171,12 @@ fn become_inmate(
     Cgroup::of(&request.cgroup_parent, &request.id)
         .join()
         .map_err(Error::kernel("join the container's cgroup"))?;
-    let rest = CloneFlags::CLONE_NEWNS
+    let users = match request.users {
+        Some(_) => CloneFlags::CLONE_NEWUSER,
+        None => CloneFlags::empty(),
+    };
+    let rest = users
+        | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWNET
@@ -222,7 +229,7 @@ fn drop_privileges(uid: u32, gid: u32) -> Result<(), Error> {
         .map_err(Error::kernel(doing))
 }
 
-fn place_streams(attach: Attach, spec: &ExecSpec) -> Result<(), Error> {
+fn place_streams(attach: Attach, request: &ExecRequest) -> Result<(), Error> {
     let place = |fd: BorrowedFd<'_>, number| {
         sys::place_fd(fd, number).map_err(Error::kernel("place a stream"))
     };
@@ -241,8 +248,8 @@ fn place_streams(attach: Attach, spec: &ExecSpec) -> Result<(), Error> {
             place(stderr.as_fd(), 2)
         }
         Attach::Terminal(slave) => {
-            let (uid, gid) =
-                (rustix::fs::Uid::from_raw(spec.uid), rustix::fs::Gid::from_raw(spec.gid));
+            let (uid, gid) = request.spec.owner(request.users);
+            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
             rustix::fs::fchown(&slave, Some(uid), Some(gid))
                 .map_err(Error::kernel("give the terminal away"))?;
             (0..3).try_for_each(|number| place(slave.as_fd(), number))

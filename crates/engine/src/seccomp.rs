@@ -92,11 +92,7 @@ pub(crate) fn compile() -> BpfProgram {
     rules.insert(libc::SYS_personality, personality.collect());
     // Not named in the libc crate: io_pgetevents, map_shadow_stack.
     rules.extend([333, 453].map(|call| (call, Vec::new())));
-    // No sockets to the hypervisor, none to the kernel's ciphers, and no raw packets.
-    let families = [libc::AF_VSOCK, libc::AF_ALG, libc::AF_PACKET];
-    let no_family =
-        families.map(|family| (0, Width::Dword, Op::Ne, u64::from(family.unsigned_abs())));
-    rules.insert(libc::SYS_socket, vec![rule(&no_family)]);
+    rules.insert(libc::SYS_socket, sockets());
     // Typing into one's controlling terminal leads out of `exec` with a terminal.
     rules.insert(libc::SYS_ioctl, vec![rule(&[(1, Width::Dword, Op::Ne, libc::TIOCSTI)])]);
     let filter = SeccompFilter::new(
@@ -110,6 +106,18 @@ pub(crate) fn compile() -> BpfProgram {
     let mut program = no_such_call();
     program.extend(rest);
     program
+}
+
+/// Families apps use. Asking for another makes the kernel load a module of its more dusty kind; and of
+/// netlink's many doors only those that tell routes, sockets and devices are open.
+fn sockets() -> Vec<SeccompRule> {
+    let is = |argument, value: libc::c_int| {
+        (argument, Width::Dword, Op::Eq, u64::from(value.unsigned_abs()))
+    };
+    let plain = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6].map(|family| rule(&[is(0, family)]));
+    let netlink = [libc::NETLINK_ROUTE, libc::NETLINK_SOCK_DIAG, libc::NETLINK_KOBJECT_UEVENT]
+        .map(|protocol| rule(&[is(0, libc::AF_NETLINK), is(2, protocol)]));
+    plain.into_iter().chain(netlink).collect()
 }
 
 fn rule(conditions: &[(u8, Width, Op, u64)]) -> SeccompRule {

@@ -22,8 +22,12 @@ pub struct ContainerSpec {
     /// The whole environment; secrets travel here, so this file is 0600 and its folder 0711.
     pub env: Vec<(String, String)>,
     pub cwd: PathBuf,
+    /// As it is inside.
     pub uid: u32,
     pub gid: u32,
+    /// Who the users inside are outside. None: themselves, which makes a root inside the machine's.
+    #[serde(default)]
+    pub users: Option<UserRange>,
     pub mounts: Vec<MountSpec>,
     pub limits: Limits,
     pub network: NetworkSpec,
@@ -33,12 +37,94 @@ pub struct ContainerSpec {
     pub grace: Duration,
 }
 
+/// The users of one app as the machine sees them: numbers nobody else has. User 0 inside is `first`
+/// outside, 1 is the next, and so on; what is not in the range does not exist inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserRange {
+    first: u32,
+}
+
+impl UserRange {
+    /// How many users, and as many groups, a range has.
+    pub const COUNT: u32 = 1 << 16;
+
+    /// The range that begins there; none of the machine's own users, and none past what programs
+    /// take for a positive number.
+    pub fn starting_at(first: u32) -> Option<Self> {
+        let is_fit = first.is_multiple_of(Self::COUNT) && first > 0 && first < 1 << 31;
+        is_fit.then_some(Self { first })
+    }
+
+    /// The range so many ranges further, if numbers go that far.
+    #[must_use]
+    pub fn further(self, count: u32) -> Option<Self> {
+        Self::starting_at(count.checked_mul(Self::COUNT)?.checked_add(self.first)?)
+    }
+
+    /// Who root inside is outside.
+    #[must_use]
+    pub fn first(self) -> u32 {
+        self.first
+    }
+
+    /// Who a user (or group) inside is outside, if there is such a one.
+    #[must_use]
+    pub fn outside(self, id: u32) -> Option<u32> {
+        (id < Self::COUNT).then(|| self.first + id)
+    }
+}
+
+/// A user and group as the machine sees them.
+fn owner(users: Option<UserRange>, (uid, gid): (u32, u32)) -> (u32, u32) {
+    let outside = |id| users.map_or(id, |users| users.outside(id).unwrap_or(users.first));
+    (outside(uid), outside(gid))
+}
+
+impl ContainerSpec {
+    /// One of that id that would run nothing: what `..` takes the rest from.
+    pub(crate) fn nothing(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            labels: std::collections::BTreeMap::new(),
+            hostname: id.to_owned(),
+            root: RootSpec { layers: Vec::new(), upper: UpperSpec::Discard, is_read_only: false },
+            command: Vec::new(),
+            env: Vec::new(),
+            cwd: "/".into(),
+            uid: 0,
+            gid: 0,
+            users: None,
+            mounts: Vec::new(),
+            limits: Limits::default(),
+            network: NetworkSpec::Isolated,
+            log: None,
+            grace: Duration::ZERO,
+        }
+    }
+
+    /// The user and group of its program as the machine sees them.
+    pub(crate) fn owner(&self) -> (u32, u32) {
+        owner(self.users, (self.uid, self.gid))
+    }
+}
+
+impl ExecSpec {
+    /// The user and group of the command as the machine sees them.
+    pub(crate) fn owner(&self, users: Option<UserRange>) -> (u32, u32) {
+        owner(users, (self.uid, self.gid))
+    }
+}
+
 /// The root file system: layers below, one writable layer on top.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootSpec {
     /// Plain directories, the topmost first.
     pub layers: Vec<PathBuf>,
     pub upper: UpperSpec,
+    /// Nothing but `/tmp`, `/dev/shm` and what is mounted can be written to.
+    #[serde(default)]
+    pub is_read_only: bool,
 }
 
 /// The writable layer.
@@ -64,11 +150,17 @@ pub struct MountSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     pub memory: Option<ByteSize>,
+    /// When the machine is short of memory, what is above this is taken back first.
+    #[serde(default)]
+    pub memory_soft: Option<ByteSize>,
     /// Relative share, 1024 is ordinary; builds get less.
     pub cpu_weight: u32,
     /// Thousandths of a core; none is no bound.
     pub cpu_millis: Option<u32>,
     pub pids: u32,
+    /// Relative share of the disks' time, 1 to 1000, 100 is ordinary; where the kernel can.
+    #[serde(default)]
+    pub io_weight: Option<u16>,
     pub open_files: u64,
 }
 
@@ -76,9 +168,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory: Some(ByteSize::mib(512)),
+            memory_soft: None,
             cpu_weight: 1024,
             cpu_millis: None,
             pids: 1024,
+            io_weight: None,
             open_files: 65_536,
         }
     }

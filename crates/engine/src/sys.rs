@@ -19,6 +19,51 @@ pub(crate) fn fork() -> io::Result<Option<rustix::process::Pid>> {
     }
 }
 
+/// Makes a process that does nothing in a user namespace of its own, for others to take hold of the
+/// namespace. It ends when it is killed, or with this process.
+pub(crate) fn fork_into_user_namespace() -> io::Result<rustix::process::Pid> {
+    let flags = libc::CLONE_NEWUSER | libc::SIGCHLD;
+    // SAFETY: without a stack and shared memory this is a fork, made by the shim, which has one thread.
+    // The child touches nothing of the C library's that a fork handler would have to mend: it makes
+    // plain system calls until it is killed.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    if pid == 0 {
+        loop {
+            // SAFETY: two calls that take numbers; a parent that is gone already leaves us to PID 1.
+            unsafe {
+                libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+                libc::syscall(libc::SYS_pause);
+            }
+        }
+    }
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.filter(|pid| pid.as_raw_nonzero().get() > 0).ok_or_else(io::Error::last_os_error)
+}
+
+/// Lets the owners of files in a mount that is attached nowhere be those of the user namespace:
+/// user 0 on disk is who user 0 inside is outside.
+pub(crate) fn map_owners(tree: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(users.as_raw_fd().unsigned_abs()),
+    };
+    // SAFETY: the path is a string that ends with zero, the attributes are a plain C struct of the
+    // size given, both live until the call returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Ends this process now: no destructors, no `atexit`, which would belong to the forking parent.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` takes any number and does not return.

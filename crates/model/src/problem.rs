@@ -56,8 +56,9 @@ codes! {
     UnhealthyAnswer "P105" "the health path did not answer well in time";
     SeveralPorts "P106" "the web process listens on several ports, none of them $PORT";
     StartFailed "P107" "a container could not be started";
-    DeploySuperseded "P108" "a newer deploy took over";
+    ReleaseStale "P108" "the release it was made on top of did not go live";
     ReleaseUnchanged "P109" "nothing to release: that is what runs already";
+    ReleaseCommandTooLong "P110" "the release command took longer than its limit";
     // P2: build
     NothingDetected "P201" "no language or framework was recognised";
     BuildStepFailed "P202" "a build step failed";
@@ -68,6 +69,7 @@ codes! {
     BuildTimeout "P207" "the build took longer than its limit";
     NoProcess "P208" "no command to start was found";
     ImageMissing "P209" "the release's image is gone";
+    PullFailed "P210" "the base image could not be pulled";
     // P3: git
     SubmodulesRefused "P301" "the repository has submodules";
     PushRejected "P302" "the push was not accepted";
@@ -81,6 +83,7 @@ codes! {
     ExecFailed "P702" "the command could not be started in the container";
     ProxyDown "P703" "the proxy did not answer";
     StoreFailed "P704" "the store could not be read or written";
+    NoOwnUsers "P710" "apps have no users of their own on this machine";
     // P9: our bug
     Internal "P901" "something in Wharf itself went wrong";
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::tls::SealKey;
 
 /// Descriptors in one message; the kernel takes at most 253.
 const PER_MESSAGE: usize = 64;
@@ -30,6 +31,8 @@ pub(crate) struct Handover {
     pub(crate) owner: u32,
     /// The holder's process; a worker that has another parent has outlived it.
     pub(crate) holder: u32,
+    /// Opens the kept certificates.
+    pub(crate) seal_key: SealKey,
 }
 
 /// A pair of connected ends.

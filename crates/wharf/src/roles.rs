@@ -14,12 +14,18 @@ pub struct ProxyArgs {
     /// Where visitors arrive, comma-separated
     #[arg(long, value_delimiter = ',', default_value = "0.0.0.0:80")]
     pub listen: Vec<SocketAddr>,
+    /// Where visitors arrive by HTTPS, comma-separated
+    #[arg(long, value_delimiter = ',')]
+    pub listen_https: Vec<SocketAddr>,
     /// Where the daemon tells it what to do
     #[arg(long, default_value = "/run/wharf/proxy/control.sock")]
     pub control: PathBuf,
     /// Where it keeps the last routes it was told
     #[arg(long, default_value = "/var/lib/wharf/proxy")]
     pub state_dir: PathBuf,
+    /// Opens the certificates it keeps; made when it is not there, and read by root alone
+    #[arg(long, default_value = "/var/lib/wharf/proxy.key")]
+    pub key_file: PathBuf,
     /// Where request logs go
     #[arg(long, default_value = "/var/lib/wharf/logs/router")]
     pub log_dir: PathBuf,
@@ -35,8 +41,13 @@ pub struct ProxyArgs {
 pub fn proxy_arguments(config: &Config) -> Vec<OsString> {
     let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
     let mut arguments: Vec<OsString> = vec!["--listen".into(), listen.join(",").into()];
+    if !config.listen_https.is_empty() {
+        let listen: Vec<String> = config.listen_https.iter().map(ToString::to_string).collect();
+        arguments.extend(["--listen-https".into(), listen.join(",").into()]);
+    }
     for (flag, value) in [
         ("--control", config.proxy_socket()),
+        ("--key-file", config.proxy_key_path()),
         ("--state-dir", config.proxy_state_dir()),
         ("--log-dir", config.request_log_dir()),
     ] {
@@ -52,6 +63,8 @@ impl ProxyArgs {
         let base = self.state_dir.clone();
         proxy::config::Config {
             listen: self.listen,
+            listen_https: self.listen_https,
+            key_file: self.key_file,
             control_socket: self.control,
             state_dir: self.state_dir,
             log_dir: self.log_dir,

@@ -94,6 +94,11 @@ impl LayerStore {
         Ok(store)
     }
 
+    /// The folder all layers are in.
+    pub fn folder(&self) -> &Path {
+        &self.layers
+    }
+
     /// Removes what builds that were cut off have left. For the one daemon, at its start.
     pub fn clear_leftovers(&self) -> Result<usize, ImageError> {
         let mut count = 0;

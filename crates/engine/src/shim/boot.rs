@@ -11,7 +11,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::attach::Attach;
-use crate::bundle::{BundleContext, render_bundle};
+use crate::bundle::{BundleContext, UsersContext, render_bundle};
 use crate::cgroup::Cgroup;
 use crate::dial::Dial;
 use crate::error::{Error, chain};
@@ -20,6 +20,7 @@ use crate::log::Pump;
 use crate::network::{namespace, resolver};
 use crate::process::{ProcessId, reachable_open_files};
 use crate::seccomp;
+use crate::shim::users::Users;
 use crate::shim::{ShimRequest, root};
 use crate::spec::{ContainerSpec, NetworkSpec};
 use crate::state::{StateFolder, StatusFile, create_dir};
@@ -57,6 +58,7 @@ pub(crate) fn boot(
     nix::unistd::setgroups(&[]).map_err(Error::kernel("drop groups"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let filter = Rc::new(seccomp::load(&request.filter)?);
+    let users = spec.users.map(Users::make).transpose()?;
     match &spec.network {
         NetworkSpec::Isolated => namespace::enter_new()?,
         NetworkSpec::Prepared(path) => namespace::enter(path)?,
@@ -64,8 +66,9 @@ pub(crate) fn boot(
     write_etc(state, spec)?;
     let dial = Dial::open(&state.join("dial"), request.dial_gid)
         .map_err(Error::kernel("open the dial socket"))?;
-    root::mount_root(state, spec, &request.scratch)?;
-    write_bundle(state, spec, request)?;
+    root::leave_the_hosts_mounts()?;
+    root::mount_root(state, spec, &request.scratch, users.as_ref())?;
+    write_bundle(state, spec, request, users.as_ref())?;
 
     let has_terminal = matches!(attach, Attach::Terminal(_));
     let (streams, pump) = open_streams(spec, attach)?;
@@ -92,6 +95,9 @@ pub(crate) fn boot(
             if spec.limits.memory.is_some() {
                 let cgroup = Cgroup::of(&request.cgroup_parent, &spec.id);
                 cgroup.refuse_swap().map_err(Error::kernel("bound the swap"))?;
+            }
+            if let Some(weight) = spec.limits.io_weight {
+                Cgroup::of(&request.cgroup_parent, &spec.id).set_io_weight(weight);
             }
             container.start().map_err(|error| refusal(&boot_read, &chain(&error)))?;
             init
@@ -148,8 +154,9 @@ fn open_streams(
         file.map(OwnedFd::from).map_err(Error::file("open", Path::new("/dev/null")))
     };
     // An app that opens /dev/stdout by name needs to own what is behind it.
+    let (uid, gid) = spec.owner();
     let give = |fd: &OwnedFd| {
-        let (uid, gid) = (rustix::fs::Uid::from_raw(spec.uid), rustix::fs::Gid::from_raw(spec.gid));
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
         rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(Error::kernel("give away a pipe"))
     };
     match attach {
@@ -177,10 +184,22 @@ fn write_bundle(
     state: &StateFolder,
     spec: &ContainerSpec,
     request: &ShimRequest,
+    users: Option<&Users>,
 ) -> Result<(), Error> {
     create_dir(&state.join("lc"), 0o700)?;
+    let tmp = root::mount_tmp(state, &request.scratch, users)?;
+    let users = match users {
+        None => None,
+        Some(users) => Some(UsersContext {
+            namespace: users.path(),
+            sys: root::mount_sys(state)?,
+            mounts: root::mount_sources(state, spec, users)?,
+        }),
+    };
     let context = BundleContext {
         root: &root::place(state),
+        tmp: &tmp,
+        users,
         etc: &state.join("etc"),
         cgroup_parent: &request.cgroup_parent,
         has_swap_accounting: Cgroup::of(&request.cgroup_parent, &spec.id).has_swap_accounting(),

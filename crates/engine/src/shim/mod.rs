@@ -18,7 +18,9 @@
 //! whose shim is gone instead of leaving it half watched.
 
 mod boot;
+mod probe;
 mod root;
+mod users;
 mod watch;
 
 use std::ffi::OsString;
@@ -49,12 +51,18 @@ pub(crate) struct ShimRequest {
     pub scratch: PathBuf,
 }
 
-/// The hidden role `shim <state folder>`. To be called before any thread exists.
+/// The hidden role `shim <state folder>`, or `shim probe <state folder> <layers> <scratch>`, which
+/// only tries. To be called before any thread exists.
 #[must_use]
 pub fn shim_main(args: &[OsString]) -> i32 {
-    let [folder] = args else { return 2 };
-    let state = StateFolder::at(folder);
-    match run(&state) {
+    let done = match args {
+        [folder] => run(&StateFolder::at(folder)),
+        [word, folder, layers, scratch] if word == "probe" => {
+            probe::run(&StateFolder::at(folder), layers.as_ref(), scratch.as_ref())
+        }
+        _ => return 2,
+    };
+    match done {
         Ok(()) => 0,
         Err(error) => {
             // stderr is the state folder's shim.log.

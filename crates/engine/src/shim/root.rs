@@ -1,17 +1,32 @@
 //! The container's root: layers below, one writable folder on top, mounted in the shim's own mount
 //! namespace.
 //!
-//! The options of a mount must fit into one page, so layers are named by short links, relative to
-//! the folder the shim stands in while mounting.
+//! With users of its own, everything below is seen through mounts that map owners, so that the layers
+//! on disk are the same for all:
+//!
+//! ```text
+//! layers/<digest>  owner 0 ──mapped──► fs/l/0  owner `first` ─┐
+//! upper to keep    owner 0 ◄─mapped──► fs/l/k  owner `first` ─┼─ overlay ─► fs/root
+//! upper to discard owner `first` ─────► fs/l/u ───────────────┘
+//! ```
+//!
+//! What is kept (a build's result) is on disk as if root and the app's user had made it. What is thrown
+//! away belongs to the range on disk too: a program there that is "root's" is nobody's.
+//!
+//! The options of a mount must fit into one page, so layers are named by short names, relative to the
+//! folder the shim stands in while mounting.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{setfsgid, setfsuid};
+use rustix::thread::{capabilities, set_capabilities};
 
 use crate::error::Error;
-use crate::spec::{ContainerSpec, UpperSpec};
+use crate::shim::users::{Users, bind_plainly};
+use crate::spec::{ContainerSpec, MountSpec, UpperSpec, UserRange};
 use crate::state::{StateFolder, create_dir, work_folder};
 
 /// The mounted root's place.
@@ -19,26 +34,32 @@ pub(crate) fn place(state: &StateFolder) -> PathBuf {
     state.join("fs/root")
 }
 
-/// Goes into an own mount namespace and mounts the root there.
-pub(crate) fn mount_root(
-    state: &StateFolder,
-    spec: &ContainerSpec,
-    scratch: &Path,
-) -> Result<(), Error> {
+/// Goes into an own mount namespace: what is mounted from here on is gone with the container.
+pub(crate) fn leave_the_hosts_mounts() -> Result<(), Error> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(Error::kernel("make a mount namespace"))?;
     // What the host mounts later may come in, what we mount stays here.
     let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
         .map_err(Error::kernel("keep mounts from the host"))?;
-
     let_go_of_namespaces();
+    Ok(())
+}
+
+/// Mounts the root.
+pub(crate) fn mount_root(
+    state: &StateFolder,
+    spec: &ContainerSpec,
+    scratch: &Path,
+    users: Option<&Users>,
+) -> Result<(), Error> {
     let links = state.join("fs/l");
-    create_dir(&state.join("fs"), 0o700)?;
-    create_dir(&links, 0o700)?;
+    // Root inside comes through here on its way to its root; nothing here is to be listed.
+    create_dir(&state.join("fs"), 0o711)?;
+    create_dir(&links, 0o711)?;
     create_dir(&place(state), 0o755)?;
     let work = work_folder(spec, scratch);
     create_dir(&work, 0o700)?;
-    let (upper, option) = match &spec.root.upper {
+    let (upper, volatile) = match &spec.root.upper {
         // What is thrown away need not reach the disk when an app says fsync.
         UpperSpec::Discard => (scratch.join("upper"), ",volatile"),
         UpperSpec::Keep(upper) => (upper.clone(), ""),
@@ -52,25 +73,131 @@ pub(crate) fn mount_root(
         if !layer.is_dir() {
             return Err(Error::BadSpec(format!("layer {} is no folder", layer.display())));
         }
-        link(layer, &links.join(number.to_string()))?;
+        show(layer, &links.join(number.to_string()), users)?;
         lower.push(number.to_string());
     }
-    link(&upper, &links.join("u"))?;
-    link(&work, &links.join("w"))?;
+    let (upper, work) = match (users, &spec.root.upper) {
+        (Some(users), UpperSpec::Discard) => {
+            let first = users.range().first();
+            std::os::unix::fs::chown(&upper, Some(first), Some(first))
+                .map_err(Error::file("give away", &upper))?;
+            (upper, work)
+        }
+        (Some(users), UpperSpec::Keep(_)) => {
+            // Both in one mount, as overlayfs wants it.
+            let parent = upper.parent().unwrap_or(Path::new("/"));
+            show(parent, &links.join("k"), Some(users))?;
+            let within = |path: &Path| Path::new("k").join(path.file_name().unwrap_or_default());
+            (within(&upper), within(&work))
+        }
+        (None, UpperSpec::Discard | UpperSpec::Keep(_)) => (upper, work),
+    };
+    symlink(&upper, links.join("u")).map_err(Error::file("link", &upper))?;
+    symlink(&work, links.join("w")).map_err(Error::file("link", &work))?;
     let options = format!(
-        "lowerdir={},upperdir=u,workdir=w,index=off,metacopy=off,redirect_dir=off{option}",
+        "lowerdir={},upperdir=u,workdir=w,index=off,metacopy=off,redirect_dir=off{volatile}",
         lower.join(":")
     );
     std::env::set_current_dir(&links).map_err(Error::file("enter", &links))?;
-    let mounted = mount(
-        Some("overlay"),
-        &place(state),
-        Some("overlay"),
-        MsFlags::MS_NODEV,
-        Some(options.as_str()),
-    );
+    let mounted = as_first_of(users.map(Users::range), || {
+        mount(
+            Some("overlay"),
+            &place(state),
+            Some("overlay"),
+            MsFlags::MS_NODEV,
+            Some(options.as_str()),
+        )
+        .map_err(Error::kernel("mount the layers"))
+    });
     std::env::set_current_dir("/").map_err(Error::file("enter", Path::new("/")))?;
-    mounted.map_err(Error::kernel("mount the layers"))
+    mounted
+}
+
+/// The host's view of `source` at `target`: a link, or with users a mount that maps owners.
+fn show(source: &Path, target: &Path, users: Option<&Users>) -> Result<(), Error> {
+    match users {
+        None => symlink(source, target).map_err(Error::file("link", target)),
+        Some(users) => {
+            create_dir(target, 0o711)?;
+            users.bind(source, target)
+        }
+    }
+}
+
+/// Overlayfs does its own writing (folders to work in, marks of what was removed) as who mounted it,
+/// and root is nobody in a mapped mount. All capabilities stay.
+fn as_first_of(
+    range: Option<UserRange>,
+    work: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let Some(range) = range else { return work() };
+    let doing = "write as the container's root";
+    let all = capabilities(None).map_err(Error::kernel(doing))?;
+    setfsgid(range.first().into());
+    setfsuid(range.first().into());
+    // The kernel takes some away with the user.
+    set_capabilities(None, all).map_err(Error::kernel(doing))?;
+    let done = work();
+    setfsuid(0.into());
+    setfsgid(0.into());
+    done
+}
+
+/// A `/tmp` of the container's own, on the disk it also writes to otherwise. Returns its place.
+pub(crate) fn mount_tmp(
+    state: &StateFolder,
+    scratch: &Path,
+    users: Option<&Users>,
+) -> Result<PathBuf, Error> {
+    let (folder, target) = (scratch.join("tmp"), state.join("fs/tmp"));
+    create_dir(scratch, 0o700)?;
+    create_dir(&folder, 0o1777)?;
+    create_dir(&target, 0o711)?;
+    if let Some(users) = users {
+        let first = users.range().first();
+        std::os::unix::fs::chown(&folder, Some(first), Some(first))
+            .map_err(Error::file("give away", &folder))?;
+    }
+    bind_plainly(&folder, &target)?;
+    Ok(target)
+}
+
+/// The spec's mounts as a container with users of its own can have them: each shown in a place of ours
+/// which root inside can reach, with mapped owners.
+pub(crate) fn mount_sources(
+    state: &StateFolder,
+    spec: &ContainerSpec,
+    users: &Users,
+) -> Result<Vec<MountSpec>, Error> {
+    let folder = state.join("fs/m");
+    create_dir(&folder, 0o711)?;
+    let show = |(number, asked): (usize, &MountSpec)| {
+        let target = folder.join(number.to_string());
+        let found = std::fs::metadata(&asked.source).map_err(Error::file("find", &asked.source))?;
+        if found.is_dir() {
+            create_dir(&target, 0o711)?;
+        } else {
+            std::fs::write(&target, "").map_err(Error::file("create", &target))?;
+        }
+        match users.bind(&asked.source, &target) {
+            // A file of the host's on a file system without owners to map, to be read only.
+            Err(_) if asked.is_read_only => bind_plainly(&asked.source, &target)?,
+            other => other?,
+        }
+        Ok(MountSpec { source: target, ..asked.clone() })
+    };
+    spec.mounts.iter().enumerate().map(show).collect()
+}
+
+/// `/sys` of the container's network namespace, which root inside may not mount since the namespace is
+/// not its own. Returns its place.
+pub(crate) fn mount_sys(state: &StateFolder) -> Result<PathBuf, Error> {
+    let target = state.join("fs/sys");
+    create_dir(&target, 0o711)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV | MsFlags::MS_RDONLY;
+    mount(Some("sysfs"), &target, Some("sysfs"), flags, None::<&str>)
+        .map_err(Error::kernel("mount /sys"))?;
+    Ok(target)
 }
 
 /// Lets go of the layers before the exit record says that the container has ended.
@@ -87,8 +214,4 @@ fn let_go_of_namespaces() {
             let _ = umount2(Path::new(place), MntFlags::MNT_DETACH);
         }
     }
-}
-
-fn link(target: &Path, at: &Path) -> Result<(), Error> {
-    symlink(target, at).map_err(Error::file("link", at))
 }

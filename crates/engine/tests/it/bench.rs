@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use engine::attach::Attach;
 use engine::spec::{
     ContainerSpec, ContainerStatus, ExecSpec, ExitRecord, Limits, LogSpec, NetworkSpec, RootSpec,
-    UpperSpec,
+    UpperSpec, UserRange,
 };
 use engine::{Engine, EngineConfig};
 use model::size::ByteSize;
 
+/// What the app's root is outside; no user of the machine.
+pub(crate) const USERS: u32 = 0x7000_0000;
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// True when the test has to be left out; `REQUIRE=root` turns that into a failure.
@@ -73,7 +75,11 @@ impl Bench {
             id: id.into(),
             labels: [("app".to_owned(), "shop".to_owned())].into(),
             hostname: "web-1".into(),
-            root: RootSpec { layers: vec![self.path("base")], upper: UpperSpec::Discard },
+            root: RootSpec {
+                layers: vec![self.path("base")],
+                upper: UpperSpec::Discard,
+                is_read_only: false,
+            },
             command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
             env: [("PATH", "/bin"), ("HOME", "/")]
                 .map(|(n, v)| (n.to_owned(), v.to_owned()))
@@ -81,6 +87,7 @@ impl Bench {
             cwd: "/".into(),
             uid: 1000,
             gid: 1000,
+            users: UserRange::starting_at(USERS),
             mounts: vec![],
             limits: Limits { memory: Some(ByteSize::mib(64)), pids: 64, ..Limits::default() },
             network: NetworkSpec::Isolated,
@@ -195,7 +202,7 @@ fn make_root(root: &Path) {
 }
 
 const APPLETS: &str = "sh cat echo grep head httpd id ip kill ls mkdir mount nc ps sleep stty tail \
-    test touch tr tty unshare wc wget yes dd seq true false env hostname awk df chmod find";
+    test touch tr tty unshare wc wget yes dd seq true false env hostname awk df chmod chown find rm stat cut";
 
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let since = Instant::now();

@@ -99,6 +99,31 @@ fn no_descriptor_of_ours_leaks_in() {
 }
 
 #[test]
+fn a_read_only_root_leaves_tmp() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    // What an image has in its /tmp is not the container's, which has its own.
+    std::fs::write(bench.path("base/tmp/old"), "").unwrap();
+    let look = "touch /app/x; touch /etc/hosts; touch /tmp/x /dev/shm/x && ls /tmp; \
+                grep -E ' /(tmp)? ' /proc/mounts | awk '{print $2, $4}' | cut -d, -f1,2,3";
+    let mut spec = bench.spec("a", look);
+    (spec.uid, spec.root.is_read_only) = (0, true);
+    let (_, said) = bench.run(&spec);
+    let mut lines: Vec<&str> = said.lines().collect();
+    lines.sort_unstable();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    / ro,nodev,relatime
+    /tmp rw,nosuid,nodev
+    touch: /app/x: Read-only file system
+    touch: /etc/hosts: Read-only file system
+    x
+    ");
+    assert_eq!(std::fs::read_dir(bench.path("base/tmp")).unwrap().count(), 1);
+}
+
+#[test]
 fn mounts_are_seen_with_their_mode() {
     if skip() {
         return;

@@ -8,6 +8,8 @@ mod ending;
 #[cfg(test)]
 mod exec;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod inside;
 #[cfg(test)]
 mod limits;
@@ -21,3 +23,7 @@ mod reach;
 mod starting;
 #[cfg(test)]
 mod survival;
+#[cfg(test)]
+mod times;
+#[cfg(test)]
+mod users;

@@ -51,12 +51,13 @@ pub fn status(code: Code) -> u16 {
         | Code::NothingReleased
         | Code::DomainTaken
         | Code::AnotherDaemon
-        | Code::DeploySuperseded
+        | Code::ReleaseStale
         | Code::ReleaseUnchanged
         | Code::ImageMissing
         | Code::CrashedOnBoot
         | Code::OutOfMemory
         | Code::ReleaseCommandFailed
+        | Code::ReleaseCommandTooLong
         | Code::NeverListened
         | Code::UnhealthyAnswer
         | Code::SeveralPorts
@@ -65,9 +66,11 @@ pub fn status(code: Code) -> u16 {
         Code::DaemonUnreachable
         | Code::DiskNearlyFull
         | Code::BaseMissing
+        | Code::PullFailed
         | Code::BuildInterrupted
         | Code::BuildTimeout
         | Code::HostUnfit
+        | Code::NoOwnUsers
         | Code::ProxyDown => 503,
         Code::ConfigBroken | Code::StartFailed | Code::StoreFailed | Code::Internal => 500,
     }

@@ -22,6 +22,9 @@ pub struct Status {
     pub disk_free: ByteSize,
     #[serde(default)]
     pub disk_size: ByteSize,
+    /// Why apps have no users of their own here (P710); nothing when they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users_lack: Option<String>,
     pub proxy: Option<ProxyStatus>,
     pub apps: Vec<AppStatus>,
 }

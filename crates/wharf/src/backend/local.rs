@@ -19,10 +19,9 @@ use engine::image::store::ImageStore;
 use engine::network::outbound::{OutboundConfig, OutboundPool};
 use engine::spec::{
     ContainerSpec, ContainerStatus, ExecSpec, ExitRecord, Limits, LogSpec, NetworkSpec, RootSpec,
-    UpperSpec,
+    UpperSpec, UserRange,
 };
 use model::id::{AppId, ReplicaId};
-use model::name::AppName;
 use model::release::{ImageRef, ProcessLimits};
 use model::replica::EndingKind;
 use model::size::ByteSize;
@@ -49,6 +48,8 @@ const LOGS_KEPT: u32 = 4;
 pub struct ReplicaSpec {
     pub id: ReplicaId,
     pub app: AppId,
+    /// The number of the app's range of users.
+    pub user_range: u32,
     /// `web.1`
     pub name: String,
     pub image: Option<ImageRef>,
@@ -69,7 +70,9 @@ impl Exec {
     /// Waits until it has ended.
     pub async fn ended(&self) {
         match self.0.pidfd().try_clone_to_owned() {
-            Ok(pidfd) => wait_readable(pidfd).await,
+            Ok(pidfd) => {
+                wait_readable(pidfd).await;
+            }
             Err(error) => tracing::warn!(%error, "cannot watch a command"),
         }
     }
@@ -111,6 +114,8 @@ pub enum BackendError {
     Engine(#[from] engine::error::Error),
     #[error(transparent)]
     Image(#[from] engine::image::ImageError),
+    #[error("there are no user numbers for range {0} from `app_users_from` on")]
+    NoUsers(u32),
     #[error("cannot clear {path}")]
     Clear { path: PathBuf, source: std::io::Error },
     #[error("the work was cut off")]
@@ -140,11 +145,13 @@ pub struct Local {
     pub pool: Arc<OutboundPool>,
     pub layers: Arc<LayerStore>,
     pub images: Arc<ImageStore>,
+    /// Why apps have no users of their own here, if so.
+    users_lack: Option<String>,
     config: Arc<Config>,
 }
 
 impl Local {
-    /// The machine, with its engine and stores open.
+    /// The machine, with its engine and stores open. Tries what containers can have here.
     pub fn new(
         engine: Arc<Engine>,
         pool: Arc<OutboundPool>,
@@ -152,7 +159,27 @@ impl Local {
         images: Arc<ImageStore>,
         config: Arc<Config>,
     ) -> Self {
-        Self { engine, pool, layers, images, config }
+        let users_lack = engine.check_users(layers.folder()).err().map(|error| {
+            let why = engine::error::chain(&error);
+            tracing::warn!(why, "apps have no users of their own on this machine (P710)");
+            why
+        });
+        Self { engine, pool, layers, images, users_lack, config }
+    }
+
+    /// Why apps have no users of their own on this machine: root inside is then root outside, held by
+    /// the other walls alone.
+    pub fn users_lack(&self) -> Option<&str> {
+        self.users_lack.as_deref()
+    }
+
+    /// The users of an app's containers.
+    pub fn users(&self, range: u32) -> Result<Option<UserRange>, BackendError> {
+        if self.users_lack.is_some() {
+            return Ok(None);
+        }
+        let users = self.config.app_users_from.further(range);
+        users.map(Some).ok_or(BackendError::NoUsers(range))
     }
 
     /// Starts a replica; returns when its program runs.
@@ -186,6 +213,7 @@ impl Local {
         let image_config = self.images.get(image)?.ok_or_else(gone)?;
         let layers = self.images.layer_paths(image, &self.layers)?.ok_or_else(gone)?;
         let id = spec.id.to_string();
+        let users = self.users(spec.user_range)?;
         let slot = self.pool.take()?;
         // What the platform says beats what the image says.
         let mut env = image_config.env();
@@ -199,12 +227,13 @@ impl Local {
                 .map(|(key, value)| (key.to_owned(), value))
                 .collect(),
             hostname: spec.name.replace('.', "-"),
-            root: RootSpec { layers, upper: UpperSpec::Discard },
+            root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: false },
             command: shell(&spec.command),
             env,
             cwd: if cwd.is_empty() { PathBuf::from("/") } else { PathBuf::from(cwd) },
             uid: APP_UID,
             gid: APP_UID,
+            users,
             mounts: Vec::new(),
             limits: Limits {
                 memory: Some(spec.limits.memory),
@@ -222,23 +251,21 @@ impl Local {
         Ok((container, slot.index))
     }
 
-    /// What is to be seen of a replica now.
+    /// What is to be seen of a replica now; waits until something is.
     pub async fn observe(self: &Arc<Self>, id: ReplicaId) -> Observed {
+        until_seen(&id.to_string(), || self.look(id)).await
+    }
+
+    async fn look(self: &Arc<Self>, id: ReplicaId) -> Result<Observed, BackendError> {
         let local = Arc::clone(self);
-        let found = blocking(move || Ok(local.engine.find(&id.to_string())?)).await;
-        match found {
-            Ok(None) => Observed::Absent,
-            Ok(Some(state)) => match state.status {
-                ContainerStatus::Running { .. } if !state.has_shim => Observed::Abandoned,
-                ContainerStatus::Starting | ContainerStatus::Running { .. } => Observed::Alive,
-                ContainerStatus::Exited(record) => Observed::Ended(ending(record)),
-                ContainerStatus::Lost => Observed::Ended(EndingKind::Lost),
-            },
-            Err(error) => {
-                tracing::error!(replica = %id, error = error.for_people(), "cannot look");
-                Observed::Ended(EndingKind::Lost)
-            }
-        }
+        let found = blocking(move || Ok(local.engine.find(&id.to_string())?)).await?;
+        let Some(state) = found else { return Ok(Observed::Absent) };
+        Ok(match state.status {
+            ContainerStatus::Running { .. } if !state.has_shim => Observed::Abandoned,
+            ContainerStatus::Starting | ContainerStatus::Running { .. } => Observed::Alive,
+            ContainerStatus::Exited(record) => Observed::Ended(ending(record)),
+            ContainerStatus::Lost => Observed::Ended(EndingKind::Lost),
+        })
     }
 
     /// Waits until a replica has ended. One whose shim was killed is of no use any more and is ended.
@@ -266,15 +293,18 @@ impl Local {
 
     /// Waits for the next thing that happens to a container.
     async fn wait_on(&self, name: &str) {
-        match self.engine.watch(name) {
+        let is_watched = match self.engine.watch(name) {
             Ok(Some(pidfd)) => wait_readable(pidfd).await,
-            Ok(None) => {}
+            Ok(None) => true,
             Err(error) => {
                 tracing::warn!(name, error = &error as &dyn std::error::Error, "cannot watch");
+                false
             }
-        }
-        // Between the end of a process and the word of it there can be a moment.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        // Between the end of a process and the word of it there can be a moment. One that cannot be
+        // watched is looked at now and then.
+        let pause = if is_watched { Duration::from_millis(1) } else { Duration::from_millis(250) };
+        tokio::time::sleep(pause).await;
     }
 
     /// TERM, and KILL after the grace; whether it had to be killed.
@@ -426,10 +456,10 @@ impl Local {
     }
 
     /// Forgets what an app had beside its replicas.
-    pub async fn forget_app(&self, app: AppId, name: &AppName) -> Result<(), BackendError> {
+    pub async fn forget_app(&self, app: AppId) -> Result<(), BackendError> {
         for path in [
             self.config.git_dir().join(format!("{app}.git")),
-            self.config.data_dir.join("caches").join(name.as_str()),
+            self.config.cache_dir().join(app.to_string()),
         ] {
             match tokio::fs::remove_dir_all(&path).await {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -520,14 +550,43 @@ fn ending(record: ExitRecord) -> EndingKind {
 }
 
 #[expect(deprecated, reason = "unsound for types that close early; an `OwnedFd` cannot")]
-async fn wait_readable(pidfd: OwnedFd) {
-    match AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE) {
-        Ok(pidfd) => {
-            if let Err(error) = pidfd.readable().await {
-                tracing::warn!(%error, "cannot wait on a pidfd");
+/// Waits until it is readable; false when that could not be waited for.
+async fn wait_readable(pidfd: OwnedFd) -> bool {
+    let waited = match AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE) {
+        Ok(pidfd) => pidfd.readable().await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &waited {
+        tracing::warn!(%error, "cannot wait on a pidfd");
+    }
+    waited.is_ok()
+}
+
+/// The first wait after a look that failed, and the longest.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
+
+/// Looks until something is seen. A look that fails (no descriptors left, a disk that does not answer)
+/// says nothing about what was looked at: least of all that it has ended.
+async fn until_seen<F>(what: &str, look: impl Fn() -> F) -> Observed
+where
+    F: Future<Output = Result<Observed, BackendError>>,
+{
+    let (mut wait, longest) = LOOK_AGAIN;
+    loop {
+        match look().await {
+            Ok(seen) => return seen,
+            Err(error) => {
+                let again_in = format!("{} ms", wait.as_millis());
+                tracing::error!(
+                    replica = what,
+                    error = error.for_people(),
+                    again_in,
+                    "cannot look at a replica; it is left alone"
+                );
             }
         }
-        Err(error) => tracing::warn!(%error, "cannot watch a pidfd"),
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(longest);
     }
 }
 
@@ -554,6 +613,21 @@ mod tests {
         ] {
             assert_eq!(command_line(command), line);
         }
+    }
+
+    #[tokio::test]
+    async fn a_look_that_fails_is_looked_again_and_is_no_end() {
+        let fails = std::cell::Cell::new(3);
+        let look = || async {
+            if fails.get() == 0 {
+                return Ok(Observed::Alive);
+            }
+            fails.set(fails.get() - 1);
+            let source = std::io::Error::from_raw_os_error(24);
+            Err(BackendError::Engine(engine::error::Error::Kernel { doing: "look", source }))
+        };
+        assert_eq!(until_seen("web.1", look).await, Observed::Alive);
+        assert_eq!(fails.get(), 0);
     }
 
     #[test]

@@ -44,6 +44,9 @@ fn lines(status: &Status, now: Timestamp) -> Vec<String> {
     row("Data:", status.data_dir.clone());
     row("Disk:", format!("{} of {} free", status.disk_free, status.disk_size));
     row("Domain:", status.domain.clone());
+    if let Some(why) = &status.users_lack {
+        row("Users:", format!("the machine's own (P710): {why}"));
+    }
     lines.push(String::new());
     lines.push(format!("=== {}", count(status.apps.len(), "App", "Apps")));
     lines.extend(table(&status.apps.iter().map(row_of).collect::<Vec<_>>()));
@@ -88,6 +91,7 @@ mod tests {
             "version": "0.1.0", "pid": 4711, "started_at": "2026-11-21T09:56:00Z",
             "data_dir": "/var/lib/wharf", "domain": "localhost",
             "disk_free": 42_u64 << 30, "disk_size": 64_u64 << 30,
+            "users_lack": "could not map the owners of /var/lib/wharf/layers",
             "proxy": {"is_up": true, "pid": 4712, "listens": ["0.0.0.0:80"],
                       "started_at": "2026-11-21T09:58:00Z", "log_lines_lost": 3},
             "apps": [
@@ -108,6 +112,7 @@ mod tests {
         Data:    /var/lib/wharf
         Disk:    42 GiB of 64 GiB free
         Domain:  localhost
+        Users:   the machine's own (P710): could not map the owners of /var/lib/wharf/layers
 
         === 2 Apps
         shop         live   v12  3/3 up  96 MiB  http://shop.localhost

@@ -137,7 +137,11 @@ impl Job {
         match ending {
             EndingKind::Exited(code) => code,
             EndingKind::OutOfMemory => 137,
-            EndingKind::Unhealthy(_) | EndingKind::NotStarted(_) | EndingKind::Lost => 1,
+            EndingKind::Unhealthy(_)
+            | EndingKind::NotStarted(_)
+            | EndingKind::Lost
+            | EndingKind::TooLong(_)
+            | EndingKind::Stopped => 1,
         }
     }
 
@@ -270,7 +274,10 @@ impl Deploys {
         // Whoever destroys the app looks into the register after the app was doomed: either it finds
         // this one there, or the app is found doomed here.
         runnable(shared, owner.id).await?;
-        let (id, app, name) = (replica.id, owner.id, replica.name());
+        let app = owner.id;
+        let user_range = shared.store.run(move |tx| store::user_ranges::ensure(tx, app)).await;
+        let user_range = user_range.map_err(|error| store_problem(&error))?;
+        let (id, name) = (replica.id, replica.name());
         let mut env = replica::environment(&owner, &name, &release);
         env.retain(|(key, _)| !more.contains_key(key));
         env.extend(more);
@@ -278,6 +285,7 @@ impl Deploys {
         let spec = ReplicaSpec {
             id,
             app,
+            user_range,
             name: name.clone(),
             image: release.image.clone(),
             command: command.clone(),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use model::app::App;
 use model::health::{Finding, Gate, Verdict};
 use model::release::{ProcessLimits, Release};
@@ -68,7 +69,20 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
     }
     let ended = shared.backend.wait_ended(replica.id);
     tokio::pin!(ended);
-    if !is_ready && !replica.process.is_release() {
+    if replica.process.is_release() {
+        let run = &release.shape.run;
+        let kind = tokio::select! {
+            ending = &mut ended => return ending,
+            () = end.cancelled() => EndingKind::Stopped,
+            () = tokio::time::sleep(left_of(&replica, run.release_timeout)) => {
+                EndingKind::TooLong(run.release_timeout)
+            }
+        };
+        shared.backend.stop(replica.id, run.grace).await;
+        ended.await;
+        return kind;
+    }
+    if !is_ready {
         let verdict = tokio::select! {
             ending = &mut ended => return ending,
             verdict = until_ready(shared, &replica, &release) => verdict,
@@ -83,6 +97,12 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
         }
     }
     ended.await
+}
+
+/// What is left of a release command's time. A daemon that came later goes by the time it was begun.
+fn left_of(replica: &Replica, limit: Duration) -> Duration {
+    let past = Timestamp::now().duration_since(replica.created_at);
+    limit.saturating_sub(past.try_into().unwrap_or_default())
 }
 
 /// Waits until it is healthy: where it is reached, or why it was given up.
@@ -132,8 +152,16 @@ pub(super) fn port_of(release: &Release) -> u16 {
     set.unwrap_or(release.shape.run.port)
 }
 
+/// A replica about to be started: its row, its release, and the number of its app's range of users.
+pub(super) struct Started<'a> {
+    pub(super) row: &'a Replica,
+    pub(super) release: &'a Release,
+    pub(super) user_range: u32,
+}
+
 /// How a replica of a release is started.
-pub(super) fn spec(app: &App, replica: &Replica, release: &Release, logs: &AppLogs) -> ReplicaSpec {
+pub(super) fn spec(app: &App, started: &Started<'_>, logs: &AppLogs) -> ReplicaSpec {
+    let Started { row: replica, release, user_range } = *started;
     let process = release.shape.processes.get(&replica.process);
     let command = match process {
         Some(process) => process.command.clone(),
@@ -142,6 +170,7 @@ pub(super) fn spec(app: &App, replica: &Replica, release: &Release, logs: &AppLo
     ReplicaSpec {
         id: replica.id,
         app: replica.app,
+        user_range,
         name: replica.name(),
         image: release.image.clone(),
         command,

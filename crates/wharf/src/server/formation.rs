@@ -7,7 +7,7 @@ use http::HeaderMap;
 use model::app::App;
 use model::problem::{Code, Problem};
 
-use super::answer::{Answer, ok};
+use super::answer::{Answer, changed, ok};
 use super::auth::Caller;
 use super::paging::{self, Field, Key};
 use super::request::Input;
@@ -53,9 +53,10 @@ pub(super) async fn update(
         .into_iter()
         .filter_map(|update| Some((update.process, update.quantity?)))
         .collect();
-    let (app, wanted) = formation::scale(&context, &key, counts, &caller.user).await?;
+    let (app, wanted, frozen) = formation::scale(&context, &key, counts, &caller.user).await?;
     let wire = base.wire(&context.config);
-    ok(&wanted.iter().map(|wanted| wire.formation(&app, wanted)).collect::<Vec<_>>())
+    let body: Vec<_> = wanted.iter().map(|wanted| wire.formation(&app, wanted)).collect();
+    changed(&context, app.id, ok(&body)?, frozen.as_ref()).await
 }
 
 pub(super) async fn update_one(
@@ -69,9 +70,9 @@ pub(super) async fn update_one(
         Problem::new(Code::BadInput, "nothing to change was given").why("`quantity` is missing")
     })?;
     let counts = BTreeMap::from([(process.clone(), quantity)]);
-    let (app, wanted) = formation::scale(&context, &key, counts, &caller.user).await?;
-    let one = one(&app, &wanted, &process)?;
-    ok(&base.wire(&context.config).formation(&app, one))
+    let (app, wanted, frozen) = formation::scale(&context, &key, counts, &caller.user).await?;
+    let body = base.wire(&context.config).formation(&app, one(&app, &wanted, &process)?);
+    changed(&context, app.id, ok(&body)?, frozen.as_ref()).await
 }
 
 fn one<'a>(app: &App, wanted: &'a [Wanted], process: &str) -> Result<&'a Wanted, Problem> {

@@ -24,6 +24,7 @@ pub(super) async fn show(State(context): State<Context>, base: Base) -> Answer {
         domain: config.domain.clone(),
         disk_free,
         disk_size,
+        users_lack: context.backend.users_lack().map(str::to_owned),
         proxy: Some(proxy_status(config, proxy)),
         apps: views.iter().map(|view| wire.app_status(view)).collect(),
     })

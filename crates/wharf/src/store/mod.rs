@@ -18,13 +18,13 @@ pub mod domains;
 
 pub mod events;
 
-pub mod formations;
-
 pub mod releases;
 
 pub mod replicas;
 
 pub mod tokens;
+
+pub mod user_ranges;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,6 +54,8 @@ pub enum StoreError {
     Taken { noun: &'static str, key: String },
     #[error("cannot read a sealed value of {table}")]
     Sealed { table: &'static str, source: VaultError },
+    #[error("all {} ranges of users are taken, one for each app", user_ranges::COUNT)]
+    NoRangeLeft,
     #[error("the work on the store was cut off")]
     CutOff,
 }

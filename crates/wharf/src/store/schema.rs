@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// One entry per schema number, in order. Never edit one that has shipped.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE apps (
         id TEXT PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -115,7 +116,20 @@ const MIGRATIONS: &[&str] = &["
         name TEXT PRIMARY KEY,
         value INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    "];
+    ",
+    "
+    -- Counts are a release's own from here on; a crew that is not said is the deploy's own.
+    DROP TABLE formations;
+    ALTER TABLE deploys ADD COLUMN crew INTEGER;
+    ALTER TABLE deploys ADD COLUMN rolling TEXT NOT NULL DEFAULT 'when-different';
+    ",
+    "
+    CREATE TABLE user_ranges (
+        number INTEGER PRIMARY KEY,
+        app TEXT NOT NULL UNIQUE REFERENCES apps(id) ON DELETE CASCADE
+    ) STRICT;
+    ",
+];
 
 /// Brings the file to the newest schema, one migration a transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use model::app::{App, Secret};
-use model::deploy::DeployPhase;
+use model::deploy::{DeployPhase, Rolling};
 use model::id::{AppId, DeployId, ReleaseId};
 use model::release::{Release, Shape};
 use uuid::Uuid;
@@ -89,12 +89,15 @@ fn a_deploy_moves_only_as_its_phases_allow_and_goes_live_with_its_generation() {
     let bench = bench();
     let (app, now) = (bench.app.id, Timestamp::from_second(1_700_000_002).unwrap());
     let step = |to| {
-        let step = deploys::Move { app, generation: 1, to, problem: None };
+        let step = deploys::Move { app, generation: 1, to, crew: None, problem: None };
         bench.store.run_blocking(move |tx| deploys::advance(tx, step, now))
     };
     bench
         .store
-        .run_blocking(|tx| deploys::queue(tx, DeployId(Uuid::from_u128(7)), app, 1, now))
+        .run_blocking(|tx| {
+            let (id, rolling) = (DeployId(Uuid::from_u128(7)), Rolling::Never);
+            deploys::queue(tx, deploys::NewDeploy { id, app, release: 1, rolling }, now)
+        })
         .unwrap();
     assert!(step(DeployPhase::Live).is_err());
     for to in [DeployPhase::Starting, DeployPhase::Switching, DeployPhase::Live] {
@@ -112,11 +115,11 @@ fn failed_work_changes_nothing() {
     let bench = bench();
     let app = bench.app.id;
     let result = bench.store.run_blocking(|tx| {
-        formations::replace(tx, app, &BTreeMap::from([("web".parse().unwrap(), 9)]))?;
+        config_vars::replace(tx, app, &release(app, 1).config)?;
         apps::insert(tx, &bench.app)
     });
     assert!(matches!(result, Err(StoreError::Taken { noun: "app", .. })));
-    assert!(bench.store.run_blocking(|tx| formations::get(tx, app)).unwrap().is_empty());
+    assert!(bench.store.run_blocking(|tx| config_vars::get(tx, app)).unwrap().is_empty());
 }
 
 #[test]
@@ -127,12 +130,38 @@ fn destroying_an_app_leaves_no_row_of_it() {
         .store
         .run_blocking(|tx| {
             releases::insert(tx, &release(app, 1))?;
-            formations::replace(tx, app, &BTreeMap::from([("web".parse().unwrap(), 1)]))?;
+            config_vars::replace(tx, app, &release(app, 1).config)?;
             apps::delete(tx, app)
         })
         .unwrap();
     assert!(bench.store.run_blocking(|tx| releases::list(tx, app)).unwrap().is_empty());
     assert!(bench.store.run_blocking(apps::list).unwrap().is_empty());
+}
+
+#[test]
+fn every_app_has_users_of_its_own_and_late_ones_of_a_destroyed_app_meet_nobody() {
+    let bench = bench();
+    let id = |number: u32| AppId(Uuid::from_u128(number.into()));
+    let work = |tx: &Tx<'_>| {
+        let add = |number: u32| {
+            let name = format!("app-{number}").parse().unwrap();
+            apps::insert(tx, &App { id: id(number), name, ..bench.app.clone() })?;
+            user_ranges::ensure(tx, id(number))
+        };
+        let first = user_ranges::ensure(tx, bench.app.id)?;
+        assert_eq!([first, add(2)?, user_ranges::ensure(tx, bench.app.id)?], [0, 1, 0]);
+        apps::delete(tx, bench.app.id)?;
+        // Once round; the first comes again, past it is the one that is still in use.
+        for number in 3..=user_ranges::COUNT {
+            assert_eq!(add(number)?, number - 1);
+        }
+        assert_eq!(add(5000)?, 0);
+        apps::delete(tx, id(100))?;
+        assert_eq!(add(5001)?, 99);
+        add(5002)
+    };
+    let error = bench.store.run_blocking(work);
+    assert!(matches!(error, Err(StoreError::NoRangeLeft)), "{error:?}");
 }
 
 #[test]

@@ -27,6 +27,17 @@ fn the_status_shows_the_proxy_the_disk_and_every_app() {
     assert!(shown.contains("Proxy:   up ") && shown.contains("shop  live  v1  1/1 up"), "{shown}");
     let processes = host.wharf(&["ps", "-a", "shop"]);
     assert!(processes.contains("MiB"), "{processes}");
+    assert_eq!(status["users_lack"], serde_json::Value::Null);
+    assert_eq!(users_of_the_only_replica(&host), "0 1879048192 65536");
+}
+
+/// What users inside are outside, as the kernel says it.
+fn users_of_the_only_replica(host: &Host) -> String {
+    let entry = std::fs::read_dir(host.run.join("containers")).unwrap().next().unwrap().unwrap();
+    let status = std::fs::read_to_string(entry.path().join("status.json")).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let map = std::fs::read_to_string(format!("/proc/{}/uid_map", status["init"]["pid"])).unwrap();
+    map.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]

@@ -9,6 +9,7 @@ use engine::spec::NetworkSpec;
 use model::problem::{Code, Problem};
 
 use super::{BuildJob, Builder, Built};
+use crate::build::cancel::Cancel;
 use crate::build::run::{BuildConfig, BuildContext, BuildRequest, Link, run_build};
 use crate::build::stores::Stores;
 use crate::context::Context;
@@ -25,21 +26,31 @@ pub fn builder(context: &Context) -> Result<Builder, Problem> {
         Box::new(move || way_out(&pool)),
     ));
     let store = context.store.clone();
+    let backend = Arc::clone(&context.backend);
     Ok(Arc::new(move |job: BuildJob, say: &mut dyn FnMut(String)| {
         let app = job.app.id;
-        let vars = store
-            .run_blocking(|tx| store::config_vars::get(tx, app))
+        let (vars, user_range) = store
+            .run_blocking(|tx| {
+                Ok((store::config_vars::get(tx, app)?, store::user_ranges::ensure(tx, app)?))
+            })
             .map_err(|error| crate::deploy::store_problem(&error))?;
+        let users = backend.users(user_range).map_err(|error| {
+            Problem::new(Code::HostUnfit, "the build has no users to run as")
+                .why(error.for_people())
+                .next("set `app_users_from` lower in Wharf's settings")
+        })?;
         let source = job.source.clone();
         let request = BuildRequest {
             id: job.build,
-            app: job.app.name.clone(),
+            app,
             extract: &move |target: &Path| move_into(&source, target),
             committed_at: committed_at(&job.source),
             config: vars
                 .iter()
                 .map(|(key, value)| (key.to_string(), value.expose().to_owned()))
                 .collect(),
+            cancel: Cancel::default(),
+            users,
         };
         let built = run_build(&build, &request, &mut |line| say(line.to_string()))?;
         Ok(Built { image: built.image, shape: built.shape })
