@@ -45,7 +45,8 @@ pub fn holder_main(mut config: Config) -> Result<()> {
     let sockets = listen(&mut config, cores)?;
     shed_privileges();
     let owner = rustix::process::getuid().as_raw();
-    let handover = Handover { sockets: sockets.len(), cores, owner, seal_key, config };
+    let holder = std::process::id();
+    let handover = Handover { sockets: sockets.len(), cores, owner, holder, seal_key, config };
     let mut pause = Duration::ZERO;
     loop {
         let born = Instant::now();

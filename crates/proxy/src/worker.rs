@@ -65,8 +65,8 @@ pub fn worker_main() -> Result<()> {
         .map_err(system("start the control runtime"))?;
     let keeper = Keeper::new(&config.state_dir);
     let kept = Kept { registry, table: kept.unwrap_or_default(), keeper, certificates };
-    let control =
-        Control::new((config, tls, handover.seal_key), kept, mail, (events, lost, handover.owner));
+    let told = (events, lost, handover.owner, handover.holder);
+    let control = Control::new((config, tls, handover.seal_key), kept, mail, told);
     let served = runtime.block_on(serve(control, holder));
     drop(runtime);
     for thread in threads {

@@ -63,6 +63,23 @@ impl ProxyGuard {
             .log(lines.into_iter().rev().collect()))
     }
 
+    /// A worker without a holder serves, but nobody would start the next one: a new holder takes the
+    /// ports beside it, and the orphan ends by itself once the new worker took over.
+    async fn replace_orphan(&self, orphan: u32) {
+        if let Err(problem) = self.start() {
+            tracing::error!(%problem, "cannot start a proxy in the place of an orphan");
+            return;
+        }
+        let replaced = async {
+            while self.link.status().await.is_ok_and(|status| status.pid == orphan) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(START_LIMIT, replaced).await.is_err() {
+            tracing::error!(orphan, "the proxy's worker has no holder, and none could take over");
+        }
+    }
+
     async fn answers_within(&self, limit: Duration) -> bool {
         let answers = async {
             while self.link.status().await.is_err() {
@@ -101,7 +118,10 @@ impl ProxyGuard {
             loop {
                 match self.link.status().await {
                     Ok(status) => {
-                        holder = Some(status.holder_pid);
+                        holder = status.holder_pid;
+                        if holder.is_none() && !self.config.external_proxy {
+                            self.replace_orphan(status.pid).await;
+                        }
                         if status.version < routes.version().await
                             && let Err(error) = routes.repeat().await
                         {

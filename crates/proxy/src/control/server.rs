@@ -38,6 +38,7 @@ pub(crate) struct Control {
     events: broadcast::Sender<Event>,
     lost: Arc<Lost>,
     owner: u32,
+    holder: u32,
     started_at: jiff::Timestamp,
     started: Instant,
 }
@@ -55,12 +56,24 @@ impl Control {
         (config, tls, seal_key): (Arc<Config>, Arc<Tls>, SealKey),
         kept: Kept,
         mail: Vec<mpsc::UnboundedSender<Mail>>,
-        (events, lost, owner): (broadcast::Sender<Event>, Arc<Lost>, u32),
+        (events, lost, owner, holder): (broadcast::Sender<Event>, Arc<Lost>, u32, u32),
     ) -> Self {
         let truth = Mutex::new(kept);
         let started_at = jiff::Timestamp::now();
         let started = Instant::now();
-        Self { config, truth, tls, seal_key, mail, events, lost, owner, started_at, started }
+        Self {
+            config,
+            truth,
+            tls,
+            seal_key,
+            mail,
+            events,
+            lost,
+            owner,
+            holder,
+            started_at,
+            started,
+        }
     }
 
     pub(crate) fn stop_cores(&self) {
@@ -179,7 +192,8 @@ impl Control {
         Status {
             version: truth.table.version,
             pid: std::process::id(),
-            holder_pid: std::os::unix::process::parent_id(),
+            holder_pid: Some(std::os::unix::process::parent_id())
+                .filter(|parent| *parent == self.holder),
             started_at: self.started_at,
             listening: self.config.listen.clone(),
             listening_https: self.config.listen_https.clone(),

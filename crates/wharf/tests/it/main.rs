@@ -29,6 +29,8 @@ mod logs;
 
 mod push;
 
+mod reboot;
+
 mod registry;
 
 mod releases;

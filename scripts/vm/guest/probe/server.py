@@ -2,6 +2,7 @@
 import http.server
 import os
 import socketserver
+import threading
 
 VERSION = open("VERSION").read().strip()
 print(f"booting {VERSION}", flush=True)
@@ -12,7 +13,7 @@ def fork_until_refused():
     children = []
     try:
         while True:
-            pid = os.fork()
+            pid = os.fork()  # the child waits at the gate
             if pid == 0:
                 os.read(gate[0], 1)
                 os._exit(0)
@@ -20,11 +21,11 @@ def fork_until_refused():
             count += 1
     except OSError as error:
         why = error.strerror
+    forked.append(f"{count} children, then: {why}")
     for _ in children:
         os.write(gate[1], b".")
     for pid in children:
         os.waitpid(pid, 0)
-    return f"{count} children, then: {why}"
 
 
 def eat():
@@ -39,7 +40,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/eat":
             eat()
-        said = fork_until_refused() if self.path == "/fork" else f"{VERSION} {os.environ['WHARF_REPLICA']}"
+        said = f"{VERSION} {os.environ['WHARF_REPLICA']}"
+        if self.path == "/fork":
+            threading.Thread(target=fork_until_refused, daemon=True).start()
+        if self.path == "/forked":
+            said = forked[-1] if forked else "not yet"
         body = f"{said}\n".encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -54,5 +59,5 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
 
 
-gate = os.pipe()
+gate, forked = os.pipe(), []
 Server(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()

@@ -80,6 +80,11 @@ impl Host {
     /// Starts the daemon and waits until it answers.
     pub(crate) fn start_daemon(&mut self, env: &[(&str, &str)]) {
         self.spawn_daemon(env);
+        self.wait_daemon();
+    }
+
+    /// Waits until the daemon answers.
+    pub(crate) fn wait_daemon(&self) {
         let run = self.run.clone();
         let pid = self.daemon_pid();
         wait_for("the daemon to answer", Duration::from_secs(30), || {
@@ -105,6 +110,30 @@ impl Host {
             .stdout(Stdio::null())
             .stderr(log);
         self.daemon = Some(command.spawn().unwrap());
+    }
+
+    /// Starts a proxy as a unit of its own would, detached from everybody.
+    #[expect(clippy::disallowed_methods, reason = "a test drives real programs")]
+    pub(crate) fn start_proxy(&self) {
+        let log =
+            File::options().create(true).append(true).open(self.root.join("proxy.log")).unwrap();
+        let folders = [
+            ("--control", self.run.join("proxy/control.sock")),
+            ("--state-dir", self.data().join("proxy")),
+            ("--log-dir", self.data().join("logs/router")),
+        ];
+        let mut command = Command::new("setsid");
+        command.args(["--fork", WHARF, "proxy", "--listen", "127.0.0.1:0"]);
+        for (flag, folder) in folders {
+            command.arg(flag).arg(folder);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        assert!(command.status().unwrap().success());
+    }
+
+    /// Whether a proxy takes orders.
+    pub(crate) fn proxy_is_there(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(self.run.join("proxy/control.sock")).is_ok()
     }
 
     /// Runs a second daemon on the same folders, which must end at once; what it said.
@@ -258,10 +287,21 @@ impl Host {
         fs::read_to_string(self.root.join("daemon.log")).unwrap_or_default()
     }
 
+    /// What no kernel remembers over a reboot, once every process is dead: `/run`, cgroups, links.
+    pub(crate) fn forget_what_a_reboot_forgets(&self) {
+        let output = self.teardown_command().output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a test drives real programs")]
+    fn teardown_command(&self) -> Command {
+        let mut command = Command::new(WHARF);
+        command.arg("teardown").args(self.settings());
+        command
+    }
+
     fn tear_down(&self) {
-        let output =
-            Command::new(WHARF).arg("teardown").args(self.settings()).arg("--with-data").output();
+        let output = self.teardown_command().arg("--with-data").output();
         if let Ok(output) = &output
             && !output.status.success()
             && !std::thread::panicking()
