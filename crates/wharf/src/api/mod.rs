@@ -16,6 +16,8 @@ pub mod app;
 
 pub mod domain;
 
+pub mod route;
+
 pub mod formation;
 
 pub mod dyno;

@@ -29,6 +29,8 @@ mod run;
 
 mod domains;
 
+mod routes;
+
 mod maintenance;
 
 mod status;
@@ -157,6 +159,14 @@ enum Command {
     /// Remove a domain
     #[command(name = "domains:remove")]
     DomainsRemove(domains::DomainArgs),
+    /// List the routes
+    Routes(routes::RoutesArgs),
+    /// Add a route: host, path, conditions and where they lead
+    #[command(name = "routes:add")]
+    RoutesAdd(routes::AddArgs),
+    /// Remove a route
+    #[command(name = "routes:remove")]
+    RoutesRemove(routes::RemoveArgs),
     /// Whether visitors see the maintenance page
     Maintenance(maintenance::ShowArgs),
     /// Show visitors the maintenance page
@@ -293,6 +303,9 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Domains(args) => domains::list(session, &args).await,
         Command::DomainsAdd(args) => domains::add(session, &args).await,
         Command::DomainsRemove(args) => domains::remove(session, &args).await,
+        Command::Routes(args) => routes::list(session, &args).await,
+        Command::RoutesAdd(args) => routes::add(session, args).await,
+        Command::RoutesRemove(args) => routes::remove(session, &args).await,
         Command::Maintenance(args) => maintenance::show(session, &args).await,
         Command::MaintenanceOn(args) => maintenance::switch(session, &args, true).await,
         Command::MaintenanceOff(args) => maintenance::switch(session, &args, false).await,

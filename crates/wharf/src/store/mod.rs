@@ -24,6 +24,8 @@ pub mod releases;
 
 pub mod replicas;
 
+pub mod routes;
+
 pub mod tokens;
 
 use std::path::{Path, PathBuf};

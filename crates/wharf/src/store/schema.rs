@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// One entry per schema number, in order. Never edit one that has shipped.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE apps (
         id TEXT PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -115,7 +116,18 @@ const MIGRATIONS: &[&str] = &["
         name TEXT PRIMARY KEY,
         value INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    "];
+    ",
+    "
+    CREATE TABLE routes (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        subject TEXT NOT NULL,
+        spec TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        UNIQUE (app, subject)
+    ) STRICT;
+    ",
+];
 
 /// Brings the file to the newest schema, one migration a transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

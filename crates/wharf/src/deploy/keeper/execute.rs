@@ -210,11 +210,11 @@ impl Keeper {
         hosts
     }
 
-    /// All routes of the app: those of the release's app file, and its hosts.
+    /// All routes of the app: those it was given, those of the release's app file, and its hosts.
     fn app_routes(&self, release: u64, loaded: &Loaded) -> Vec<Route> {
         let release = loaded.releases.values().find(|own| own.version == release);
         let file = release.map_or(&[][..], |release| &release.shape.routes);
-        compose(&self.hosts(loaded), &[file])
+        compose(&self.hosts(loaded), &[&loaded.routes, file])
     }
 
     async fn route(&mut self, routes: Part, loaded: &Loaded) -> Result<(), Trouble> {

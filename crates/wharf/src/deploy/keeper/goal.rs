@@ -9,8 +9,9 @@ use model::id::AppId;
 use model::name::DomainName;
 use model::plan::{Candidate, Generation, Goal};
 use model::release::Release;
+use model::route::written::RouteSpec;
 
-use crate::store::{Store, StoreError, Tx, apps, deploys, domains, formations, releases};
+use crate::store::{Store, StoreError, Tx, apps, deploys, domains, formations, releases, routes};
 
 /// The goal, and what it takes to reach it.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Loaded {
     pub(super) app: App,
     pub(super) goal: Goal,
     pub(super) domains: Vec<DomainName>,
+    /// Given by command, beside those of the app file.
+    pub(super) routes: Vec<RouteSpec>,
     /// The deploy in flight.
     pub(super) deploy: Option<Deploy>,
     /// Generation → release.
@@ -67,7 +70,8 @@ fn read(tx: &Tx<'_>, id: AppId) -> Result<Option<Loaded>, StoreError> {
         is_doomed: app.is_doomed,
     };
     let domains = domains::list(tx, id)?.into_iter().map(|domain| domain.host).collect();
-    Ok(Some(Loaded { app, goal, domains, deploy, releases: known }))
+    let routes = routes::list(tx, id)?.into_iter().map(|route| route.spec).collect();
+    Ok(Some(Loaded { app, goal, domains, routes, deploy, releases: known }))
 }
 
 fn generation(
