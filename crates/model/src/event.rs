@@ -25,6 +25,7 @@ pub enum Event {
     RouteAdded { route: String },
     RouteRemoved { route: String },
     MaintenanceChanged { is_on: bool },
+    PauseChanged { is_on: bool },
     ReplicaStarted { replica: String, release: u64 },
     ReplicaEnded { replica: String, release: u64, how: String },
 }

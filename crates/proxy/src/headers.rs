@@ -45,6 +45,11 @@ impl Client {
         }
     }
 
+    /// The address the request came from.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     fn node(&self) -> String {
         match self.address {
             IpAddr::V4(address) => address.to_string(),

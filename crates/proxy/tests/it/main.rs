@@ -5,6 +5,7 @@ mod app;
 mod edge;
 
 mod answers;
+mod balance;
 mod codes;
 mod namespace;
 mod processes;

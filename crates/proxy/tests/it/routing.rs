@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
+use model::route::balance::Balance;
 use model::route::spec::Route;
 use model::route::written::{RouteSpec, compose};
 use model::route::{Part, RouteTable, TableChange, Upstream, UpstreamState};
@@ -24,6 +25,8 @@ fn part(name: &str, toml: &str, app: Option<(u128, &App)>) -> Arc<Part> {
         app: name.parse().unwrap(),
         release: 1,
         state: UpstreamState::Live,
+        is_paused: false,
+        balance: Balance::default(),
         endpoints: app.iter().map(|(number, app)| tcp(*number, app.address)).collect(),
     };
     Arc::new(Part { routes: compose(&[host], &[&file.routes]), upstream })

@@ -33,6 +33,8 @@ mod routes;
 
 mod maintenance;
 
+mod pause;
+
 mod status;
 
 mod explain;
@@ -175,6 +177,10 @@ enum Command {
     /// Let visitors in again
     #[command(name = "maintenance:off")]
     MaintenanceOff(maintenance::SwitchArgs),
+    /// Let requests wait, without an answer, until the app is resumed
+    Pause(pause::PauseArgs),
+    /// Let requests go on that wait
+    Resume(pause::ResumeArgs),
     /// Show how Wharf and all apps are
     Status(status::StatusArgs),
     /// Say what an error code means, and what helps
@@ -309,6 +315,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Maintenance(args) => maintenance::show(session, &args).await,
         Command::MaintenanceOn(args) => maintenance::switch(session, &args, true).await,
         Command::MaintenanceOff(args) => maintenance::switch(session, &args, false).await,
+        Command::Pause(args) => pause::pause(session, &args).await,
+        Command::Resume(args) => pause::resume(session, &args).await,
         Command::Status(args) => status::show(session, &args).await,
         Command::Version(args) => status::version(session, &args).await,
         Command::AuthLogin(args) => auth::login(session, &args).await,

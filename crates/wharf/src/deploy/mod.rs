@@ -33,6 +33,7 @@ use model::id::{AppId, DeployId};
 use model::name::DomainName;
 use model::problem::{Code, Problem};
 use model::replica::Replica;
+use model::route::Part;
 use model::route::written::{RouteSpec, compose};
 use tokio::sync::{mpsc, oneshot};
 
@@ -184,7 +185,7 @@ impl Deploys {
         Err(route_taken(&conflict.subject, app.name.as_str(), &other))
     }
 
-    /// Has the keeper look, and waits until the proxy goes by the routes the store has for the app. Gives
+    /// Has the keeper look, and waits until the proxy goes by the routes and the pause the store has for the app. Gives
     /// up after a while: what is stored will be served, later.
     pub async fn wait_routed(&self, app: AppId) {
         self.wake(app);
@@ -196,11 +197,13 @@ impl Deploys {
             let given: Vec<RouteSpec> = given.into_iter().map(|route| route.spec).collect();
             let release = release::serving_release(tx, app)?;
             let file = release.map(|release| release.shape.routes).unwrap_or_default();
-            Ok(compose(&hosts, &[&given, &file]))
+            Ok((compose(&hosts, &[&given, &file]), store::apps::is_paused(tx, app)?))
         };
-        let Ok(wanted) = shared.store.run(read).await else { return };
+        let Ok((routes, is_paused)) = shared.store.run(read).await else { return };
+        let is_served =
+            |part: Arc<Part>| part.routes == routes && part.upstream.is_paused == is_paused;
         let served = async {
-            while shared.routes.of(app).await.is_none_or(|part| part.routes != wanted) {
+            while !shared.routes.of(app).await.is_some_and(is_served) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -5,10 +5,11 @@ use http::{HeaderMap, StatusCode};
 
 use super::answer::{Answer, json, ok};
 use super::auth::Caller;
+use super::encode::app_ref;
 use super::paging::{self, Key};
 use super::request::{Asked, Input, to_the_end};
 use super::router::Base;
-use crate::api::app::{CreateApp, DestroyApp, UpdateApp};
+use crate::api::app::{CreateApp, DestroyApp, Pause, UpdateApp};
 use crate::apps::{life, lookup};
 use crate::context::Context;
 
@@ -70,4 +71,27 @@ pub(super) async fn destroy(
         async move { life::destroy(&mine, &key, asked.confirm.as_deref(), &caller.user).await };
     let app = to_the_end(&context.tasks, "destroy", work).await?;
     ok(&base.wire(&context.config).app(&app))
+}
+
+pub(super) async fn pause_state(State(context): State<Context>, Path(key): Path<String>) -> Answer {
+    let (app, paused) = life::is_paused(&context, &key).await?;
+    ok(&Pause { app: app_ref(&app), paused })
+}
+
+pub(super) async fn pause(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Answer {
+    let (app, paused) = life::pause(&context, &key, true, &caller.user).await?;
+    ok(&Pause { app: app_ref(&app), paused })
+}
+
+pub(super) async fn resume(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Answer {
+    let (app, paused) = life::pause(&context, &key, false, &caller.user).await?;
+    ok(&Pause { app: app_ref(&app), paused })
 }

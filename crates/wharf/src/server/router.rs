@@ -71,6 +71,10 @@ fn house() -> Router<Context> {
         .route("/wharf/status", get(status::show))
         .route("/wharf/explain/{code}", get(status::explain))
         .route("/wharf/apps/{app}/replicas", get(dynos::details))
+        .route(
+            "/wharf/apps/{app}/pause",
+            get(apps::pause_state).put(apps::pause).delete(apps::resume),
+        )
         .route("/wharf/apps/{app}/routes", get(routes::list).post(routes::add))
         .route("/wharf/apps/{app}/routes/{route}", delete(routes::remove))
         .route("/wharf/apps/{app}/exec", post(runs::exec))

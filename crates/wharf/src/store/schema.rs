@@ -126,6 +126,7 @@ const MIGRATIONS: &[&str] = &[
         created_at INTEGER NOT NULL,
         UNIQUE (app, subject)
     ) STRICT;
+    ALTER TABLE apps ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0;
     ",
 ];
 

@@ -26,6 +26,7 @@ fn the_api_of_an_app_that_runs() {
     maintenance_is_served_by_the_edge(&host);
     domains_are_routed_at_once(&host);
     routes_lead_where_they_say(&host, &repo);
+    a_pause_keeps_requests_until_the_app_is_resumed(&host);
     a_rename_moves_the_address(&host);
 }
 
@@ -143,6 +144,23 @@ fn domains_are_routed_at_once(host: &Host) {
     assert_eq!(host.get("WWW.Example.com:8080", "/").0, 200);
     assert_eq!(host.call("DELETE", "/apps/shop/domains/www.example.com", "").status, 200);
     edge(host, "www.example.com", 404);
+}
+
+fn a_pause_keeps_requests_until_the_app_is_resumed(host: &Host) {
+    assert_eq!(host.json(&["pause", "shop"])["paused"], true);
+    assert_eq!(host.read("/wharf/apps/shop/pause").json()["paused"], true);
+    std::thread::scope(|scope| {
+        let request = scope.spawn(|| host.get("shop.localhost", "/paused"));
+        wait_for("the request to be held", Duration::from_secs(20), || {
+            let status = host.read("/wharf/status").json();
+            let mut apps = status["apps"].as_array()?.iter();
+            let held = &apps.find(|app| app["name"] == "shop")?["held"];
+            (*held == 1 || request.is_finished()).then_some(())
+        });
+        assert!(!request.is_finished(), "nobody was asked to answer it");
+        assert_eq!(host.json(&["resume", "shop"])["paused"], false);
+        assert_eq!(request.join().unwrap().0, 200);
+    });
 }
 
 fn routes_lead_where_they_say(host: &Host, repo: &Repo) {

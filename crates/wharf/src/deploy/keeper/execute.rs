@@ -193,10 +193,11 @@ impl Keeper {
                 })
             })
             .collect();
-        let release = generation
-            .and_then(|number| loaded.releases.get(&number))
-            .map_or(0, |release| release.version);
-        let upstream = Upstream { app: loaded.app.name.clone(), release, state, endpoints };
+        let release = generation.and_then(|number| loaded.releases.get(&number));
+        let balance = release.map(|release| release.shape.balance.clone()).unwrap_or_default();
+        let release = release.map_or(0, |release| release.version);
+        let (app, is_paused) = (loaded.app.name.clone(), loaded.is_paused);
+        let upstream = Upstream { app, release, state, is_paused, balance, endpoints };
         Part { routes: self.app_routes(release, loaded), upstream }
     }
 
@@ -233,18 +234,21 @@ impl Keeper {
         Ok(())
     }
 
-    /// A change of name or domains alone; whether there was one.
+    /// A change of name, domains, routes or pause alone; whether there was one.
     pub(super) async fn follow_names(&mut self, loaded: &Loaded) -> Result<bool, Trouble> {
         let Some(routed) = &self.routed else { return Ok(false) };
         let wanted = self.app_routes(routed.upstream.release, loaded);
         if loaded.app.is_doomed
-            || (routed.routes == wanted && routed.upstream.app == loaded.app.name)
+            || (routed.routes == wanted
+                && routed.upstream.app == loaded.app.name
+                && routed.upstream.is_paused == loaded.is_paused)
         {
             return Ok(false);
         }
         let mut part = Part::clone(routed);
         part.routes = wanted;
         part.upstream.app = loaded.app.name.clone();
+        part.upstream.is_paused = loaded.is_paused;
         self.route(part, loaded).await?;
         Ok(true)
     }

@@ -21,6 +21,8 @@ pub(super) struct Loaded {
     pub(super) domains: Vec<DomainName>,
     /// Given by command, beside those of the app file.
     pub(super) routes: Vec<RouteSpec>,
+    /// Whether requests wait.
+    pub(super) is_paused: bool,
     /// The deploy in flight.
     pub(super) deploy: Option<Deploy>,
     /// Generation → release.
@@ -71,7 +73,15 @@ fn read(tx: &Tx<'_>, id: AppId) -> Result<Option<Loaded>, StoreError> {
     };
     let domains = domains::list(tx, id)?.into_iter().map(|domain| domain.host).collect();
     let routes = routes::list(tx, id)?.into_iter().map(|route| route.spec).collect();
-    Ok(Some(Loaded { app, goal, domains, routes, deploy, releases: known }))
+    Ok(Some(Loaded {
+        is_paused: apps::is_paused(tx, id)?,
+        app,
+        goal,
+        domains,
+        routes,
+        deploy,
+        releases: known,
+    }))
 }
 
 fn generation(

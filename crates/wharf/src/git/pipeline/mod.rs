@@ -148,7 +148,8 @@ impl Pipeline {
                 (built.image, built.shape)
             }
         };
-        self.launch(push, Change::Image { image, commit, shape }, spent, voice).await
+        self.launch(push, Change::Image { image, commit, shape: Box::new(shape) }, spent, voice)
+            .await
     }
 
     /// Waits for earlier pushes of the app, and looks whether one of them moved the branch.
