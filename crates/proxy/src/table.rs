@@ -101,6 +101,8 @@ pub(crate) struct Registry {
     pub(crate) replicas: HashMap<ReplicaId, Arc<EndpointStats>>,
     pub(crate) apps: HashMap<AppId, Arc<AppStats>>,
     table: Table,
+    /// Replicas that left the table and may have requests still.
+    leaving: Vec<ReplicaId>,
 }
 
 impl Registry {
@@ -120,6 +122,7 @@ impl Registry {
             let Some(before) = before else { continue };
             if let Some(upstream) = next.upstreams.get(app).cloned() {
                 upstream.replicas().for_each(|replica| next.replicas.remove(&replica));
+                self.leaving.extend(upstream.replicas());
                 next.upstreams.remove(app);
             }
             if next.names.get(&before.upstream.app) == Some(app) {
@@ -182,10 +185,19 @@ impl Registry {
 
     /// Forgets what is neither in the table nor busy. Only once every core serves from the table: a
     /// request may start by the older one until then, and a drain must see it.
-    pub(crate) fn forget_gone(&mut self) {
-        let table = &self.table;
-        self.replicas.retain(|id, stats| table.has_replica(*id) || stats.in_flight() > 0);
-        self.apps.retain(|id, _| table.upstream(*id).is_some());
+    pub(crate) fn forget_gone(&mut self, edits: impl Iterator<Item = AppId>) {
+        let Self { replicas, apps, table, leaving } = self;
+        leaving.retain(|id| !table.has_replica(*id));
+        leaving.retain(|id| {
+            let is_busy = replicas.get(id).is_some_and(|stats| stats.in_flight() > 0);
+            if !is_busy {
+                replicas.remove(id);
+            }
+            is_busy
+        });
+        for app in edits.filter(|app| table.upstream(*app).is_none()) {
+            apps.remove(&app);
+        }
     }
 
     /// Whether a replica takes new requests.

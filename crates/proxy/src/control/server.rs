@@ -113,7 +113,7 @@ impl Control {
         for answer in answers {
             let _gone = answer.await;
         }
-        registry.forget_gone();
+        registry.forget_gone(change.parts.keys().copied());
         let _is_of_this_version = table.change(change);
         let kept = if is_whole {
             keeper.keep_whole(table).await

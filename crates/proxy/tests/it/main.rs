@@ -10,5 +10,6 @@ mod codes;
 mod namespace;
 mod processes;
 mod routing;
+mod scale;
 mod smuggling;
 mod swaps;
