@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::header::{HOST, SET_COOKIE};
 use http::request::Parts;
@@ -34,6 +35,9 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Most tries for one request that were lost after its first byte went out, or never sent.
 const MOST_RETRIES: u32 = 2;
+
+/// How often a request that waits for room looks by itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 type Refusal = (EdgeCode, Option<Broken>);
 
@@ -296,11 +300,23 @@ impl Journey<'_> {
         // Who failed a try elsewhere may find that one free again.
         past.tried.clear();
         let has_room = || select::has_room(upstream, self.core.now_ms());
-        tokio::select! {
-            biased;
-            () = tokio::time::sleep_until(deadline) => Err((EdgeCode::AtCapacity, None)),
-            () = queued.wait(has_room) => Ok(()),
-            () = self.core.rooms.wait_change() => Ok(()),
+        let turn = queued.wait(&has_room);
+        tokio::pin!(turn);
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err((EdgeCode::AtCapacity, None));
+                }
+                () = &mut turn => return Ok(()),
+                () = self.core.rooms.wait_change() => return Ok(()),
+                // Requests from before there was a bound tell nobody when they end.
+                () = tokio::time::sleep(LOOK_AGAIN) => {
+                    if has_room() {
+                        return Ok(());
+                    }
+                }
+            }
         }
     }
 

@@ -44,8 +44,8 @@ async fn ask(
                 let stream = tokio::net::TcpStream::connect(address).await.unwrap();
                 let mut raw = Raw { stream, buffer: Vec::new() };
                 let id = format!("{path}/{method}-{client}-{number}");
-                let length = if method == "GET" { "" } else { "Content-Length: 2\r\n" };
-                let body = if method == "GET" { "" } else { "ab" };
+                let length = if method == "POST" { "Content-Length: 2\r\n" } else { "" };
+                let body = if method == "POST" { "ab" } else { "" };
                 raw.send(&format!(
                     "{method} {id} HTTP/1.1\r\nHost: shop.localhost\r\n{length}\r\n{body}"
                 ))
@@ -123,6 +123,9 @@ async fn an_answer_of_failure_is_tried_elsewhere_where_the_app_wants_it() {
     assert!(answers.values().all(|(status, _)| *status == 200), "{answers:?}");
     let posts = ask(&edge, "POST", "/bad-at-two/500", 16).await;
     assert!(posts.values().any(|(status, _)| *status == 500), "a POST is not repeated");
+    // Nor what has no body that could be missing.
+    let patches = ask(&edge, "PATCH", "/bad-at-two/500", 16).await;
+    assert!(patches.values().any(|(status, _)| *status == 500), "a PATCH is not repeated");
     let arrivals = arrivals(&[&one, &two]);
     assert!(arrivals.iter().all(|(line, n)| *n == 1 || (*n == 2 && line.starts_with("GET"))));
 }
