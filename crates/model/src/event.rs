@@ -22,7 +22,10 @@ pub enum Event {
     FormationChanged { formation: std::collections::BTreeMap<String, u32> },
     DomainAdded { domain: String },
     DomainRemoved { domain: String },
+    RouteAdded { route: String },
+    RouteRemoved { route: String },
     MaintenanceChanged { is_on: bool },
+    PauseChanged { is_on: bool },
     ReplicaStarted { replica: String, release: u64 },
     ReplicaEnded { replica: String, release: u64, how: String },
 }

@@ -53,3 +53,7 @@ id!(
     /// A host name given to an app.
     DomainId
 );
+id!(
+    /// A route given to an app.
+    RouteId
+);

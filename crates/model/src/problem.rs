@@ -76,6 +76,8 @@ codes! {
     // P4: route, domain, certificate
     DomainTaken "P401" "another app has that domain";
     DomainUnknown "P402" "the app does not have that domain";
+    RouteTaken "P403" "another route is for the same requests";
+    RouteUnknown "P404" "the app does not have that route";
     // P5: add-on, binding, volume
     // P6: node and cluster
     // P7: host and engine

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::{ConfigVars, Formation};
 use crate::id::{AppId, ReleaseId};
 use crate::name::{DomainName, ProcessType};
+use crate::route::balance::Balance;
 use crate::route::written::RouteSpec;
 use crate::size::ByteSize;
 
@@ -58,6 +59,9 @@ pub struct Shape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_command: Option<String>,
     pub run: RunSettings,
+    /// How requests are shared among its `web` replicas.
+    #[serde(default, skip_serializing_if = "Balance::is_default")]
+    pub balance: Balance,
     /// The routes its app file has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteSpec>,

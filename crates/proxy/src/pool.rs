@@ -161,7 +161,8 @@ impl Pool {
         Ok((stream, sender))
     }
 
-    async fn open_stream(&self, endpoint: &Endpoint) -> io::Result<Stream> {
+    /// A bare connection, for who does not speak HTTP by the pool.
+    pub(crate) async fn open_stream(&self, endpoint: &Endpoint) -> io::Result<Stream> {
         match &endpoint.address {
             EndpointAddress::External(external) => tcp(Outside::open(external).await?),
             EndpointAddress::Tcp(address) => tcp(TcpStream::connect(address).await?),

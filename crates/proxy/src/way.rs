@@ -15,6 +15,7 @@ use model::route::spec::{Action, Ask, Route, Serve};
 
 use crate::check::Broken;
 use crate::code::EdgeCode;
+use crate::endpoint::Endpoint;
 use crate::headers;
 use crate::table::{Table, Upstream};
 
@@ -132,6 +133,11 @@ fn strip(uri: &Uri, prefix: &str) -> Option<Uri> {
 }
 
 impl Way {
+    /// Whether it leads to a server that is none of ours.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.upstream.endpoints.iter().any(Endpoint::is_elsewhere)
+    }
+
     /// Writes what is otherwise into a head that is about to leave.
     pub(crate) fn apply<B>(&self, request: &mut http::Request<B>) {
         if let Some(uri) = &self.uri {

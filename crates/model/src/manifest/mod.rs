@@ -3,11 +3,14 @@
 //! Every field is optional, and an unknown one is a mistake with its line, not a silence. What it
 //! says wins over the Procfile and over detection; a setting on the server wins over it.
 
+pub mod balance;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
+use self::balance::BalanceFile;
 use crate::name::ProcessType;
 use crate::problem::{Code, Problem};
 use crate::release::{ProcessLimits, RunSettings};
@@ -47,6 +50,9 @@ pub struct Manifest {
     /// Process type → upper bounds.
     #[serde(default)]
     pub limits: BTreeMap<ProcessType, Bounds>,
+    /// How requests are shared among `web` replicas.
+    #[serde(default)]
+    pub balance: BalanceFile,
     /// Which requests come to the app, beside all those for its hosts.
     #[serde(default, deserialize_with = "routes")]
     pub routes: Vec<RouteSpec>,

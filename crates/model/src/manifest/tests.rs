@@ -22,6 +22,13 @@ fn the_whole_file_is_read() {
         cpu = 0.5
         [limits.worker]
         cpu = 2
+        [balance]
+        method = "least-connections"
+        sticky = "cookie"
+        concurrency = 20
+        retry = [503]
+        slow_start = "10s"
+        check_path = "/up"
         [[routes]]
         path = "/api"
         strip = true
@@ -36,6 +43,9 @@ fn the_whole_file_is_read() {
     assert_eq!(run.drain_timeout, Duration::from_millis(500));
     assert_eq!(run.boot_timeout, Duration::from_secs(120));
     assert_eq!(manifest.routes.len(), 2);
+    let balance = manifest.balance.settings();
+    assert_eq!((balance.concurrency, balance.queue), (Some(20), 1000));
+    assert_eq!(balance.check.unwrap().every, Duration::from_secs(5));
     assert_eq!(manifest.processes[&ProcessType::web()], "node .");
     assert_eq!(manifest.process_limits(&ProcessType::web()).memory, ByteSize::mib(256));
     assert_eq!(manifest.limits[&ProcessType::web()].cpu_millis(), Some(500));
@@ -65,6 +75,10 @@ fn mistakes_name_their_line_and_rule() {
         "a = 1\n\n[[",
         "[[routes]]\npath = \"/a\"\n[[routes]]\nhost = \"*x\"",
         "port = 1\n\n[[routes]]\nstatus = 301",
+        "[balance]\nmethod = \"random\"",
+        "[balance]\nconcurrency = 0",
+        "[balance]\neject_most = 101",
+        "[balance]\nretry = [404]",
         "port = 1\n[[routes]]\npath = \"/a\"\n[[routes]]\npath = \"/a/\"",
     ];
     let mut shown = String::new();
@@ -73,7 +87,7 @@ fn mistakes_name_their_line_and_rule() {
         shown += &format!("{} | {} | {}\n", mistake.line, mistake.text, mistake.why);
     }
     insta::assert_snapshot!(shown, @r#"
-    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `health`, `processes`, `build`, `release`, `static`, `limits`, `routes`
+    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `health`, `processes`, `build`, `release`, `static`, `limits`, `balance`, `routes`
     1 | port = 70000 | invalid value: integer `70000`, expected u16
     1 | port = | string values must be quoted, expected literal string
     1 | grace = "soon" | `soon` is not a duration: a whole number and ms, s, m or h, at least 1ms
@@ -87,6 +101,10 @@ fn mistakes_name_their_line_and_rule() {
     3 | [[ | unquoted keys cannot be empty, expected letters, numbers, `-`, `_`
     4 | host = "*x" | `*x` is not a host: a host name in lower case, `*.` and a host name, or `*` for every host
     3 | [[routes]] | `status` is a redirect's, and this route has no `redirect`
+    2 | method = "random" | unknown variant `random`, expected one of `latency`, `least-connections`, `round-robin`
+    2 | concurrency = 0 | a replica gets at least 1 request at once, not 0
+    2 | eject_most = 101 | 0 to 100 percent, not 101
+    2 | retry = [404] | what may be tried elsewhere is 500, 502, 503 and 504, not 404
     2 | [[routes]] | two routes are for `…/a`
     "#);
 }

@@ -99,6 +99,12 @@ pub struct EndpointStatus {
     pub is_serving: bool,
     /// Whether the last attempt to connect failed.
     pub is_down: bool,
+    /// Whether it is passed over for a while because requests to it failed.
+    #[serde(default)]
+    pub is_ejected: bool,
+    /// Whether its active checks find it unwell.
+    #[serde(default)]
+    pub is_unwell: bool,
 }
 
 /// What was counted for one app since the worker began.

@@ -132,7 +132,7 @@ impl Control {
         for answer in answers {
             let _gone = answer.await;
         }
-        registry.forget_gone();
+        registry.forget_gone(change.parts.keys().copied());
         let _is_of_this_version = table.change(change);
         let kept = if is_whole {
             keeper.keep_whole(table).await
@@ -176,6 +176,8 @@ impl Control {
                 in_flight: stats.in_flight(),
                 is_serving: truth.registry.is_serving(*id),
                 is_down: stats.is_down(now),
+                is_ejected: stats.is_ejected(now),
+                is_unwell: stats.is_unwell(),
             };
             (status.is_serving || status.in_flight > 0).then_some((*id, status))
         });
@@ -184,7 +186,7 @@ impl Control {
                 requests: stats.requests.load(Relaxed),
                 edge_errors: stats.edge_errors.load(Relaxed),
                 retries: stats.retries.load(Relaxed),
-                held: stats.held.load(Relaxed),
+                held: stats.held.load(Relaxed) + u64::from(stats.queue.waiting()),
                 held_total: stats.held_total.load(Relaxed),
             };
             (*id, counters)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::id::{AppId, ReplicaId};
+use model::route::balance::Balance;
 use model::route::spec::Route;
 use model::route::{Endpoint, EndpointAddress, Part, RouteTable, Upstream, UpstreamState};
 use proxy::config::Config;
@@ -311,7 +312,14 @@ pub(crate) fn tcp(number: u128, address: SocketAddr) -> Endpoint {
 /// A table with one app, `shop.localhost`.
 pub(crate) fn shop(version: u64, state: UpstreamState, endpoints: Vec<Endpoint>) -> RouteTable {
     let routes = vec![Route::plain("shop.localhost".parse().unwrap())];
-    let upstream = Upstream { app: "shop".parse().unwrap(), release: version, state, endpoints };
+    let upstream = Upstream {
+        app: "shop".parse().unwrap(),
+        release: version,
+        state,
+        is_paused: false,
+        balance: Balance::default(),
+        endpoints,
+    };
     let part = Arc::new(Part { routes, upstream });
     RouteTable { version, parts: BTreeMap::from([(app_id(1), part)]) }
 }

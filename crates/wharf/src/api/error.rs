@@ -46,10 +46,12 @@ pub fn status(code: Code) -> u16 {
         | Code::ReplicaUnknown
         | Code::ReleaseUnknown
         | Code::NotFound
-        | Code::DomainUnknown => 404,
+        | Code::DomainUnknown
+        | Code::RouteUnknown => 404,
         Code::NameTaken
         | Code::NothingReleased
         | Code::DomainTaken
+        | Code::RouteTaken
         | Code::AnotherDaemon
         | Code::ReleaseStale
         | Code::ReleaseUnchanged

@@ -17,6 +17,8 @@ pub mod app;
 
 pub mod domain;
 
+pub mod route;
+
 pub mod formation;
 
 pub mod dyno;

@@ -18,6 +18,8 @@ pub mod formation;
 
 pub mod domains;
 
+pub mod routes;
+
 pub mod releases;
 
 pub mod diff;

@@ -29,7 +29,11 @@ mod run;
 
 mod domains;
 
+mod routes;
+
 mod maintenance;
+
+mod pause;
 
 mod status;
 
@@ -164,6 +168,14 @@ enum Command {
     /// Remove a domain
     #[command(name = "domains:remove")]
     DomainsRemove(domains::DomainArgs),
+    /// List the routes
+    Routes(routes::RoutesArgs),
+    /// Add a route: host, path, conditions and where they lead
+    #[command(name = "routes:add")]
+    RoutesAdd(routes::AddArgs),
+    /// Remove a route
+    #[command(name = "routes:remove")]
+    RoutesRemove(routes::RemoveArgs),
     /// Whether visitors see the maintenance page
     Maintenance(maintenance::ShowArgs),
     /// Show visitors the maintenance page
@@ -172,6 +184,10 @@ enum Command {
     /// Let visitors in again
     #[command(name = "maintenance:off")]
     MaintenanceOff(maintenance::SwitchArgs),
+    /// Let requests wait, without an answer, until the app is resumed
+    Pause(pause::PauseArgs),
+    /// Let requests go on that wait
+    Resume(pause::ResumeArgs),
     /// Show how Wharf and all apps are
     Status(status::StatusArgs),
     /// Say what an error code means, and what helps
@@ -302,9 +318,14 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Domains(args) => domains::list(session, &args).await,
         Command::DomainsAdd(args) => domains::add(session, &args).await,
         Command::DomainsRemove(args) => domains::remove(session, &args).await,
+        Command::Routes(args) => routes::list(session, &args).await,
+        Command::RoutesAdd(args) => routes::add(session, args).await,
+        Command::RoutesRemove(args) => routes::remove(session, &args).await,
         Command::Maintenance(args) => maintenance::show(session, &args).await,
         Command::MaintenanceOn(args) => maintenance::switch(session, &args, true).await,
         Command::MaintenanceOff(args) => maintenance::switch(session, &args, false).await,
+        Command::Pause(args) => pause::pause(session, &args).await,
+        Command::Resume(args) => pause::resume(session, &args).await,
         Command::Status(args) => status::show(session, &args).await,
         Command::Version(args) => status::version(session, &args).await,
         Command::AuthLogin(args) => auth::login(session, &args).await,

@@ -32,8 +32,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::deploy::{Deploy, DeployPhase};
 use model::id::{AppId, DeployId};
+use model::name::DomainName;
 use model::problem::{Code, Problem};
 use model::replica::Replica;
+use model::route::written::{RouteSpec, compose};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::local::Local;
@@ -156,6 +158,15 @@ impl Deploys {
     /// Freezes a release and queues its deploy. When this returns, both survive anything.
     pub async fn release(&self, app: AppId, new: NewRelease) -> Result<Frozen, Problem> {
         let now = Timestamp::now();
+        if let release::Change::Image { shape, .. } = &new.change
+            && !shape.routes.is_empty()
+        {
+            let given = move |tx: &store::Tx<'_>| store::routes::list(tx, app);
+            let given = self.inner.shared.store.run(given).await;
+            let given = given.map_err(|error| store_problem(&error))?;
+            let given = given.into_iter().map(|route| route.spec).collect();
+            self.check_routes(app, vec![given, shape.routes.clone()]).await?;
+        }
         let shared = &self.inner.shared;
         let _hold = shared.images.read().await;
         let backend = Arc::clone(&shared.backend);
@@ -169,6 +180,38 @@ impl Deploys {
             .map_err(|error| store_problem(&error))??;
         self.begin(app);
         Ok(frozen)
+    }
+
+    /// Whether an app could have these routes, the stronger layer first: none of them is for the same
+    /// requests as a route another app has now.
+    pub async fn check_routes(
+        &self,
+        app: AppId,
+        layers: Vec<Vec<RouteSpec>>,
+    ) -> Result<(), Problem> {
+        let shared = &self.inner.shared;
+        let domain = shared.domain.clone();
+        let read = move |tx: &store::Tx<'_>| {
+            let app = store::apps::get(tx, app)?;
+            Ok((own_hosts(tx, &app, &domain)?, app))
+        };
+        let (hosts, app) = shared.store.run(read).await.map_err(|error| store_problem(&error))?;
+        let layers: Vec<&[RouteSpec]> = layers.iter().map(Vec::as_slice).collect();
+        let conflict = match shared.routes.check(app.id, &compose(&hosts, &layers)).await {
+            Ok(()) => return Ok(()),
+            Err(conflict) => conflict,
+        };
+        let other = shared.routes.of(conflict.first).await;
+        let other =
+            other.map_or_else(|| conflict.first.to_string(), |p| p.upstream.app.to_string());
+        Err(route_taken(&conflict.subject, app.name.as_str(), &other))
+    }
+
+    /// Waits, for a while, until the proxy goes by the routes and the pause the store has for the app.
+    pub async fn wait_routed(&self, app: AppId) {
+        if !matches!(self.wait_seen(app, None).await, Ok(Seen::AtTheEdge)) {
+            tracing::warn!(%app, "the app's routes are stored and still not served");
+        }
     }
 
     /// While it is held, no release is made of an old one.
@@ -305,6 +348,25 @@ impl Deploys {
             .tasks
             .spawn_until_stop("keeper", keeper::keep(shared, app, sender, receiver));
     }
+}
+
+/// The hosts an app has by its name and by its domains.
+fn own_hosts(
+    tx: &store::Tx<'_>,
+    app: &model::app::App,
+    domain: &str,
+) -> Result<Vec<DomainName>, StoreError> {
+    let own = format!("{}.{domain}", app.name).parse().ok();
+    let given = store::domains::list(tx, app.id)?.into_iter().map(|domain| domain.host);
+    Ok(own.into_iter().chain(given).collect())
+}
+
+fn route_taken(subject: &str, app: &str, other: &str) -> Problem {
+    Problem::new(Code::RouteTaken, format!("`{subject}` belongs to `{other}` already"))
+        .why(format!("`{app}` and `{other}` cannot both have the same requests"))
+        .still("nothing was changed, all routes lead where they led")
+        .next(format!("wharf routes -a {other}"))
+        .next(format!("wharf domains -a {other}"))
 }
 
 /// What a person is told when the store fails.

@@ -28,7 +28,7 @@ pub struct NewRelease {
 #[derive(Debug, Clone)]
 pub enum Change {
     /// A new image.
-    Image { image: ImageRef, commit: String, shape: Shape },
+    Image { image: ImageRef, commit: String, shape: Box<Shape> },
     /// Config vars set, or taken away by `None`.
     ConfigVars(BTreeMap<ConfigKey, Option<Secret>>),
     /// Other counts. Touches no replica that goes on.
@@ -187,7 +187,7 @@ fn compose(
         Change::Image { image, commit, shape } => {
             release.image = Some(image.clone());
             release.commit = Some(commit.clone());
-            release.shape = shape.clone();
+            release.shape = Shape::clone(shape);
             format!("Deploy {}", short(commit))
         }
         Change::ConfigVars(changes) => match configure(&release.config, changes) {

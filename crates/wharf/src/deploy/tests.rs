@@ -55,7 +55,11 @@ fn image(name: &str, memory: u64) -> Change {
         ]),
         ..Shape::default()
     };
-    Change::Image { image: ImageRef(name.to_owned()), commit: name.to_owned(), shape }
+    Change::Image {
+        image: ImageRef(name.to_owned()),
+        commit: name.to_owned(),
+        shape: Box::new(shape),
+    }
 }
 
 fn scale(web: u32) -> Change {

@@ -5,10 +5,11 @@ use http::{HeaderMap, StatusCode};
 
 use super::answer::{Answer, json, ok, seen};
 use super::auth::Caller;
+use super::encode::app_ref;
 use super::paging::{self, Key};
 use super::request::{Asked, Input};
 use super::router::Base;
-use crate::api::app::{CreateApp, DestroyApp, UpdateApp};
+use crate::api::app::{CreateApp, DestroyApp, Pause, UpdateApp};
 use crate::apps::{life, lookup};
 use crate::context::Context;
 use crate::git::pipeline::Pipeline;
@@ -71,4 +72,27 @@ pub(super) async fn destroy(
     let app = life::destroy(context, &key, asked.confirm.as_deref(), &caller.user).await?;
     pipeline.builds.end_all(&app);
     ok(&base.wire(&context.config).app(&app))
+}
+
+pub(super) async fn pause_state(State(context): State<Context>, Path(key): Path<String>) -> Answer {
+    let (app, paused) = life::is_paused(&context, &key).await?;
+    ok(&Pause { app: app_ref(&app), paused })
+}
+
+pub(super) async fn pause(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Answer {
+    let (app, paused) = life::pause(&context, &key, true, &caller.user).await?;
+    ok(&Pause { app: app_ref(&app), paused })
+}
+
+pub(super) async fn resume(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Answer {
+    let (app, paused) = life::pause(&context, &key, false, &caller.user).await?;
+    ok(&Pause { app: app_ref(&app), paused })
 }

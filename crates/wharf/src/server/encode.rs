@@ -277,6 +277,7 @@ impl Wire<'_> {
             in_flight: view.in_flight,
             requests: view.requests,
             edge_errors: view.edge_errors,
+            held: view.held,
             memory: view.memory,
             deploy: view.deploy,
         }

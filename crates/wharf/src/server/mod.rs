@@ -23,6 +23,8 @@ mod config_vars;
 
 mod domains;
 
+mod routes;
+
 mod formation;
 
 mod dynos;

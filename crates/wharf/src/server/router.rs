@@ -14,7 +14,7 @@ use super::encode::Wire;
 use super::sessions::Sessions;
 use super::{
     account, answer, apps, attach, builds, config_vars, domains, dynos, formation, logs, push,
-    releases, request, runs, status, stream,
+    releases, request, routes, runs, status, stream,
 };
 use crate::config::Config;
 use crate::context::Context;
@@ -74,6 +74,12 @@ fn house() -> Router<Context> {
         .route("/wharf/status", get(status::show))
         .route("/wharf/explain/{code}", get(status::explain))
         .route("/wharf/apps/{app}/replicas", get(dynos::details))
+        .route(
+            "/wharf/apps/{app}/pause",
+            get(apps::pause_state).put(apps::pause).delete(apps::resume),
+        )
+        .route("/wharf/apps/{app}/routes", get(routes::list).post(routes::add))
+        .route("/wharf/apps/{app}/routes/{route}", delete(routes::remove))
         .route("/wharf/apps/{app}/exec", post(runs::exec))
         .route("/wharf/apps/{app}/releases/{release}", get(releases::detail))
         .route("/wharf/apps/{app}/releases/{from}/diff/{to}", get(releases::diff))

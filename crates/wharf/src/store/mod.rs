@@ -22,6 +22,8 @@ pub mod releases;
 
 pub mod replicas;
 
+pub mod routes;
+
 pub mod tokens;
 
 pub mod user_ranges;

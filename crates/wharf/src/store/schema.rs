@@ -144,6 +144,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
         app TEXT NOT NULL UNIQUE REFERENCES apps(id) ON DELETE CASCADE
     ) STRICT;
     ",
+    "
+    CREATE TABLE routes (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        subject TEXT NOT NULL,
+        spec TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        UNIQUE (app, subject)
+    ) STRICT;
+    ALTER TABLE apps ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0;
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

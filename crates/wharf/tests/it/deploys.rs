@@ -307,6 +307,8 @@ fn a_table_whose_answer_was_lost_is_followed_by_a_newer_one() {
             app: "lost".parse().unwrap(),
             release: 1,
             state: UpstreamState::Maintenance,
+            is_paused: false,
+            balance: model::route::balance::Balance::default(),
             endpoints: Vec::new(),
         },
     };

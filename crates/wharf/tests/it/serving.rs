@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::schema::{assert_list, assert_schema};
 use crate::support::host::{Host, wait_for};
+use crate::support::repo::Repo;
 use crate::support::require::require;
 
 #[test]
@@ -27,6 +28,8 @@ fn the_api_of_an_app_that_runs() {
     logs_are_streamed_from_the_address_a_session_gives(&host);
     maintenance_is_served_by_the_edge(&host);
     domains_are_routed_at_once(&host);
+    routes_lead_where_they_say(&host, &repo);
+    a_pause_keeps_requests_until_the_app_is_resumed(&host);
     a_rename_moves_the_address(&host);
 }
 
@@ -177,6 +180,87 @@ fn domains_are_routed_at_once(host: &Host) {
         assert_schema("domain", &removed.json());
         assert_eq!(host.get("www.example.com", "/").0, 404);
     }
+}
+
+fn a_pause_keeps_requests_until_the_app_is_resumed(host: &Host) {
+    assert_eq!(host.json(&["pause", "shop"])["paused"], true);
+    assert_eq!(host.read("/wharf/apps/shop/pause").json()["paused"], true);
+    std::thread::scope(|scope| {
+        let request = scope.spawn(|| host.get("shop.localhost", "/paused"));
+        wait_for("the request to be held", Duration::from_secs(20), || {
+            let status = host.read("/wharf/status").json();
+            let mut apps = status["apps"].as_array()?.iter();
+            let held = &apps.find(|app| app["name"] == "shop")?["held"];
+            (*held == 1 || request.is_finished()).then_some(())
+        });
+        assert!(!request.is_finished(), "nobody was asked to answer it");
+        assert_eq!(host.json(&["resume", "shop"])["paused"], false);
+        assert_eq!(request.join().unwrap().0, 200);
+    });
+}
+
+fn routes_lead_where_they_say(host: &Host, repo: &Repo) {
+    host.wharf(&["create", "blog"]);
+    // By command: at once, and by their names to be removed.
+    host.wharf(&["routes:add", "-a", "shop", "--path", "/blog", "--strip", "--to", "blog"]);
+    host.wharf(&["routes:add", "-a", "shop", "--path", "/old", "--redirect", "/new/*"]);
+    assert_eq!(host.get("shop.localhost", "/blog/x").0, 502);
+    assert_eq!(host.get("shop.localhost", "/blogs").0, 200);
+    assert_eq!(host.get("shop.localhost", "/old/x").0, 302);
+    // By the app file: with the release.
+    repo.write(
+        "wharf.toml",
+        "[[routes]]\nhost = \"api.example.com\"\npath = \"/v1\"\n\n[[routes]]\npath = \"/old\"\nto = \"blog\"\n",
+    );
+    repo.commit("with routes");
+    host.push_well(repo);
+    assert_eq!(host.get("api.example.com", "/v1/x").0, 200);
+    assert_eq!(host.get("api.example.com", "/v2").0, 404);
+    assert_eq!(host.get("shop.localhost", "/old/x").0, 302, "a command wins over the file");
+    let shown = host.wharf(&["routes", "shop"]);
+    insta::assert_snapshot!(shown, @r"
+    …/blog              to blog, prefix off
+    …/old               redirect /new/* (302)
+    api.example.com/v1  to the app             (app file)
+    …/old               to blog                (app file)
+    ");
+    let routes = host.json(&["routes", "shop"]);
+    assert_eq!(routes[0]["subject"], "…/blog");
+    assert_eq!((&routes[0]["to"], &routes[0]["source"]), (&json!("blog"), &json!("settings")));
+    // Two owners are refused by their names, by command and by push.
+    let refused = host.wharf_fails(&[
+        "routes:add",
+        "-a",
+        "blog",
+        "--host",
+        "api.example.com",
+        "--path",
+        "/v1/",
+    ]);
+    insta::assert_snapshot!(refused, @r"
+    Adding a route to blog…
+    error[P403]: `api.example.com/v1` belongs to `shop` already
+      why:   `blog` and `shop` cannot both have the same requests
+      still: nothing was changed, all routes lead where they led
+      next:  wharf routes -a shop
+             wharf domains -a shop
+             wharf explain P403
+    ");
+    let other = host.app("rival");
+    other.write("wharf.toml", "[[routes]]\nhost = \"shop.localhost\"\n");
+    other.commit("mine");
+    let (is_accepted, said) = host.push(&other);
+    assert!(
+        !is_accepted && said.contains("error[P403]: `shop.localhost/` belongs to `shop`"),
+        "{said}"
+    );
+    let unknown = host.wharf_fails(&["routes:remove", "-a", "shop", "/v1"]);
+    assert!(unknown.contains("P404"), "{unknown}");
+    host.wharf(&["routes:remove", "-a", "shop", "/blog"]);
+    host.wharf(&["routes:remove", "-a", "shop", "…/old"]);
+    assert_eq!(host.get("shop.localhost", "/blog/x").0, 200);
+    assert_eq!(host.get("shop.localhost", "/old/x").0, 502, "what the file says counts again");
+    host.wharf(&["destroy", "rival", "--confirm", "rival"]);
 }
 
 fn a_rename_moves_the_address(host: &Host) {

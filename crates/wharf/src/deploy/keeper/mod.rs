@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use model::id::{AppId, ReplicaId};
 use model::plan::{Leaving, Place, RouteSeen, Seen, Step, World, plan};
 use model::replica::{Condition, Crashes, Ending, EndingKind, Replica};
-use model::route::EndpointAddress;
 use model::route::host::HostPattern;
+use model::route::{EndpointAddress, Part};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +86,8 @@ struct Keeper {
     /// How the last replica of a place ended by itself, and of which release it was.
     last_ending: BTreeMap<Place, (EndingKind, u64)>,
     route: RouteSeen,
+    /// The app's part of the table, as it was told last.
+    routed: Option<Arc<Part>>,
     stopwatch: Stopwatch,
     /// Who waits for the edge.
     waiting: Vec<oneshot::Sender<()>>,
@@ -186,6 +188,7 @@ impl Keeper {
             crashes: BTreeMap::new(),
             last_ending: BTreeMap::new(),
             route,
+            routed,
             stopwatch: Stopwatch::default(),
             waiting: Vec::new(),
         };
@@ -428,7 +431,8 @@ impl Keeper {
         };
         let now = self.now();
         let plan = plan(&loaded.goal, &self.world(), now);
-        if !plan.steps.iter().any(Step::is_before_the_edge) {
+        let has_settled = !plan.steps.iter().any(Step::is_before_the_edge);
+        if has_settled && self.other_routes(&loaded).is_none() {
             for waiting in self.waiting.drain(..) {
                 // Who went away needs no answer.
                 let _ = waiting.send(());
@@ -445,6 +449,9 @@ impl Keeper {
                 self.execute(step, &loaded).await?;
                 is_busy = true;
             }
+        }
+        if !is_busy {
+            is_busy = self.follow_routes(&loaded).await?;
         }
         if is_busy {
             return Ok(Turn::Again);

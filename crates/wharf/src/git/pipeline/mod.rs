@@ -158,8 +158,9 @@ impl Pipeline {
                 (built.image, built.shape)
             }
         };
-        let launched =
-            self.launch(push, Change::Image { image, commit, shape }, spent, voice).await;
+        let launched = self
+            .launch(push, Change::Image { image, commit, shape: Box::new(shape) }, spent, voice)
+            .await;
         // A release names the image now.
         drop(lease);
         launched
