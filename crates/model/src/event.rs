@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::HttpsPolicy;
 use crate::deploy::DeployPhase;
 use crate::name::AppName;
 use crate::problem::Problem;
@@ -22,6 +23,10 @@ pub enum Event {
     FormationChanged { formation: std::collections::BTreeMap<String, u32> },
     DomainAdded { domain: String },
     DomainRemoved { domain: String },
+    CertificateAdded { name: String, names: Vec<String> },
+    CertificateReplaced { name: String, names: Vec<String> },
+    CertificateRemoved { name: String },
+    HttpsChanged { policy: HttpsPolicy },
     MaintenanceChanged { is_on: bool },
     ReplicaStarted { replica: String, release: u64 },
     ReplicaEnded { replica: String, release: u64, how: String },

@@ -50,6 +50,10 @@ id!(
     ReplicaId
 );
 id!(
+    /// A certificate of an app; a renewed one keeps it.
+    CertificateId
+);
+id!(
     /// A host name given to an app.
     DomainId
 );

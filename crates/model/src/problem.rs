@@ -74,6 +74,12 @@ codes! {
     // P4: route, domain, certificate
     DomainTaken "P401" "another app has that domain";
     DomainUnknown "P402" "the app does not have that domain";
+    CertificateUnreadable "P430" "the certificate or its key cannot be read";
+    CertificateKeyWrong "P431" "the key does not belong to the certificate";
+    CertificateNotValid "P432" "the certificate is not valid at this time";
+    CertificateForOthers "P433" "the certificate covers none of the app's domains";
+    CertificateChainBroken "P434" "the certificate chain is out of order";
+    CertificateUnknown "P435" "the app has no such certificate";
     // P5: add-on, binding, volume
     // P6: node and cluster
     // P7: host and engine

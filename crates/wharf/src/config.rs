@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use model::problem::{Code, Problem};
 use model::size::ByteSize;
+use proxy::config::{Door, DoorError, TrustedPeer, TrustedPeerError};
 use serde::Deserialize;
 
 /// The file, and the same names as flags and `WHARF_…` variables. All optional: flag beats variable
@@ -28,6 +29,25 @@ pub struct Settings {
     /// is set]
     #[arg(long, env = "WHARF_LISTEN_HTTPS", value_delimiter = ',')]
     pub listen_https: Option<Vec<SocketAddr>>,
+    /// Give hosts without a certificate one of a local authority: true or false [default: true where
+    /// `domain` is a name for local use, as localhost is]
+    #[arg(long, env = "WHARF_LOCAL_CERTIFICATES")]
+    pub local_certificates: Option<bool>,
+    /// Doors behind a load balancer that sends PROXY headers: http, https [default: none]
+    #[arg(long, env = "WHARF_PROXIED", value_delimiter = ',')]
+    pub proxied: Option<Vec<String>>,
+    /// Load balancers that may come by those doors, as address or address/bits
+    #[arg(long, env = "WHARF_PROXIED_FROM", value_delimiter = ',')]
+    pub proxied_from: Option<Vec<String>>,
+    /// Proxies whose X-Forwarded headers are believed, as address or address/bits [default: none]
+    #[arg(long, env = "WHARF_TRUSTED_PEERS", value_delimiter = ',')]
+    pub trusted_peers: Option<Vec<String>>,
+    /// Longest request body taken; 0 is any [default: 0]
+    #[arg(long, env = "WHARF_MOST_BODY")]
+    pub most_body: Option<String>,
+    /// Longest request head taken [default: 32K]
+    #[arg(long, env = "WHARF_MOST_HEAD")]
+    pub most_head: Option<String>,
     /// Where the API and git listen besides the unix socket [default: 127.0.0.1:7070]
     #[arg(long, env = "WHARF_API_LISTEN")]
     pub api_listen: Option<SocketAddr>,
@@ -76,6 +96,8 @@ pub struct Config {
     pub run_dir: PathBuf,
     pub listen: Vec<SocketAddr>,
     pub listen_https: Vec<SocketAddr>,
+    pub local_certificates: bool,
+    pub edge: Edge,
     pub api_listen: SocketAddr,
     /// Certificate and key.
     pub api_tls: Option<(PathBuf, PathBuf)>,
@@ -91,6 +113,33 @@ pub struct Config {
     pub log_rotate_at: ByteSize,
     /// This very program, for the roles it starts.
     pub program: PathBuf,
+}
+
+/// What the proxy is told of whom it listens to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    pub proxied: Vec<Door>,
+    pub proxied_from: Vec<TrustedPeer>,
+    pub trusted_peers: Vec<TrustedPeer>,
+    pub most_body: ByteSize,
+    pub most_head: ByteSize,
+}
+
+fn doors(given: Option<Vec<String>>) -> Result<Vec<Door>, String> {
+    let parse = |text: String| text.parse().map_err(|error: DoorError| error.to_string());
+    given.unwrap_or_default().into_iter().map(parse).collect()
+}
+
+fn peers(given: Option<Vec<String>>) -> Result<Vec<TrustedPeer>, String> {
+    let parse = |text: String| text.parse().map_err(|error: TrustedPeerError| error.to_string());
+    given.unwrap_or_default().into_iter().map(parse).collect()
+}
+
+/// Names no public authority signs for (RFC 6761, RFC 8375, ICANN's `internal`).
+fn is_for_local_use(domain: &str) -> bool {
+    let last = domain.rsplit('.').next().unwrap_or_default();
+    ["localhost", "test", "local", "internal", "invalid", "example"].contains(&last)
+        || domain.ends_with("home.arpa")
 }
 
 impl Settings {
@@ -113,6 +162,12 @@ impl Settings {
             run_dir: self.run_dir.or(other.run_dir),
             listen: self.listen.or(other.listen),
             listen_https: self.listen_https.or(other.listen_https),
+            local_certificates: self.local_certificates.or(other.local_certificates),
+            proxied: self.proxied.or(other.proxied),
+            proxied_from: self.proxied_from.or(other.proxied_from),
+            trusted_peers: self.trusted_peers.or(other.trusted_peers),
+            most_body: self.most_body.or(other.most_body),
+            most_head: self.most_head.or(other.most_head),
             api_listen: self.api_listen.or(other.api_listen),
             api_certificate: self.api_certificate.or(other.api_certificate),
             api_key: self.api_key.or(other.api_key),
@@ -176,6 +231,18 @@ impl Settings {
             run_dir: self.run_dir.unwrap_or_else(|| "/run/wharf".into()),
             listen: listen.unwrap_or_else(|| vec![SocketAddr::from(([0, 0, 0, 0], 80))]),
             listen_https,
+            local_certificates: self
+                .local_certificates
+                .unwrap_or_else(|| is_for_local_use(&domain)),
+            edge: Edge {
+                proxied: doors(self.proxied).map_err(|why| broken("proxied", why))?,
+                proxied_from: peers(self.proxied_from)
+                    .map_err(|why| broken("proxied_from", why))?,
+                trusted_peers: peers(self.trusted_peers)
+                    .map_err(|why| broken("trusted_peers", why))?,
+                most_body: size("most_body", self.most_body, ByteSize(0))?,
+                most_head: size("most_head", self.most_head, ByteSize(32 * 1024))?,
+            },
             api_listen: self.api_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7070))),
             api_tls,
             domain,

@@ -19,6 +19,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::local::{Local, outbound_config};
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::context::Context;
 use crate::deploy::routes::Routes;
@@ -73,12 +74,14 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
         tasks: tasks.clone(),
         domain: config.domain.clone(),
     });
+    let certificates = Certificates::new(store.clone(), link.clone(), Arc::clone(&config));
     let context = Context {
         config: Arc::clone(&config),
         store,
         deploys,
         backend,
         link: link.clone(),
+        certificates: certificates.clone(),
         logs,
         tasks: tasks.clone(),
         started_at: Timestamp::now(),
@@ -88,7 +91,8 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
     let builder = git::pipeline::builder::builder(&context)?;
     let served = server::serve(&context, builder).await?;
     context.deploys.keep_all().await.map_err(|error| store_problem(&error))?;
-    ProxyGuard::new(&config, link).watch(&tasks, routes);
+    ProxyGuard::new(&config, link).watch(&tasks, (routes, certificates.clone()));
+    certificates.keep(&tasks);
     announce(&config, &served, token.is_some())?;
     wait_for_the_end().await?;
     tracing::info!("stopping; apps and proxy go on serving");

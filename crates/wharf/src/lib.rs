@@ -30,6 +30,8 @@ pub mod explain;
 
 pub mod backend;
 
+pub mod certificates;
+
 pub mod proxy_link;
 
 pub mod proxy_guard;

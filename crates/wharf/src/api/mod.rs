@@ -16,6 +16,8 @@ pub mod app;
 
 pub mod domain;
 
+pub mod certificate;
+
 pub mod formation;
 
 pub mod dyno;

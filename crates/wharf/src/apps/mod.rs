@@ -18,6 +18,8 @@ pub mod formation;
 
 pub mod domains;
 
+pub mod certificates;
+
 pub mod releases;
 
 pub mod diff;

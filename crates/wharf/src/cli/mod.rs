@@ -27,7 +27,11 @@ mod rename;
 
 mod run;
 
+mod certificates;
+
 mod domains;
+
+mod https;
 
 mod maintenance;
 
@@ -157,6 +161,28 @@ enum Command {
     /// Remove a domain
     #[command(name = "domains:remove")]
     DomainsRemove(domains::DomainArgs),
+    /// List the certificates
+    Certs(certificates::ListArgs),
+    /// Add a certificate of your own
+    #[command(name = "certs:add")]
+    CertsAdd(certificates::AddArgs),
+    /// Put another certificate in the place of one
+    #[command(name = "certs:update")]
+    CertsUpdate(certificates::UpdateArgs),
+    /// Show one certificate
+    #[command(name = "certs:info")]
+    CertsInfo(certificates::OneArgs),
+    /// Remove a certificate
+    #[command(name = "certs:remove")]
+    CertsRemove(certificates::OneArgs),
+    /// Print the local authority's certificate, and how to trust it
+    #[command(name = "certs:trust")]
+    CertsTrust(certificates::TrustArgs),
+    /// Show what the app wants of HTTPS
+    Https(https::ShowArgs),
+    /// Send visitors to HTTPS, and keep them there
+    #[command(name = "https:set")]
+    HttpsSet(https::SetArgs),
     /// Whether visitors see the maintenance page
     Maintenance(maintenance::ShowArgs),
     /// Show visitors the maintenance page
@@ -293,6 +319,14 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Domains(args) => domains::list(session, &args).await,
         Command::DomainsAdd(args) => domains::add(session, &args).await,
         Command::DomainsRemove(args) => domains::remove(session, &args).await,
+        Command::Certs(args) => certificates::list(session, &args).await,
+        Command::CertsAdd(args) => certificates::add(session, &args).await,
+        Command::CertsUpdate(args) => certificates::update(session, &args).await,
+        Command::CertsInfo(args) => certificates::info(session, &args).await,
+        Command::CertsRemove(args) => certificates::remove(session, &args).await,
+        Command::CertsTrust(args) => certificates::trust(session, &args).await,
+        Command::Https(args) => https::show(session, &args).await,
+        Command::HttpsSet(args) => https::set(session, &args).await,
         Command::Maintenance(args) => maintenance::show(session, &args).await,
         Command::MaintenanceOn(args) => maintenance::switch(session, &args, true).await,
         Command::MaintenanceOff(args) => maintenance::switch(session, &args, false).await,

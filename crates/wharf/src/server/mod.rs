@@ -23,6 +23,8 @@ mod config_vars;
 
 mod domains;
 
+mod certificates;
+
 mod formation;
 
 mod dynos;

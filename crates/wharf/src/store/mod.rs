@@ -10,6 +10,8 @@ pub mod apps;
 
 pub mod builds;
 
+pub mod certificates;
+
 pub mod config_vars;
 
 pub mod deploys;

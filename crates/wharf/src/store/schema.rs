@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// One entry per schema number, in order. Never edit one that has shipped.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE apps (
         id TEXT PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -115,7 +116,38 @@ const MIGRATIONS: &[&str] = &["
         name TEXT PRIMARY KEY,
         value INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    "];
+    ",
+    "
+    CREATE TABLE certificates (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        name TEXT NOT NULL UNIQUE,
+        is_automatic INTEGER NOT NULL,
+        names TEXT NOT NULL,
+        chain TEXT NOT NULL,
+        sealed_key BLOB NOT NULL,
+        subject TEXT NOT NULL,
+        issuer TEXT NOT NULL,
+        is_self_signed INTEGER NOT NULL,
+        starts_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX certificates_by_app ON certificates(app);
+
+    CREATE TABLE https_policies (
+        app TEXT PRIMARY KEY REFERENCES apps(id) ON DELETE CASCADE,
+        policy TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE authorities (
+        name TEXT PRIMARY KEY,
+        certificate TEXT NOT NULL,
+        sealed_key BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    ",
+];
 
 /// Brings the file to the newest schema, one migration a transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

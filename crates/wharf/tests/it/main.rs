@@ -13,6 +13,8 @@ mod api;
 
 mod build;
 
+mod certificates;
+
 mod cli;
 
 mod config_vars;
