@@ -5,7 +5,7 @@
 set -euo pipefail
 
 run=(git nftables iproute2 mmdebstrap ca-certificates curl)
-test=(gcc busybox-static runc skopeo wrk openssl)
+test=(gcc busybox-static runc skopeo wrk openssl pebble)
 bench=(docker.io nginx-light)
 wanted=("${run[@]}")
 case ${1:-run} in

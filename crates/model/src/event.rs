@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::certificate::HttpsPolicy;
 use crate::deploy::DeployPhase;
 use crate::name::AppName;
+use crate::order::OrderPhase;
 use crate::problem::Problem;
 
 /// One fact.
@@ -26,6 +27,7 @@ pub enum Event {
     CertificateAdded { name: String, names: Vec<String> },
     CertificateReplaced { name: String, names: Vec<String> },
     CertificateRemoved { name: String },
+    OrderMoved { host: String, phase: OrderPhase },
     HttpsChanged { policy: HttpsPolicy },
     MaintenanceChanged { is_on: bool },
     ReplicaStarted { replica: String, release: u64 },

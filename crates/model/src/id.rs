@@ -54,6 +54,10 @@ id!(
     CertificateId
 );
 id!(
+    /// One try to get a certificate.
+    OrderId
+);
+id!(
     /// A host name given to an app.
     DomainId
 );

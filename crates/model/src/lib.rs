@@ -28,6 +28,8 @@ pub mod route;
 
 pub mod certificate;
 
+pub mod order;
+
 pub mod event;
 
 pub mod procfile;

@@ -80,6 +80,9 @@ codes! {
     CertificateForOthers "P433" "the certificate covers none of the app's domains";
     CertificateChainBroken "P434" "the certificate chain is out of order";
     CertificateUnknown "P435" "the app has no such certificate";
+    CertificateNotIssued "P440" "the authority did not issue the certificate";
+    NameLeadsElsewhere "P441" "the name does not lead to this machine";
+    AuthorityNotAllowed "P442" "the name's CAA records forbid this authority";
     // P5: add-on, binding, volume
     // P6: node and cluster
     // P7: host and engine

@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::local::{Local, outbound_config};
 use crate::certificates::Certificates;
+use crate::certificates::acme::Orders;
 use crate::config::Config;
 use crate::context::Context;
 use crate::deploy::routes::Routes;
@@ -77,7 +78,7 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
     let certificates = Certificates::new(store.clone(), link.clone(), Arc::clone(&config));
     let context = Context {
         config: Arc::clone(&config),
-        store,
+        store: store.clone(),
         deploys,
         backend,
         link: link.clone(),
@@ -93,6 +94,10 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
     context.deploys.keep_all().await.map_err(|error| store_problem(&error))?;
     ProxyGuard::new(&config, link).watch(&tasks, (routes, certificates.clone()));
     certificates.keep(&tasks);
+    let orders = Orders::new(store, certificates, Arc::clone(&config), tasks.clone());
+    if let Some(orders) = orders {
+        orders.keep();
+    }
     announce(&config, &served, token.is_some())?;
     wait_for_the_end().await?;
     tracing::info!("stopping; apps and proxy go on serving");

@@ -21,6 +21,12 @@ pub const ALL: &[&str] = &[
     "stop.asked",
     "remove.cleared",
     "remove.forgotten",
+    "order.checking",
+    "order.ordering",
+    "order.proving",
+    "order.finalizing",
+    "order.issued",
+    "order.failed",
 ];
 
 /// Dies here if that was asked for.

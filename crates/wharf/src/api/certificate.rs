@@ -1,5 +1,7 @@
 //! `/apps/{app}/sni-endpoints`, `/wharf/apps/{app}/https`, `/wharf/authority`.
 
+use model::order::OrderPhase;
+use model::problem::Problem;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -77,6 +79,22 @@ where
     D: serde::Deserializer<'de>,
 {
     Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// One try to get a certificate for one name: `/wharf/apps/{app}/certificate-orders`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateOrder {
+    pub id: Uuid,
+    pub hostname: String,
+    /// `checking`, `ordering`, `proving`, `finalizing`, `issued`, `failed`.
+    pub phase: OrderPhase,
+    /// Failures in a row.
+    pub failures: u32,
+    pub problem: Option<Problem>,
+    pub created_at: Time,
+    pub updated_at: Time,
+    /// When the next try is, after a failure.
+    pub next_try_at: Option<Time>,
 }
 
 /// `GET /wharf/authority`.

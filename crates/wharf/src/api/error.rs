@@ -66,6 +66,9 @@ pub fn status(code: Code) -> u16 {
         | Code::NeverListened
         | Code::UnhealthyAnswer
         | Code::SeveralPorts
+        | Code::CertificateNotIssued
+        | Code::NameLeadsElsewhere
+        | Code::AuthorityNotAllowed
         | Code::ExecFailed => 409,
         Code::TooLarge => 413,
         Code::DaemonUnreachable

@@ -12,6 +12,7 @@ use crate::certificates::{TellError, check};
 use crate::context::Context;
 use crate::store::certificates::{self, Certificate};
 use crate::store::domains::{self, Domain};
+use crate::store::orders::{self, Order};
 use crate::store::{Tx, events};
 
 /// An app's certificates, and the domains they may be shown for.
@@ -213,6 +214,35 @@ fn redirect(status: u16) -> Result<Redirect, Problem> {
     })
 }
 
+/// All tries to get certificates for an app's names, the newest first.
+pub async fn history(context: &Context, key: &str) -> Result<Vec<Order>, Problem> {
+    let key = key.to_owned();
+    decide(context, move |tx| {
+        let app = settled!(lookup::find(tx, &key)?);
+        Ok(Ok(orders::list(tx, app.id)?))
+    })
+    .await
+}
+
+/// Has the next try now instead of after its pause.
+pub async fn try_again(context: &Context, key: &str) -> Result<Vec<Order>, Problem> {
+    if context.config.acme.is_none() {
+        return Err(Problem::new(Code::BadInput, "there is no authority to ask")
+            .why("the daemon was started without `acme`")
+            .still("nothing was changed")
+            .next("start it with --acme letsencrypt --acme-contact you@example.com"));
+    }
+    let app_key = key.to_owned();
+    decide(context, move |tx| {
+        let app = settled!(lookup::find(tx, &app_key)?);
+        orders::forgive(tx, app.id)?;
+        Ok(Ok(()))
+    })
+    .await?;
+    context.certificates.wake_orders();
+    history(context, key).await
+}
+
 /// The root of the local authority as PEM.
 pub async fn authority(context: &Context) -> Result<String, Problem> {
     if !context.certificates.has_authority() {
@@ -224,6 +254,7 @@ pub async fn authority(context: &Context) -> Result<String, Problem> {
 }
 
 async fn publish(context: &Context) -> Result<(), Problem> {
+    context.certificates.wake_orders();
     context.certificates.publish().await.map_err(|error| not_told(&error))
 }
 

@@ -49,6 +49,8 @@ pub async fn add(
     })
     .await?;
     context.deploys.wake(app.id);
+    context.certificates.wake();
+    context.certificates.wake_orders();
     Ok((app, domain))
 }
 
@@ -73,6 +75,8 @@ pub async fn remove(
     })
     .await?;
     context.deploys.wake(app.id);
+    context.certificates.wake();
+    context.certificates.wake_orders();
     Ok((app, domain))
 }
 

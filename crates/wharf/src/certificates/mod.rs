@@ -9,15 +9,17 @@
 //! Nothing is remembered here that a restart of the daemon would miss. See
 //! docs/decisions/0011-keys-sealed-with-a-key-only-the-holder-reads.md.
 
+pub mod acme;
 pub mod authority;
 pub mod check;
 mod table;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::certificate::{CertificateTable, LocalIssuer};
+use model::certificate::{CertificateTable, LocalIssuer, ServerCertificate};
 use tokio::sync::{Mutex, Notify};
 
 use crate::config::Config;
@@ -37,7 +39,17 @@ struct Inner {
     link: ProxyLink,
     config: Arc<Config>,
     told: Mutex<Told>,
+    challenges: std::sync::Mutex<BTreeMap<String, Proofs>>,
     changed: Notify,
+    orders_changed: Arc<Notify>,
+}
+
+/// What is shown to whoever checks a name that is being ordered. Not stored: an order that goes on
+/// after a restart asks for its challenge again.
+#[derive(Debug, Default, Clone)]
+struct Proofs {
+    answers: BTreeMap<String, String>,
+    proof: Option<ServerCertificate>,
 }
 
 /// What the proxy has, as far as we know.
@@ -72,8 +84,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 impl Certificates {
     /// Begins with nothing told; `keep` tells it all.
     pub fn new(store: Store, link: ProxyLink, config: Arc<Config>) -> Self {
-        let (told, changed) = (Mutex::default(), Notify::new());
-        Self { inner: Arc::new(Inner { store, link, config, told, changed }) }
+        let inner = Inner {
+            store,
+            link,
+            config,
+            told: Mutex::default(),
+            challenges: std::sync::Mutex::default(),
+            changed: Notify::new(),
+            orders_changed: Arc::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Whether hosts without a certificate get one of the local authority.
@@ -92,7 +112,11 @@ impl Certificates {
             }
             false => None,
         };
-        let next = table::make(facts, issuer, &self.inner.config.domain, now);
+        let mut next = table::make(facts, issuer, &self.inner.config.domain, now);
+        for proofs in self.challenges().values() {
+            next.answers.extend(proofs.answers.clone());
+            next.proofs.extend(proofs.proof.clone());
+        }
         if next == (CertificateTable { version: 0, ..told.table.clone() }) {
             return Ok(());
         }
@@ -122,6 +146,38 @@ impl Certificates {
         let renew_at = authority::renewal(now);
         told.issuer = Some(Issued { hosts, renew_at, issuer: issuer.clone() });
         Ok(issuer)
+    }
+
+    fn challenges(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Proofs>> {
+        self.inner.challenges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From the next publishing on, this is what http-01's path answers.
+    fn answer(&self, host: &str, token: &str, answer: &str) {
+        let mut challenges = self.challenges();
+        let proofs = challenges.entry(host.to_owned()).or_default();
+        proofs.answers.insert(token.to_owned(), answer.to_owned());
+    }
+
+    /// From the next publishing on, this is shown to those who check tls-alpn-01.
+    fn prove(&self, host: &str, proof: ServerCertificate) {
+        self.challenges().entry(host.to_owned()).or_default().proof = Some(proof);
+    }
+
+    /// The order of that name is over.
+    fn withdraw(&self, host: &str) {
+        if self.challenges().remove(host).is_some() {
+            self.wake();
+        }
+    }
+
+    fn orders_changed(&self) -> Arc<Notify> {
+        self.inner.orders_changed.clone()
+    }
+
+    /// Names or certificates changed: have a look who needs one.
+    pub fn wake_orders(&self) {
+        self.inner.orders_changed.notify_one();
     }
 
     /// Something changed that the proxy should hear of soon.

@@ -8,7 +8,7 @@ use model::problem::{Code, Problem};
 use super::Failure;
 use super::session::{AppArg, Json, Session, escape};
 use super::table::table;
-use crate::api::certificate::{Authority, PutSniEndpoint, SniEndpoint};
+use crate::api::certificate::{Authority, CertificateOrder, PutSniEndpoint, SniEndpoint};
 
 /// List the certificates
 #[derive(Debug, clap::Args)]
@@ -58,6 +58,17 @@ pub(super) struct UpdateArgs {
 pub(super) struct OneArgs {
     /// Its name [default: the only one there is]
     name: Option<String>,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// Tries to get certificates
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  wharf certs:history\n  wharf certs:history shop --json\n  \
+    wharf certs:auto:refresh")]
+pub(super) struct HistoryArgs {
+    #[command(flatten)]
+    named: AppArg,
     #[command(flatten)]
     json: Json,
 }
@@ -177,6 +188,46 @@ pub(super) async fn remove(session: &Session, args: &OneArgs) -> Result<(), Fail
     session.printer.end("done");
     if args.json.json {
         session.printer.json(&reply.read::<serde_json::Value>()?);
+    }
+    Ok(())
+}
+
+pub(super) async fn history(session: &Session, args: &HistoryArgs) -> Result<(), Failure> {
+    let app = session.app(Some(&args.named)).await?;
+    let path = format!("/wharf/apps/{app}/certificate-orders");
+    let Some(list) = session.read::<Vec<CertificateOrder>>(&path, args.json).await? else {
+        return Ok(());
+    };
+    if list.is_empty() {
+        session.printer.say(format!("No certificate was ever ordered for {app}."));
+        return Ok(());
+    }
+    let minute = |at: crate::api::common::Time| at.0.strftime("%m-%d %H:%M:%S").to_string();
+    let rows = list.iter().map(|one| {
+        let phase = format!("{:?}", one.phase).to_lowercase();
+        let problem = one.problem.as_ref();
+        let why = problem.map(|problem| {
+            let why = problem.why.as_ref().unwrap_or(&problem.what);
+            format!("{} {why}", problem.code)
+        });
+        vec![minute(one.created_at), one.hostname.clone(), phase, why.unwrap_or_default()]
+    });
+    let head = ["Began (UTC)", "Domain", "Phase", "Why"].map(str::to_owned).to_vec();
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    table(&rows).iter().for_each(|line| session.printer.data(line));
+    Ok(())
+}
+
+pub(super) async fn refresh(session: &Session, args: &HistoryArgs) -> Result<(), Failure> {
+    let app = session.app(Some(&args.named)).await?;
+    session.printer.begin(&format!("Trying again for {app}"));
+    let path = format!("/wharf/apps/{app}/certificate-orders");
+    let reply = session.client.call(Method::POST, &path, None::<&()>).await?;
+    session.printer.end("begun");
+    if args.json.json {
+        session.printer.json(&reply.read::<serde_json::Value>()?);
+    } else {
+        session.printer.say("How it goes: wharf certs:history");
     }
     Ok(())
 }

@@ -175,6 +175,12 @@ enum Command {
     /// Remove a certificate
     #[command(name = "certs:remove")]
     CertsRemove(certificates::OneArgs),
+    /// List all tries to get certificates, and how they ended
+    #[command(name = "certs:history")]
+    CertsHistory(certificates::HistoryArgs),
+    /// Try again now to get the certificates that are missing
+    #[command(name = "certs:auto:refresh")]
+    CertsRefresh(certificates::HistoryArgs),
     /// Print the local authority's certificate, and how to trust it
     #[command(name = "certs:trust")]
     CertsTrust(certificates::TrustArgs),
@@ -324,6 +330,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::CertsUpdate(args) => certificates::update(session, &args).await,
         Command::CertsInfo(args) => certificates::info(session, &args).await,
         Command::CertsRemove(args) => certificates::remove(session, &args).await,
+        Command::CertsHistory(args) => certificates::history(session, &args).await,
+        Command::CertsRefresh(args) => certificates::refresh(session, &args).await,
         Command::CertsTrust(args) => certificates::trust(session, &args).await,
         Command::Https(args) => https::show(session, &args).await,
         Command::HttpsSet(args) => https::set(session, &args).await,

@@ -4,6 +4,7 @@ use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
 use model::app::App;
 use model::certificate::{Hsts, HttpsPolicy};
+use model::order::{OrderPhase, pause_after};
 use model::problem::{Code, Problem};
 use sha2::{Digest, Sha256};
 
@@ -18,6 +19,7 @@ use crate::apps::certificates::{self, Brought, HttpsChange};
 use crate::context::Context;
 use crate::store::certificates::Certificate;
 use crate::store::domains::Domain;
+use crate::store::orders::Order;
 
 fn encode(app: &App, certificate: &Certificate, domains: &[Domain]) -> SniEndpoint {
     let facts = &certificate.facts;
@@ -138,6 +140,30 @@ pub(super) async fn set_https(
     let change =
         HttpsChange { redirect: input.redirect, hsts: input.hsts.map(|given| given.map(hsts)) };
     ok(&https(certificates::set_https(&context, &key, change, &caller.user).await?))
+}
+
+fn order(order: &Order) -> wire::CertificateOrder {
+    let next = order.updated_at.checked_add(pause_after(order.failures)).ok();
+    wire::CertificateOrder {
+        id: order.id.0,
+        hostname: order.host.to_string(),
+        phase: order.phase,
+        failures: order.failures,
+        problem: order.problem.clone(),
+        created_at: order.created_at.into(),
+        updated_at: order.updated_at.into(),
+        next_try_at: next.filter(|_| order.phase == OrderPhase::Failed).map(Into::into),
+    }
+}
+
+pub(super) async fn history(State(context): State<Context>, Path(key): Path<String>) -> Answer {
+    let orders = certificates::history(&context, &key).await?;
+    ok(&orders.iter().map(order).collect::<Vec<_>>())
+}
+
+pub(super) async fn try_again(State(context): State<Context>, Path(key): Path<String>) -> Answer {
+    let orders = certificates::try_again(&context, &key).await?;
+    ok(&orders.iter().map(order).collect::<Vec<_>>())
 }
 
 pub(super) async fn authority(State(context): State<Context>) -> Answer {

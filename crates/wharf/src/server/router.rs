@@ -79,6 +79,10 @@ fn house() -> Router<Context> {
             "/wharf/apps/{app}/https",
             get(certificates::show_https).patch(certificates::set_https),
         )
+        .route(
+            "/wharf/apps/{app}/certificate-orders",
+            get(certificates::history).post(certificates::try_again),
+        )
         .route("/wharf/explain/{code}", get(status::explain))
         .route("/wharf/apps/{app}/replicas", get(dynos::details))
         .route("/wharf/apps/{app}/exec", post(runs::exec))

@@ -22,6 +22,8 @@ pub mod events;
 
 pub mod formations;
 
+pub mod orders;
+
 pub mod releases;
 
 pub mod replicas;

@@ -147,6 +147,22 @@ const MIGRATIONS: &[&str] = &[
         sealed_key BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
     ",
+    "
+    CREATE TABLE orders (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        host TEXT NOT NULL,
+        phase TEXT NOT NULL,
+        url TEXT,
+        sealed_key BLOB NOT NULL,
+        failures INTEGER NOT NULL,
+        problem TEXT,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX orders_by_host ON orders(host, created_at);
+    CREATE INDEX orders_by_app ON orders(app, created_at);
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

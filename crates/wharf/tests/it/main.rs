@@ -9,6 +9,8 @@
 
 mod support;
 
+mod acme;
+
 mod api;
 
 mod build;

@@ -13,7 +13,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("deploy", &["store", "backend", "logs", "proxy_link", "tasks"]),
     ("build", &["store", "config", "backend", "static_site"]),
     ("apps", &["api", "store", "deploy", "context", "logs", "backend", "config", "certificates"]),
-    ("certificates", &["store", "config", "proxy_link"]),
+    ("certificates", &["store", "config", "dns", "proxy_link"]),
     (
         "git",
         &[
