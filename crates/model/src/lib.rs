@@ -30,6 +30,8 @@ pub mod route;
 
 pub mod certificate;
 
+pub mod order;
+
 pub mod event;
 
 pub mod procfile;

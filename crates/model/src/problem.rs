@@ -78,6 +78,15 @@ codes! {
     DomainUnknown "P402" "the app does not have that domain";
     RouteTaken "P403" "another route is for the same requests";
     RouteUnknown "P404" "the app does not have that route";
+    CertificateUnreadable "P430" "the certificate or its key cannot be read";
+    CertificateKeyWrong "P431" "the key does not belong to the certificate";
+    CertificateNotValid "P432" "the certificate is not valid at this time";
+    CertificateForOthers "P433" "the certificate covers none of the app's domains";
+    CertificateChainBroken "P434" "the certificate chain is out of order";
+    CertificateUnknown "P435" "the app has no such certificate";
+    CertificateNotIssued "P440" "the authority did not issue the certificate";
+    NameLeadsElsewhere "P441" "the name does not lead to this machine";
+    AuthorityNotAllowed "P442" "the name's CAA records forbid this authority";
     // P5: add-on, binding, volume
     // P6: node and cluster
     // P7: host and engine

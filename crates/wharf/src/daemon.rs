@@ -19,6 +19,8 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::local::{Local, outbound_config};
+use crate::certificates::Certificates;
+use crate::certificates::acme::Orders;
 use crate::config::Config;
 use crate::context::Context;
 use crate::deploy::routes::Routes;
@@ -76,12 +78,14 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
         tasks: tasks.clone(),
         domain: config.domain.clone(),
     });
+    let certificates = Certificates::new(store.clone(), link.clone(), Arc::clone(&config));
     let context = Context {
         config: Arc::clone(&config),
-        store,
+        store: store.clone(),
         deploys,
         backend,
         link: link.clone(),
+        certificates: certificates.clone(),
         logs,
         tasks: tasks.clone(),
         started_at: Timestamp::now(),
@@ -92,7 +96,12 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
     let served = server::serve(&context, builder).await?;
     context.deploys.keep_all().await.map_err(|error| store_problem(&error))?;
     collect::spawn(&context);
-    ProxyGuard::new(&config, link).watch(&tasks, routes);
+    ProxyGuard::new(&config, link).watch(&tasks, (routes, certificates.clone()));
+    certificates.keep(&tasks);
+    let orders = Orders::new(store, certificates, Arc::clone(&config), tasks.clone());
+    if let Some(orders) = orders {
+        orders.keep();
+    }
     announce(&config, &served, token.is_some())?;
     wait_for_the_end().await?;
     tracing::info!("stopping; apps and proxy go on serving");

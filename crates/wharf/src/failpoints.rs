@@ -22,6 +22,12 @@ pub const ALL: &[&str] = &[
     "remove.forgotten",
     "collect.image",
     "collect.layer",
+    "order.checking",
+    "order.ordering",
+    "order.proving",
+    "order.finalizing",
+    "order.issued",
+    "order.failed",
 ];
 
 /// Dies here if that was asked for.

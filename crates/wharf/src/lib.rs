@@ -30,6 +30,10 @@ pub mod explain;
 
 pub mod backend;
 
+pub mod certificates;
+
+pub mod dns;
+
 pub mod proxy_link;
 
 pub mod proxy_guard;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use model::problem::{Code, Problem};
 
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::daemon::host_problem;
 use crate::deploy::routes::Routes;
@@ -112,12 +113,16 @@ impl ProxyGuard {
 
     /// Looks after it from now on: a proxy that came back with less is told all again, and one whose
     /// holder is gone is replaced. A worker that died is its holder's business.
-    pub fn watch(self, tasks: &Tasks, routes: Routes) {
+    pub fn watch(self, tasks: &Tasks, (routes, certificates): (Routes, Certificates)) {
         tasks.spawn_until_stop("proxy guard", async move {
-            let mut holder = None;
+            let (mut holder, mut pid) = (None, None);
             loop {
                 match self.link.status().await {
                     Ok(status) => {
+                        // A worker that was started again may have kept less than it was told.
+                        if pid.replace(status.pid) != Some(status.pid) {
+                            certificates.wake();
+                        }
                         holder = status.holder_pid;
                         if holder.is_none() && !self.config.external_proxy {
                             self.replace_orphan(status.pid).await;

@@ -39,6 +39,11 @@ pub fn status(code: Code) -> u16 {
         | Code::NothingDetected
         | Code::NoProcess
         | Code::VersionUnavailable
+        | Code::CertificateUnreadable
+        | Code::CertificateKeyWrong
+        | Code::CertificateNotValid
+        | Code::CertificateForOthers
+        | Code::CertificateChainBroken
         | Code::BuildStepFailed => 400,
         Code::TokenWrong => 401,
         Code::AppUnknown
@@ -46,6 +51,7 @@ pub fn status(code: Code) -> u16 {
         | Code::ReplicaUnknown
         | Code::ReleaseUnknown
         | Code::NotFound
+        | Code::CertificateUnknown
         | Code::DomainUnknown
         | Code::RouteUnknown => 404,
         Code::NameTaken
@@ -63,6 +69,9 @@ pub fn status(code: Code) -> u16 {
         | Code::NeverListened
         | Code::UnhealthyAnswer
         | Code::SeveralPorts
+        | Code::CertificateNotIssued
+        | Code::NameLeadsElsewhere
+        | Code::AuthorityNotAllowed
         | Code::ExecFailed => 409,
         Code::TooLarge => 413,
         Code::DaemonUnreachable

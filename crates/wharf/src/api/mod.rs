@@ -19,6 +19,8 @@ pub mod domain;
 
 pub mod route;
 
+pub mod certificate;
+
 pub mod formation;
 
 pub mod dyno;

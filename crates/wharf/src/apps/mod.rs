@@ -20,6 +20,8 @@ pub mod domains;
 
 pub mod routes;
 
+pub mod certificates;
+
 pub mod releases;
 
 pub mod diff;

@@ -27,9 +27,13 @@ mod rename;
 
 mod run;
 
+mod certificates;
+
 mod domains;
 
 mod routes;
+
+mod https;
 
 mod maintenance;
 
@@ -176,6 +180,34 @@ enum Command {
     /// Remove a route
     #[command(name = "routes:remove")]
     RoutesRemove(routes::RemoveArgs),
+    /// List the certificates
+    Certs(certificates::ListArgs),
+    /// Add a certificate of your own
+    #[command(name = "certs:add")]
+    CertsAdd(certificates::AddArgs),
+    /// Put another certificate in the place of one
+    #[command(name = "certs:update")]
+    CertsUpdate(certificates::UpdateArgs),
+    /// Show one certificate
+    #[command(name = "certs:info")]
+    CertsInfo(certificates::OneArgs),
+    /// Remove a certificate
+    #[command(name = "certs:remove")]
+    CertsRemove(certificates::OneArgs),
+    /// List all tries to get certificates, and how they ended
+    #[command(name = "certs:history")]
+    CertsHistory(certificates::HistoryArgs),
+    /// Try again now to get the certificates that are missing
+    #[command(name = "certs:auto:refresh")]
+    CertsRefresh(certificates::HistoryArgs),
+    /// Print the local authority's certificate, and how to trust it
+    #[command(name = "certs:trust")]
+    CertsTrust(certificates::TrustArgs),
+    /// Show what the app wants of HTTPS
+    Https(https::ShowArgs),
+    /// Send visitors to HTTPS, and keep them there
+    #[command(name = "https:set")]
+    HttpsSet(https::SetArgs),
     /// Whether visitors see the maintenance page
     Maintenance(maintenance::ShowArgs),
     /// Show visitors the maintenance page
@@ -321,6 +353,16 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Routes(args) => routes::list(session, &args).await,
         Command::RoutesAdd(args) => routes::add(session, args).await,
         Command::RoutesRemove(args) => routes::remove(session, &args).await,
+        Command::Certs(args) => certificates::list(session, &args).await,
+        Command::CertsAdd(args) => certificates::add(session, &args).await,
+        Command::CertsUpdate(args) => certificates::update(session, &args).await,
+        Command::CertsInfo(args) => certificates::info(session, &args).await,
+        Command::CertsRemove(args) => certificates::remove(session, &args).await,
+        Command::CertsHistory(args) => certificates::history(session, &args).await,
+        Command::CertsRefresh(args) => certificates::refresh(session, &args).await,
+        Command::CertsTrust(args) => certificates::trust(session, &args).await,
+        Command::Https(args) => https::show(session, &args).await,
+        Command::HttpsSet(args) => https::set(session, &args).await,
         Command::Maintenance(args) => maintenance::show(session, &args).await,
         Command::MaintenanceOn(args) => maintenance::switch(session, &args, true).await,
         Command::MaintenanceOff(args) => maintenance::switch(session, &args, false).await,

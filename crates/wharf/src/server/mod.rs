@@ -25,6 +25,8 @@ mod domains;
 
 mod routes;
 
+mod certificates;
+
 mod formation;
 
 mod dynos;

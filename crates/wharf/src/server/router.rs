@@ -13,8 +13,8 @@ use super::auth::{self, Peer};
 use super::encode::Wire;
 use super::sessions::Sessions;
 use super::{
-    account, answer, apps, attach, builds, config_vars, domains, dynos, formation, logs, push,
-    releases, request, routes, runs, status, stream,
+    account, answer, apps, attach, builds, certificates, config_vars, domains, dynos, formation,
+    logs, push, releases, request, routes, runs, status, stream,
 };
 use crate::config::Config;
 use crate::context::Context;
@@ -63,6 +63,11 @@ fn platform() -> Router<Context> {
         .route("/apps/{app}/releases/{release}", get(releases::show))
         .route("/apps/{app}/domains", get(domains::list).post(domains::add))
         .route("/apps/{app}/domains/{domain}", get(domains::show).delete(domains::remove))
+        .route("/apps/{app}/sni-endpoints", get(certificates::list).post(certificates::add))
+        .route(
+            "/apps/{app}/sni-endpoints/{certificate}",
+            get(certificates::show).patch(certificates::replace).delete(certificates::remove),
+        )
         .route("/apps/{app}/log-sessions", post(logs::create))
         .route("/apps/{app}/builds", get(builds::list))
         .route("/apps/{app}/builds/{build}", get(builds::show).delete(builds::cancel))
@@ -72,6 +77,15 @@ fn platform() -> Router<Context> {
 fn house() -> Router<Context> {
     Router::new()
         .route("/wharf/status", get(status::show))
+        .route("/wharf/authority", get(certificates::authority))
+        .route(
+            "/wharf/apps/{app}/https",
+            get(certificates::show_https).patch(certificates::set_https),
+        )
+        .route(
+            "/wharf/apps/{app}/certificate-orders",
+            get(certificates::history).post(certificates::try_again),
+        )
         .route("/wharf/explain/{code}", get(status::explain))
         .route("/wharf/apps/{app}/replicas", get(dynos::details))
         .route(

@@ -10,6 +10,8 @@ pub mod apps;
 
 pub mod builds;
 
+pub mod certificates;
+
 pub mod config_vars;
 
 pub mod deploys;
@@ -17,6 +19,8 @@ pub mod deploys;
 pub mod domains;
 
 pub mod events;
+
+pub mod orders;
 
 pub mod releases;
 

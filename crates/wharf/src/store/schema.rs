@@ -155,6 +155,52 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) STRICT;
     ALTER TABLE apps ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0;
     ",
+    "
+    CREATE TABLE certificates (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        name TEXT NOT NULL UNIQUE,
+        is_automatic INTEGER NOT NULL,
+        names TEXT NOT NULL,
+        chain TEXT NOT NULL,
+        sealed_key BLOB NOT NULL,
+        subject TEXT NOT NULL,
+        issuer TEXT NOT NULL,
+        is_self_signed INTEGER NOT NULL,
+        starts_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX certificates_by_app ON certificates(app);
+
+    CREATE TABLE https_policies (
+        app TEXT PRIMARY KEY REFERENCES apps(id) ON DELETE CASCADE,
+        policy TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE authorities (
+        name TEXT PRIMARY KEY,
+        certificate TEXT NOT NULL,
+        sealed_key BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    ",
+    "
+    CREATE TABLE orders (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        host TEXT NOT NULL,
+        phase TEXT NOT NULL,
+        url TEXT,
+        sealed_key BLOB NOT NULL,
+        failures INTEGER NOT NULL,
+        problem TEXT,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX orders_by_host ON orders(host, created_at);
+    CREATE INDEX orders_by_app ON orders(app, created_at);
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

@@ -79,9 +79,7 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_deploy_finishes_or_undoes_it() {
     repo.commit("with a release command");
     host.push_well(&repo);
     let load = Load::start(host.edge(), "shop.localhost", 200);
-    let points = wharf::failpoints::ALL
-        .iter()
-        .filter(|point| !OF_A_FAILURE.contains(point) && !point.starts_with("collect."));
+    let points = wharf::failpoints::ALL.iter().filter(|point| is_of_a_deploy(point));
     for (number, point) in points.enumerate() {
         host.kill_daemon();
         host.start_daemon(&[("WHARF_FAILPOINT", point)]);
@@ -122,7 +120,7 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_change_of_counts_keeps_what_serves
     let first = web_is_up(&host, "shop").unwrap()["id"].clone();
     let load = Load::start(host.edge(), "shop.localhost", 200);
     let (mut count, mut version) = (1, 1);
-    let points = wharf::failpoints::ALL.iter().filter(|point| !OF_A_FAILURE.contains(point));
+    let points = wharf::failpoints::ALL.iter().filter(|point| is_of_a_deploy(point));
     for point in points.filter(|point| **point != "deploy.releasing") {
         // Replicas are started for more of them, and ended for less.
         let wanted = if point.starts_with("start.") || count == 1 { 2 } else { 1 };
@@ -164,6 +162,12 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_change_of_counts_keeps_what_serves
 /// through every name there is, and each waits for the daemon's death: a point that is never passed
 /// fails them.
 const OF_A_FAILURE: [&str; 1] = ["deploy.failed"];
+
+/// The collector's and the certificate orders' own are passed in `collect` and `acme`.
+fn is_of_a_deploy(point: &str) -> bool {
+    let is_elsewhere = ["collect.", "order."].iter().any(|room| point.starts_with(room));
+    !is_elsewhere && !OF_A_FAILURE.contains(&point)
+}
 
 /// No deploy in flight any more.
 fn settled(host: &Host) {

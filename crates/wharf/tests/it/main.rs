@@ -9,9 +9,13 @@
 
 mod support;
 
+mod acme;
+
 mod api;
 
 mod build;
+
+mod certificates;
 
 mod cli;
 

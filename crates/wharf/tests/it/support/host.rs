@@ -36,6 +36,14 @@ impl Host {
         host
     }
 
+    /// The same with settings of its own.
+    pub(crate) fn start_with(env: &[(&str, &str)]) -> Self {
+        let mut host = Self::prepare();
+        super::warm::copy_into(&host.data());
+        host.start_daemon(env);
+        host
+    }
+
     /// The same without anything made before: the first push makes the base system.
     pub(crate) fn start_cold() -> Self {
         let mut host = Self::prepare();
@@ -177,6 +185,11 @@ impl Host {
     /// Where visitors arrive.
     pub(crate) fn edge(&self) -> SocketAddr {
         self.endpoint("edge").parse().unwrap()
+    }
+
+    /// Where they arrive by HTTPS.
+    pub(crate) fn edge_https(&self) -> SocketAddr {
+        self.endpoint("edge_https").parse().unwrap()
     }
 
     /// Where the API and git are.
