@@ -20,6 +20,6 @@ if [ "${VM_ENGINE_TESTS:-1}" = 1 ]; then
 fi
 scripts/vm/disk.sh "target/x86_64-unknown-linux-gnu/$profile/wharf"
 status=0
-python3 scripts/vm/run.py --record || status=$?
+python3 scripts/vm/run.py || status=$?
 rm -f target/vm/disk
 exit "$status"

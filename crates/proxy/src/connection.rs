@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
@@ -35,6 +36,8 @@ use crate::tls::{ACME_ALPN, H2_ALPN};
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A handshake must be done within this time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A new connection may still ask once within this time when the worker stops.
+const LAST_CALL: Duration = Duration::from_secs(2);
 /// A client that takes nothing for this long is given up by the kernel.
 const STUCK_CLIENT_MS: u32 = 60_000;
 /// Requests one HTTP/2 connection may have at once.
@@ -170,11 +173,13 @@ where
     let peer = client.address();
     let client = Rc::new(client);
     let (stream, talk) = Guard::new(stream, protocols.limits, core.config.head_timeout);
+    let has_asked = Rc::new(Notify::new());
     let service = {
-        let core = core.clone();
+        let (core, has_asked) = (core.clone(), has_asked.clone());
         let count = Cell::new(0_u64);
         service_fn(move |request| {
             count.set(count.get() + 1);
+            has_asked.notify_one();
             let (core, client, talk) = (core.clone(), client.clone(), talk.clone());
             serve_in_turn((core, client), (talk, count.get()), request)
         })
@@ -182,9 +187,14 @@ where
     let connection = protocols.http1.serve_connection(TokioIo::new(stream), service);
     let connection = connection.with_upgrades();
     tokio::pin!(connection);
+    // One that was accepted but has not asked yet would be closed without an answer.
+    let last_call = async {
+        core.stopped().await;
+        let _nothing_came = tokio::time::timeout(LAST_CALL, has_asked.notified()).await;
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = core.stopped() => {
+        () = last_call => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

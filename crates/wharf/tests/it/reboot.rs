@@ -3,6 +3,7 @@
 //! With systemd, a kernel of its own and a real reboot: `make vm`.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -94,12 +95,12 @@ fn ours(host: &Host, role: &str) -> Vec<u32> {
     pids().filter(is_in_role).collect()
 }
 
-/// Whether its command line names this Wharf's folder.
+/// Whether its command line names one of this Wharf's folders.
 fn is_ours(host: &Host, pid: u32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let folder = format!("{}/", host.run.display());
     let text = String::from_utf8_lossy(&line).replace('\0', "/ ");
-    pid != std::process::id() && text.contains(&folder)
+    let is_named = |folder: &Path| text.contains(&format!("{}/", folder.display()));
+    pid != std::process::id() && (is_named(&host.run) || is_named(&host.root))
 }
 
 fn pids() -> impl Iterator<Item = u32> {

@@ -125,16 +125,12 @@ impl Host {
     pub(crate) fn start_proxy(&self) {
         let log =
             File::options().create(true).append(true).open(self.root.join("proxy.log")).unwrap();
-        let folders = [
-            ("--control", self.run.join("proxy/control.sock")),
-            ("--state-dir", self.data().join("proxy")),
-            ("--log-dir", self.data().join("logs/router")),
-        ];
+        let settings = self.root.join("wharf.toml");
+        let folders = (self.data(), self.run.display());
+        let text = format!("data_dir = {:?}\nrun_dir = \"{}\"\n", folders.0, folders.1);
+        fs::write(&settings, text + "listen = [\"127.0.0.1:0\"]\n").unwrap();
         let mut command = Command::new("setsid");
-        command.args(["--fork", WHARF, "proxy", "--listen", "127.0.0.1:0"]);
-        for (flag, folder) in folders {
-            command.arg(flag).arg(folder);
-        }
+        command.args(["--fork", WHARF, "proxy", "--config"]).arg(settings);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         assert!(command.status().unwrap().success());
     }
