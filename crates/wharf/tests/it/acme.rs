@@ -20,7 +20,6 @@ const LONG: Duration = Duration::from_secs(60);
 struct Pebble {
     processes: Vec<Child>,
     directory: u16,
-    management: u16,
     dns: u16,
     records: u16,
 }
@@ -73,7 +72,7 @@ impl Pebble {
         authority.args(["-config", &file("pebble.json")]);
         authority.args(["-dnsserver", &format!("127.0.0.1:{dns}")]).env("PEBBLE_VA_NOSLEEP", "1");
         let processes = vec![quiet(&mut names), quiet(&mut authority)];
-        let own = Self { processes, directory, management, dns, records };
+        let own = Self { processes, directory, dns, records };
         wait_for("pebble", LONG, || {
             let root = own.curl(host, &format!("https://127.0.0.1:{management}/roots/0"), &[]);
             root.contains("BEGIN CERTIFICATE").then(|| {
