@@ -590,6 +590,7 @@ mod tests {
             code,
             signal: None,
             oom_kills,
+            is_over_disk: false,
             at_millis: 0,
             error: None,
         };
