@@ -135,10 +135,13 @@ impl Screen {
     }
 
     fn end(&mut self) -> Option<i32> {
-        wait_for("the command line to end", Duration::from_secs(20), || {
-            self.child.try_wait().unwrap()
-        })
-        .code()
+        let child = &mut self.child;
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let see = || child.try_wait().unwrap();
+            wait_for("the command line to end", Duration::from_secs(20), see)
+        }));
+        assert!(ended.is_ok(), "it goes on: {:?}", self.shown.lock().unwrap());
+        ended.unwrap().code()
     }
 }
 
@@ -170,8 +173,9 @@ fn a_shell_on_a_terminal_is_a_shell_on_a_terminal() {
         screen.wait_for("resized");
         screen.type_in("[ -t 0 ] && echo $((6 * 7)) $TERM\r");
         screen.wait_for("42 xterm");
-        // Ctrl-C is for what runs in front there, and neither for the shell nor for us.
-        screen.type_in("echo slee''ping; sleep 1000\r");
+        // Ctrl-C is for what runs in front there, and neither for the shell nor for us. It is
+        // the one in front that speaks: a word of the shell may come before that one has its place.
+        screen.type_in("sh -c \"echo slee''ping; exec sleep 1000\"\r");
         screen.wait_for("sleeping");
         screen.type_in("\u{3}");
         // An interrupt throws away what was typed so far; this is shown once it has.
