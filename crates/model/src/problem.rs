@@ -58,6 +58,7 @@ codes! {
     StartFailed "P107" "a container could not be started";
     DeploySuperseded "P108" "a newer deploy took over";
     ReleaseUnchanged "P109" "nothing to release: that is what runs already";
+    OverDisk "P111" "a process was ended because it wrote more than its disk bound";
     // P2: build
     NothingDetected "P201" "no language or framework was recognised";
     BuildStepFailed "P202" "a build step failed";

@@ -56,6 +56,7 @@ pub fn status(code: Code) -> u16 {
         | Code::ImageMissing
         | Code::CrashedOnBoot
         | Code::OutOfMemory
+        | Code::OverDisk
         | Code::ReleaseCommandFailed
         | Code::NeverListened
         | Code::UnhealthyAnswer

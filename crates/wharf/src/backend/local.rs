@@ -13,8 +13,9 @@ use std::time::Duration;
 use engine::Engine;
 use engine::attach::Attach;
 use engine::dial::Family;
+use engine::disk::{DiskBound, DiskUse};
 use engine::exec::ExecHandle;
-use engine::image::layer::LayerStore;
+use engine::image::layer::{LayerStore, remove_tree};
 use engine::image::store::ImageStore;
 use engine::network::outbound::{OutboundConfig, OutboundPool};
 use engine::spec::{
@@ -22,8 +23,9 @@ use engine::spec::{
     UpperSpec, UserRange,
 };
 use model::id::{AppId, ReplicaId};
+use model::limits::ProcessLimits;
 use model::name::AppName;
-use model::release::{ImageRef, ProcessLimits};
+use model::release::ImageRef;
 use model::replica::EndingKind;
 use model::size::ByteSize;
 use tokio::io::unix::AsyncFd;
@@ -58,6 +60,8 @@ pub struct ReplicaSpec {
     pub command: String,
     pub env: Vec<(String, String)>,
     pub limits: ProcessLimits,
+    /// Nothing but `/tmp` can be written to.
+    pub is_read_only: bool,
     /// None when somebody is attached.
     pub log: Option<PathBuf>,
     pub grace: Duration,
@@ -115,8 +119,6 @@ pub enum BackendError {
     Image(#[from] engine::image::ImageError),
     #[error("there are no user numbers for range {0} from `app_users_from` on")]
     NoUsers(u32),
-    #[error("cannot clear {path}")]
-    Clear { path: PathBuf, source: std::io::Error },
     #[error("the work was cut off")]
     CutOff,
 }
@@ -226,23 +228,22 @@ impl Local {
                 .map(|(key, value)| (key.to_owned(), value))
                 .collect(),
             hostname: spec.name.replace('.', "-"),
-            root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: false },
-            command: shell(&spec.command),
+            root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: spec.is_read_only },
+            command: super::command::shell(&spec.command),
             env,
             cwd: if cwd.is_empty() { PathBuf::from("/") } else { PathBuf::from(cwd) },
             uid: APP_UID,
             gid: APP_UID,
             users,
             mounts: Vec::new(),
-            limits: Limits {
-                memory: Some(spec.limits.memory),
-                cpu_millis: spec.limits.cpu_millis,
-                ..Limits::default()
-            },
+            limits: limits(&spec.limits),
             network: NetworkSpec::Prepared(slot.path),
             log: spec.log.map(|path| LogSpec {
                 path,
-                rotate_at: self.config.log_rotate_at,
+                // So many older files and the one that is written.
+                rotate_at: spec.limits.log.map_or(self.config.log_rotate_at, |all| {
+                    ByteSize(all.bytes() / u64::from(LOGS_KEPT + 1))
+                }),
                 keep: LOGS_KEPT,
             }),
             grace: spec.grace,
@@ -459,12 +460,7 @@ impl Local {
             self.config.git_dir().join(format!("{app}.git")),
             self.config.data_dir.join("caches").join(name.as_str()),
         ] {
-            match tokio::fs::remove_dir_all(&path).await {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(BackendError::Clear { path, source });
-                }
-                Ok(()) | Err(_) => {}
-            }
+            blocking(move || Ok(remove_tree(&path)?)).await?;
         }
         Ok(())
     }
@@ -475,6 +471,18 @@ impl Local {
         let look = move |id| Some((id, local.memory(id)?));
         let found = blocking(move || Ok(ids.into_iter().filter_map(look).collect())).await;
         found.unwrap_or_default()
+    }
+
+    /// The folder all replicas write below.
+    pub fn scratch(&self) -> PathBuf {
+        self.config.data_dir.join("scratch")
+    }
+
+    /// Ends a replica that has written more than its bound; what it had written then.
+    pub async fn check_disk(self: &Arc<Self>, id: ReplicaId) -> Option<DiskUse> {
+        let local = Arc::clone(self);
+        // One that has ended meanwhile is no trouble any more.
+        blocking(move || Ok(local.engine.check_disk(&id.to_string())?)).await.ok().flatten()
     }
 
     /// Memory in use by a replica.
@@ -512,34 +520,28 @@ fn state_of(engine: &Engine, id: &str) -> Option<ContainerStatus> {
     engine.find(id).ok().flatten().map(|state| state.status)
 }
 
-/// A command line as a shell takes it. `exec` makes the program itself get the signals.
-pub fn shell(command: &str) -> Vec<String> {
-    ["/bin/sh", "-c"].into_iter().map(str::to_owned).chain([command_line(command)]).collect()
-}
-
-/// `exec` in front of a simple command; one with shell operators is left alone.
-fn command_line(command: &str) -> String {
-    let is_simple = !command.contains(['|', '&', ';', '<', '>', '(', ')', '`', '\n', '{', '}'])
-        && !command.trim_start().starts_with("exec ")
-        && !command.split_whitespace().next().is_none_or(|first| first.contains('='));
-    let command = command.trim();
-    if is_simple && !is_builtin(command) { format!("exec {command}") } else { command.to_owned() }
-}
-
-/// Words that only a shell itself knows.
-fn is_builtin(command: &str) -> bool {
-    let first = command.split_whitespace().next().unwrap_or_default();
-    [
-        "cd", "export", "set", "if", "for", "while", "case", "until", "exit", ".", ":", "trap",
-        "eval", "read", "test", "[", "umask", "ulimit", "unset", "!",
-    ]
-    .contains(&first)
+/// A process type's limits in the engine's words.
+fn limits(limits: &ProcessLimits) -> Limits {
+    Limits {
+        memory: Some(limits.memory),
+        memory_soft: limits.memory_soft,
+        // 1024 is the kernel's ordinary share.
+        cpu_weight: (limits.cpu_weight.saturating_mul(1024) / 100).max(2),
+        cpu_millis: limits.cpu_millis,
+        pids: limits.pids,
+        io_weight: limits.io_weight,
+        open_files: limits.open_files.into(),
+        disk: Some(DiskBound { size: limits.disk, files: limits.files.into() }),
+    }
 }
 
 /// What an exit record means.
 fn ending(record: ExitRecord) -> EndingKind {
     if let Some(error) = record.error {
         return EndingKind::NotStarted(error);
+    }
+    if record.is_over_disk {
+        return EndingKind::OverDisk;
     }
     if record.oom_kills > 0 && record.code != 0 {
         return EndingKind::OutOfMemory;
@@ -568,21 +570,6 @@ async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_simple_command_is_the_program_itself_so_that_it_gets_the_signals() {
-        for (command, line) in [
-            ("node server.js", "exec node server.js"),
-            ("gunicorn app:app --bind 0.0.0.0:$PORT", "exec gunicorn app:app --bind 0.0.0.0:$PORT"),
-            ("A=1 node server.js", "A=1 node server.js"),
-            ("cd web && node server.js", "cd web && node server.js"),
-            ("exec node x", "exec node x"),
-            ("echo a | cat", "echo a | cat"),
-            ("if true", "if true"),
-        ] {
-            assert_eq!(command_line(command), line);
-        }
-    }
 
     #[test]
     fn oom_is_oom_only_when_the_app_died_of_it() {

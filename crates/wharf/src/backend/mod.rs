@@ -1,3 +1,5 @@
 //! Where replicas run. Today: on this machine, through the engine's shims.
 
 pub mod local;
+
+pub mod command;

@@ -171,7 +171,8 @@ impl fmt::Display for BuildPlan {
         if let Some(command) = &self.shape.release_command {
             writeln!(f, "release command: {command}")?;
         }
-        let RunSettings { port, health_path, boot_timeout, drain_timeout, grace } = &self.shape.run;
+        let RunSettings { port, health_path, boot_timeout, drain_timeout, grace, is_read_only } =
+            &self.shape.run;
         let health = health_path.as_deref().unwrap_or("the port is bound");
         let [boot, drain, grace] = [boot_timeout, drain_timeout, grace]
             .map(|time| model::manifest::render_duration(*time));
@@ -179,6 +180,9 @@ impl fmt::Display for BuildPlan {
             f,
             "run on port {port}, healthy when {health} within {boot}, drain {drain}, grace {grace}"
         )?;
+        if *is_read_only {
+            writeln!(f, "read-only but for /tmp")?;
+        }
         self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))
     }
 }

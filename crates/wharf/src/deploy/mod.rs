@@ -23,6 +23,8 @@ mod replica;
 
 mod verdict;
 
+mod watch;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -71,6 +73,9 @@ struct Shared {
     one_offs: one_off::Register,
     /// Only so many containers are started at once, so that a hundred apps come up without a stampede.
     starts: tokio::sync::Semaphore,
+    /// Told when the disk fills fast.
+    fills: tokio::sync::watch::Sender<()>,
+    walks: tokio::sync::Semaphore,
     began: tokio::time::Instant,
 }
 
@@ -116,6 +121,8 @@ impl Deploys {
             domain,
             one_offs: one_off::Register::default(),
             starts: tokio::sync::Semaphore::new(STARTS_AT_ONCE),
+            fills: tokio::sync::watch::Sender::new(()),
+            walks: tokio::sync::Semaphore::new(1),
             began: tokio::time::Instant::now(),
         };
         Self { inner: Arc::new(Inner { shared: Arc::new(shared), keepers: Mutex::default() }) }
@@ -127,6 +134,10 @@ impl Deploys {
         for app in apps {
             self.wake(app.id);
         }
+        let shared = Arc::clone(&self.inner.shared);
+        self.inner.shared.tasks.spawn_until_stop("disk watch", async move {
+            watch::look_at_disk(&shared.backend.scratch(), &shared.fills).await;
+        });
         Ok(())
     }
 

@@ -15,16 +15,18 @@ use engine::spec::ExecSpec;
 use jiff::Timestamp;
 use model::app::App;
 use model::id::{AppId, ReplicaId};
+use model::limits::ProcessLimits;
 use model::name::ProcessType;
 use model::problem::{Code, Problem};
-use model::release::{ProcessLimits, Release};
+use model::release::Release;
 use model::replica::{EndingKind, Replica};
 use model::size::ByteSize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deploys, ReplicaView, Shared, release, replica, store_problem};
-use crate::backend::local::{APP_UID, Exec, Observed, ReplicaSpec, shell};
+use super::{Deploys, ReplicaView, Shared, release, replica, store_problem, watch};
+use crate::backend::command::shell;
+use crate::backend::local::{APP_UID, Exec, Observed, ReplicaSpec};
 use crate::store;
 
 /// After HUP, and again after TERM, so long until the next harder word.
@@ -132,19 +134,26 @@ impl Job {
         if let Err(error) = self.shared.backend.remove(id).await {
             tracing::warn!(one_off = self.name, error = error.for_people(), "not cleared away");
         }
+        if let Some((code, words)) = ending.run_code() {
+            let said = format!("Error {code} ({words}): {ending}");
+            self.shared.logs.say(self.app, &self.name, &said);
+        }
         self.shared.logs.say(self.app, &self.name, &format!("Process {ending}"));
         drop(ticket);
         match ending {
             EndingKind::Exited(code) => code,
-            EndingKind::OutOfMemory => 137,
+            EndingKind::OutOfMemory | EndingKind::OverDisk => 137,
             EndingKind::Unhealthy(_) | EndingKind::NotStarted(_) | EndingKind::Lost => 1,
         }
     }
 
     async fn ended(&self) {
         match &self.kind {
-            Kind::OneOff(id, _) => {
-                self.shared.backend.wait_ended(*id).await;
+            Kind::OneOff(id, ticket) => {
+                tokio::select! {
+                    _ = self.shared.backend.wait_ended(*id) => {}
+                    () = watch::watch(&self.shared, &ticket.replica, ticket.limits) => {}
+                }
             }
             Kind::Exec(exec) => exec.ended().await,
         }
@@ -194,6 +203,8 @@ struct Entry {
 #[derive(Debug)]
 struct Ticket {
     id: ReplicaId,
+    replica: Replica,
+    limits: ProcessLimits,
     stop: CancellationToken,
     shared: Arc<Shared>,
 }
@@ -236,7 +247,8 @@ fn enter(shared: &Arc<Shared>, ordered: &Ordered) -> Ticket {
         stop: stop.clone(),
     };
     shared.one_offs.lock().insert(id, entry);
-    Ticket { id, stop, shared: Arc::clone(shared) }
+    let (replica, limits) = (ordered.replica.clone(), ordered.limits);
+    Ticket { id, replica, limits, stop, shared: Arc::clone(shared) }
 }
 
 impl Deploys {
@@ -244,7 +256,8 @@ impl Deploys {
     pub async fn order(&self, app: AppId, order: Order) -> Result<Ordered, Problem> {
         let (owner, release) = runnable(&self.inner.shared, app).await?;
         let named = release.shape.processes.iter().find(|(name, _)| name.as_str() == order.command);
-        let mut limits = named.map(|(_, spec)| spec.limits).unwrap_or_default();
+        let mut limits =
+            named.map(|(process, _)| release.shape.limits(process)).unwrap_or_default();
         limits.memory = order.memory.unwrap_or(limits.memory);
         let command = named.map_or(order.command, |(_, spec)| spec.command.clone());
         let id = ReplicaId(uuid::Uuid::now_v7());
@@ -287,6 +300,7 @@ impl Deploys {
             command: command.clone(),
             env,
             limits,
+            is_read_only: release.shape.run.is_read_only,
             log: is_logged.then(|| shared.logs.replica_path(&replica)),
             grace: release.shape.run.grace,
         };

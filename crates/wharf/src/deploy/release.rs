@@ -7,7 +7,8 @@ use model::app::{App, ConfigVars, Secret};
 use model::deploy::Deploy;
 use model::event::Event;
 use model::id::{AppId, DeployId, ReleaseId};
-use model::name::ConfigKey;
+use model::limits::Bounds;
+use model::name::{ConfigKey, ProcessType};
 use model::problem::{Code, Problem};
 use model::release::{ImageRef, Release, Shape};
 
@@ -31,6 +32,9 @@ pub enum Change {
     Image { image: ImageRef, commit: String, shape: Shape },
     /// Config vars set, or taken away by `None`.
     ConfigVars(BTreeMap<ConfigKey, Option<Secret>>),
+    /// What the replicas of process types may use: more of it said, or by `None` only what the app file
+    /// says.
+    Sizes(BTreeMap<ProcessType, Option<Bounds>>),
     /// An old release again; `with_all` brings back formation and domains too.
     Rollback { to: u64, with_all: bool },
     /// The same again: a deploy of the current release, and no new one.
@@ -127,7 +131,8 @@ fn compose(
         Change::Image { image, commit, shape } => {
             release.image = Some(image.clone());
             release.commit = Some(commit.clone());
-            release.shape = shape.clone();
+            let sizes = std::mem::take(&mut release.shape.sizes);
+            release.shape = Shape { sizes, ..shape.clone() };
             format!("Deploy {}", short(commit))
         }
         Change::ConfigVars(changes) => match configure(&release.config, changes) {
@@ -136,7 +141,11 @@ fn compose(
                 release.config = vars;
                 described
             }
-            None => return Ok(Err(unchanged(owner))),
+            None => return Ok(Err(unchanged(owner, "every config var has that value already"))),
+        },
+        Change::Sizes(changes) => match resize(&mut release.shape, changes) {
+            Some(described) => described,
+            None => return Ok(Err(unchanged(owner, "every process type has that size already"))),
         },
         Change::Rollback { to, with_all } => {
             let Some(old) = releases::find(tx, app, *to)? else {
@@ -155,7 +164,11 @@ fn compose(
             release.image = old.image;
             release.commit = old.commit;
             release.config = old.config;
+            let sizes = std::mem::take(&mut release.shape.sizes);
             release.shape = old.shape;
+            if !*with_all {
+                release.shape.sizes = sizes;
+            }
             format!("Rollback to v{to}")
         }
         Change::Restart => "Restart".to_owned(),
@@ -193,6 +206,28 @@ fn configure(
     (!parts.is_empty()).then(|| (next, parts.join("; ")))
 }
 
+/// Gives process types other sizes, and says what to call it; none when nothing changes.
+fn resize(shape: &mut Shape, changes: &BTreeMap<ProcessType, Option<Bounds>>) -> Option<String> {
+    let mut described = Vec::new();
+    for (process, change) in changes {
+        let before = shape.limits(process);
+        match change {
+            Some(bounds) => {
+                let known = shape.sizes.get(process).copied().unwrap_or_default();
+                shape.sizes.insert(process.clone(), known.with(bounds));
+            }
+            None => {
+                shape.sizes.remove(process);
+            }
+        }
+        let after = shape.limits(process);
+        if before != after {
+            described.push(format!("{process} to {after}"));
+        }
+    }
+    (!described.is_empty()).then(|| format!("Resize {}", described.join("; ")))
+}
+
 /// Gives the app its old domains again; one that went to another app meanwhile stays there.
 fn bring_back_domains(tx: &Tx<'_>, old: &Release, now: Timestamp) -> Result<(), StoreError> {
     for domain in domains::list(tx, old.app)? {
@@ -219,9 +254,9 @@ pub fn short(commit: &str) -> &str {
     commit.get(..7).unwrap_or(commit)
 }
 
-fn unchanged(owner: &App) -> Problem {
+fn unchanged(owner: &App, why: &str) -> Problem {
     Problem::new(Code::ReleaseUnchanged, format!("nothing changed for `{}`", owner.name))
-        .why("every config var has that value already")
+        .why(why)
         .still("no release was made, nothing was restarted")
         .next(format!("wharf restart -a {}", owner.name))
 }

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{Path, State};
-use http::HeaderMap;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
 use model::app::App;
 use model::problem::{Code, Problem};
 
-use super::answer::{Answer, ok};
+use super::answer::{Answer, json, ok, with_release};
 use super::auth::Caller;
 use super::paging::{self, Field, Key};
 use super::request::Input;
 use super::router::Base;
-use crate::api::formation::{Formation, UpdateFormation, UpdateProcess};
+use crate::api::formation::{Formation, ProcessUpdate, UpdateFormation, UpdateProcess};
 use crate::apps::formation::{self, Wanted};
 use crate::context::Context;
+use crate::deploy::release::Frozen;
 
 const FIELDS: &[Field<Formation>] =
     &[("type", |one| Key::Text(one.process.clone())), ("id", |one| Key::Text(one.id.to_string()))];
@@ -48,14 +50,45 @@ pub(super) async fn update(
     Path(key): Path<String>,
     Input(input): Input<UpdateFormation>,
 ) -> Answer {
-    let counts: BTreeMap<String, u32> = input
-        .updates
-        .into_iter()
-        .filter_map(|update| Some((update.process, update.quantity?)))
-        .collect();
-    let (app, wanted) = formation::scale(&context, &key, counts, &caller.user).await?;
+    let (app, wanted, frozen) = change(&context, &key, input.updates, &caller).await?;
     let wire = base.wire(&context.config);
-    ok(&wanted.iter().map(|wanted| wire.formation(&app, wanted)).collect::<Vec<_>>())
+    let all: Vec<Formation> = wanted.iter().map(|one| wire.formation(&app, one)).collect();
+    Ok(answer(&all, frozen.as_ref()))
+}
+
+/// Counts first, which are there at once; sizes are a release.
+async fn change(
+    context: &Context,
+    key: &str,
+    updates: Vec<ProcessUpdate>,
+    caller: &Caller,
+) -> Result<(App, Vec<Wanted>, Option<Frozen>), Problem> {
+    let (mut counts, mut sizes) = (BTreeMap::new(), BTreeMap::new());
+    for update in updates {
+        counts.extend(update.quantity.map(|quantity| (update.process.clone(), quantity)));
+        sizes.extend(update.size.map(|size| (update.process, size)));
+    }
+    if counts.is_empty() && sizes.is_empty() {
+        return Err(Problem::new(Code::BadInput, "nothing to change was given")
+            .why("an update has a `quantity` or a `size`"));
+    }
+    let mut done = None;
+    if !counts.is_empty() {
+        let (app, wanted) = formation::scale(context, key, counts, &caller.user).await?;
+        done = Some((app, wanted, None));
+    }
+    match done {
+        Some(done) if sizes.is_empty() => Ok(done),
+        _ => formation::resize(context, key, sizes, &caller.user).await,
+    }
+}
+
+fn answer<T: serde::Serialize>(value: &T, frozen: Option<&Frozen>) -> Response {
+    let response = json(StatusCode::OK, value);
+    match frozen {
+        Some(frozen) => with_release(response, frozen),
+        None => response,
+    }
 }
 
 pub(super) async fn update_one(
@@ -65,13 +98,11 @@ pub(super) async fn update_one(
     Path((key, process)): Path<(String, String)>,
     Input(input): Input<UpdateProcess>,
 ) -> Answer {
-    let quantity = input.quantity.ok_or_else(|| {
-        Problem::new(Code::BadInput, "nothing to change was given").why("`quantity` is missing")
-    })?;
-    let counts = BTreeMap::from([(process.clone(), quantity)]);
-    let (app, wanted) = formation::scale(&context, &key, counts, &caller.user).await?;
+    let UpdateProcess { quantity, size } = input;
+    let update = ProcessUpdate { process: process.clone(), quantity, size };
+    let (app, wanted, frozen) = change(&context, &key, vec![update], &caller).await?;
     let one = one(&app, &wanted, &process)?;
-    ok(&base.wire(&context.config).formation(&app, one))
+    Ok(answer(&base.wire(&context.config).formation(&app, one), frozen.as_ref()))
 }
 
 fn one<'a>(app: &App, wanted: &'a [Wanted], process: &str) -> Result<&'a Wanted, Problem> {

@@ -21,6 +21,8 @@ mod faults;
 
 mod git;
 
+mod limits;
+
 mod logs;
 
 mod push;

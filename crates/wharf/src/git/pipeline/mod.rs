@@ -271,7 +271,10 @@ impl Pipeline {
         let app = push.app.id;
         let commit = match &change {
             Change::Image { commit, .. } => Some(commit.clone()),
-            Change::ConfigVars(_) | Change::Rollback { .. } | Change::Restart => None,
+            Change::ConfigVars(_)
+            | Change::Sizes(_)
+            | Change::Rollback { .. }
+            | Change::Restart => None,
         };
         let new = NewRelease { change, user: push.user.clone(), description: None };
         let frozen = self.context.deploys.release(app, new).await?;
