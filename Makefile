@@ -1,5 +1,5 @@
 # The five things people do here, and the two a newcomer does: `make demo`, `make test`.
-.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build needs clean-demo
+.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build vm needs clean-demo
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -30,6 +30,9 @@ release: ## the one static binary
 
 docs: ## the generated part of the manual
 	cargo run -q --bin wharf -- manual > docs/manual/cli.md
+
+vm: ## four boots of Debian's own kernel with cgroup v2 and systemd; writes docs/checks/vm.md
+	@scripts/vm.sh
 
 bench-push: ## push-to-live, cold and code-only, next to docker; writes docs/benchmarks/push.md
 	@bench/push.sh

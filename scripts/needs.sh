@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Wharf needs: `needs.sh run` for a machine that serves apps,
 # `needs.sh test` for one that also runs the test suite, `needs.sh bench` what the benchmarks compare
-# with. Installs nothing that is there.
+# with, `needs.sh vm` for the virtual machine. Installs nothing that is there.
 set -euo pipefail
 
 run=(git nftables iproute2 mmdebstrap ca-certificates curl)
-test=(gcc busybox-static runc skopeo wrk openssl)
+test=(gcc busybox-static runc skopeo docker-registry wrk openssl)
 bench=(docker.io nginx-light)
+# Debian's qemu-utils is not among them, and one from elsewhere may have to make way.
+vm=(qemu-system-x86 e2fsprogs zstd)
 wanted=("${run[@]}")
 case ${1:-run} in
   test) wanted+=("${test[@]}") ;;
+  vm) wanted+=("${vm[@]}") ;;
   bench) wanted+=("${bench[@]}") ;;
 esac
 

@@ -1,5 +1,6 @@
 //! A container's cgroup on version 1 (one folder per controller) and version 2 (one folder): reading
-//! its figures, joining it, removing it. Limits are set by libcontainer from the bundle.
+//! its figures, joining it, removing it. Limits are set by libcontainer from the bundle, but for swap
+//! on version 2.
 //!
 //! Never touches a folder but `<parent>/<id>`.
 
@@ -38,6 +39,18 @@ impl Cgroup {
         match self.mounts.iter().find(|mount| mount.controllers.iter().any(|one| one == "memory")) {
             Some(version1) => version1.path.join("memory.memsw.limit_in_bytes").exists(),
             None => true,
+        }
+    }
+
+    /// On version 2 swap has a bound of its own, and libcontainer takes the 0 that is meant for "not
+    /// set": a container that is full would fill the host's swap next.
+    pub(crate) fn refuse_swap(&self) -> std::io::Result<()> {
+        let version2 = self.mounts.iter().filter(|mount| mount.controllers.is_empty());
+        let mut bounds = version2.map(|mount| mount.path.join(&self.name).join("memory.swap.max"));
+        // A kernel without swap has no such file, and a hybrid machine counts memory elsewhere.
+        match bounds.find(|bound| bound.exists()) {
+            Some(bound) => fs::write(bound, "0"),
+            None => Ok(()),
         }
     }
 
@@ -108,7 +121,7 @@ impl Cgroup {
         for folder in self.folders() {
             let pids = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
             for pid in pids.lines().filter_map(|line| line.parse().ok()) {
-                if let Some(pidfd) = ProcessId::of(pid).and_then(ProcessId::open) {
+                if let Some(pidfd) = ProcessId::of(pid).and_then(|process| process.open().ok()?) {
                     use rustix::process::{Signal, pidfd_send_signal};
                     let _ = pidfd_send_signal(pidfd, Signal::KILL);
                 }

@@ -15,7 +15,7 @@ use crate::disk::{self, DiskUse};
 use crate::error::Error;
 use crate::exec::{ExecHandle, ExecRequest, send_signal};
 use crate::listening;
-use crate::process::{ProcessId, spawn_role};
+use crate::process::{self, ProcessId, spawn_role};
 use crate::removal::remove_all;
 use crate::seccomp;
 use crate::shim::ShimRequest;
@@ -26,6 +26,8 @@ use crate::state::{OVER_DISK, StateFolder, create_dir, work_folder, write_atomic
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long `remove` waits for a shim that has written its last word, or for killed processes.
 const END_LIMIT: Duration = Duration::from_secs(5);
+
+const LOOK: &str = "look at a process";
 
 /// Where an engine keeps its things, and under which names.
 #[derive(Debug, Clone)]
@@ -204,7 +206,10 @@ impl Engine {
             Ok(ContainerState {
                 spec: state.spec()?,
                 status: state.status()?,
-                has_shim: state.status_file()?.is_some_and(|status| status.shim.is_alive()),
+                has_shim: match state.status_file()? {
+                    Some(status) => status.shim.is_alive().map_err(Error::kernel(LOOK))?,
+                    None => false,
+                },
                 dial_socket: state.join("dial"),
             })
         };
@@ -220,8 +225,10 @@ impl Engine {
     /// its shim was killed and it has ended. None: it has ended already, or was never there.
     pub fn watch(&self, id: &str) -> Result<Option<OwnedFd>, Error> {
         let Some(status) = self.state(id).status_file()? else { return Ok(None) };
-        let shim = status.shim.open();
-        Ok(shim.or_else(|| status.init.and_then(ProcessId::open)))
+        match (open(status.shim)?, status.init) {
+            (None, Some(init)) => open(init),
+            (shim, _) => Ok(shim),
+        }
     }
 
     /// Sends the app a signal. KILL ends everything in the container, also when its shim is dead.
@@ -241,9 +248,9 @@ impl Engine {
         }
         if let Some(file) = state.status_file()? {
             // Its last word is written; it is about to go.
-            wait_for_end(file.shim.open());
+            wait_for_end(open(file.shim)?);
             // A shim killed while it made the container leaves a PID 1 that waits to be started.
-            if let Some(init) = file.init.and_then(ProcessId::open) {
+            if let Some(init) = file.init.map(open).transpose()?.flatten() {
                 send_signal(&init, libc::SIGKILL)?;
                 wait_for_end(Some(init));
             }
@@ -327,7 +334,7 @@ impl Engine {
         drop(stdio);
         let running = match outcome {
             Ok(Outcome::Started { pid }) => {
-                let role_fd = ProcessId::of(role.id()).and_then(ProcessId::open);
+                let role_fd = ProcessId::of(role.id()).and_then(|role| role.open().ok()?);
                 // One that has ended already still answers `wait` and has a code to give.
                 let role_fd = role_fd.or_else(|| open_zombie(role.id()));
                 let command = ProcessId::of(pid).unwrap_or(ProcessId { pid, started: 0 });
@@ -356,8 +363,9 @@ impl Engine {
     fn init(&self, id: &str) -> Result<(ProcessId, OwnedFd), Error> {
         let status = self.state(id).status_file()?.filter(|status| status.exit.is_none());
         let init = status.and_then(|status| status.init);
-        let open = init.and_then(|init| Some((init, init.open()?)));
-        open.ok_or_else(|| Error::NotRunning(id.to_owned()))
+        let gone = || Error::NotRunning(id.to_owned());
+        let init = init.ok_or_else(gone)?;
+        Ok((init, open(init)?.ok_or_else(gone)?))
     }
 
     fn keep(&self, shim: Child) {
@@ -400,6 +408,10 @@ fn receive_outcome(control: &mut UnixStream) -> Result<Outcome, Error> {
 fn open_zombie(pid: u32) -> Option<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
+fn open(process: ProcessId) -> Result<Option<OwnedFd>, Error> {
+    process.open().map_err(Error::kernel(LOOK))
 }
 
 fn wait_for_end(pidfd: Option<OwnedFd>) {
@@ -448,8 +460,16 @@ fn check_host() -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return unfit("containers need root", "run the daemon as root");
     }
-    let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if !systems.lines().any(|line| line.ends_with("overlay")) {
+    let has_overlay = || {
+        let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        systems.lines().any(|line| line.ends_with("overlay"))
+    };
+    if !has_overlay() {
+        // Debian's kernel has it as a module that nobody has needed yet. One that cannot be loaded
+        // is told below, in our words.
+        let _ = process::run("modprobe", "kmod", &["overlay"], None);
+    }
+    if !has_overlay() {
         return unfit("the kernel has no overlay file system", "modprobe overlay");
     }
     if Cgroup::of("", "").folders().is_empty() {

@@ -69,7 +69,7 @@ impl ExecHandle {
 
     /// Sends the command a signal. One that has ended is no error.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        match self.command.open() {
+        match self.command.open().map_err(Error::kernel("look at the command"))? {
             Some(pidfd) => send_signal(&pidfd, signal),
             None => Ok(()),
         }
@@ -121,7 +121,8 @@ pub fn shim_exec_main(_: &[OsString]) -> i32 {
 
 fn start(attach: Attach, request: &ExecRequest) -> Result<Pid, Error> {
     let gone = || Error::NotRunning(request.id.clone());
-    let pidfd = request.init.open().ok_or_else(gone)?;
+    let pidfd = request.init.open().map_err(Error::kernel("look at the container"))?;
+    let pidfd = pidfd.ok_or_else(gone)?;
     let filter = seccomp::load(&request.filter)?;
     let has_terminal = matches!(attach, Attach::Terminal(_));
     place_streams(attach, request)?;

@@ -2,7 +2,7 @@
 //!
 //! A pid alone is never believed: the kernel gives it to somebody else as soon as it is free.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -23,7 +23,20 @@ pub(crate) struct ProcessId {
 impl ProcessId {
     /// The process of that pid now, unless it is gone or a zombie.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Self::look(pid).ok().flatten()
+    }
+
+    /// The same, and an error when it cannot be told: one is gone only when the kernel says so, not
+    /// when we ran out of descriptors for asking.
+    pub(crate) fn look(pid: u32) -> io::Result<Option<Self>> {
+        match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => Ok(Self::parse(pid, &stat)),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parse(pid: u32, stat: &str) -> Option<Self> {
         // The name is in brackets and may itself hold spaces and brackets: fields start after the last.
         let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
         if matches!(*fields.first()?, "Z" | "X") {
@@ -37,17 +50,28 @@ impl ProcessId {
         Self::of(std::process::id())
     }
 
-    pub(crate) fn is_alive(self) -> bool {
-        Self::of(self.pid) == Some(self)
+    pub(crate) fn is_alive(self) -> io::Result<bool> {
+        Ok(Self::look(self.pid)? == Some(self))
     }
 
     /// A descriptor of exactly this process, or none when it is gone.
-    pub(crate) fn open(self) -> Option<OwnedFd> {
-        let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    pub(crate) fn open(self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from) {
+            Ok(pidfd) => pidfd,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         // Opened first, compared then: from here on the descriptor cannot come to mean another.
-        self.is_alive().then_some(pidfd)
+        Ok(self.is_alive()?.then_some(pidfd))
     }
+}
+
+/// There is no such process, or it went while its file in `/proc` was read.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// So many open files may be promised: fewer than wanted where this process has a lower bound that it
@@ -67,7 +91,7 @@ pub(crate) fn spawn_role(
     args: &[&std::ffi::OsStr],
     control: OwnedFd,
     stderr: Stdio,
-) -> std::io::Result<std::process::Child> {
+) -> io::Result<std::process::Child> {
     #[expect(clippy::disallowed_methods, reason = "the engine's one way to start our own roles")]
     let mut command = Command::new(program);
     command.args(args).env_clear().current_dir("/");
@@ -88,7 +112,7 @@ pub(crate) fn run(
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::HostUnfit {
+        io::ErrorKind::NotFound => Error::HostUnfit {
             what: format!("the program `{program}` is missing"),
             remedy: format!("apt-get install {package}"),
         },

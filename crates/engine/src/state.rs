@@ -42,13 +42,17 @@ pub(crate) struct StatusFile {
 }
 
 impl StatusFile {
-    /// What that means now that we look.
-    pub(crate) fn read_as(&self) -> ContainerStatus {
+    /// What that means now that we look. Not being able to look is no end of anything.
+    pub(crate) fn read_as(&self) -> Result<ContainerStatus, Error> {
         if let Some(exit) = &self.exit {
-            return ContainerStatus::Exited(exit.clone());
+            return Ok(ContainerStatus::Exited(exit.clone()));
         }
-        let init = self.init.filter(|init| init.is_alive());
-        match (self.shim.is_alive(), init) {
+        let is_alive = |process: ProcessId| process.is_alive().map_err(Error::kernel(LOOK));
+        let init = match self.init {
+            Some(init) => is_alive(init)?.then_some(init),
+            None => None,
+        };
+        Ok(match (is_alive(self.shim)?, init) {
             (_, Some(init)) if self.is_running => ContainerStatus::Running { pid: init.pid },
             (true, _) if self.is_running => {
                 // Ended, and the shim is about to write the record.
@@ -56,9 +60,11 @@ impl StatusFile {
             }
             (true, _) => ContainerStatus::Starting,
             (false, _) => ContainerStatus::Lost,
-        }
+        })
     }
 }
+
+const LOOK: &str = "look at a process";
 
 /// One state folder.
 #[derive(Debug, Clone)]
@@ -105,18 +111,22 @@ impl StateFolder {
     /// Where the container is in its life, whoever has died meanwhile.
     pub(crate) fn status(&self) -> Result<ContainerStatus, Error> {
         if let Some(status) = self.status_file()? {
-            let read = status.read_as();
+            let read = status.read_as()?;
             if read != ContainerStatus::Lost {
                 return Ok(read);
             }
             // The shim may have written its last word between our reading and our looking.
-            return Ok(self.status_file()?.map_or(read, |again| again.read_as()));
+            return match self.status_file()? {
+                Some(again) => again.read_as(),
+                None => Ok(read),
+            };
         }
         let starter: Option<ProcessId> = self.read("starter.json")?.flatten();
-        if starter.is_some_and(ProcessId::is_alive) {
-            return Ok(ContainerStatus::Starting);
-        }
-        Ok(ContainerStatus::Lost)
+        let is_starting = match starter {
+            Some(starter) => starter.is_alive().map_err(Error::kernel(LOOK))?,
+            None => false,
+        };
+        Ok(if is_starting { ContainerStatus::Starting } else { ContainerStatus::Lost })
     }
 
     pub(crate) fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {

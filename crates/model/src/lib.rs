@@ -28,6 +28,8 @@ pub mod plan;
 
 pub mod route;
 
+pub mod certificate;
+
 pub mod event;
 
 pub mod procfile;

@@ -56,8 +56,9 @@ codes! {
     UnhealthyAnswer "P105" "the health path did not answer well in time";
     SeveralPorts "P106" "the web process listens on several ports, none of them $PORT";
     StartFailed "P107" "a container could not be started";
-    DeploySuperseded "P108" "a newer deploy took over";
+    ReleaseStale "P108" "the release it was made on top of did not go live";
     ReleaseUnchanged "P109" "nothing to release: that is what runs already";
+    ReleaseCommandTooLong "P110" "the release command took longer than its limit";
     OverDisk "P111" "a process was ended because it wrote more than its disk bound";
     // P2: build
     NothingDetected "P201" "no language or framework was recognised";
@@ -69,6 +70,7 @@ codes! {
     BuildTimeout "P207" "the build took longer than its limit";
     NoProcess "P208" "no command to start was found";
     ImageMissing "P209" "the release's image is gone";
+    PullFailed "P210" "the base image could not be pulled";
     // P3: git
     SubmodulesRefused "P301" "the repository has submodules";
     PushRejected "P302" "the push was not accepted";

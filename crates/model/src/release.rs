@@ -10,6 +10,7 @@ use crate::app::{ConfigVars, Formation};
 use crate::id::{AppId, ReleaseId};
 use crate::limits::{Bounds, ProcessLimits};
 use crate::name::{DomainName, ProcessType};
+use crate::route::written::RouteSpec;
 
 /// An image by the digest of its OCI config: `sha256:…`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,6 +37,17 @@ pub struct Release {
     pub created_at: Timestamp,
 }
 
+impl Release {
+    /// Whether the same would run in each replica: image, config vars and shape. Counts and domains
+    /// may differ, and do not touch a replica.
+    pub fn runs_like(&self, other: &Self) -> bool {
+        self.image == other.image
+            && self.commit == other.commit
+            && self.config == other.config
+            && self.shape == other.shape
+    }
+}
+
 /// How the image's processes run: what the app file, the Procfile and the pack said.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Shape {
@@ -46,6 +58,9 @@ pub struct Shape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_command: Option<String>,
     pub run: RunSettings,
+    /// The routes its app file has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteSpec>,
     /// What `ps:resize` said, over what the app file says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<ProcessType, Bounds>,
@@ -86,12 +101,19 @@ pub struct RunSettings {
     /// Nothing but `/tmp` and what is mounted can be written to.
     #[serde(default)]
     pub is_read_only: bool,
+    /// How long the release command may take.
+    #[serde(default = "RunSettings::default_release_timeout")]
+    pub release_timeout: Duration,
 }
 
 impl RunSettings {
     /// What `$PORT` is when nobody says otherwise. Every replica has its own network namespace, so
     /// there is nothing it could clash with.
     pub const DEFAULT_PORT: u16 = 8080;
+
+    fn default_release_timeout() -> Duration {
+        Duration::from_secs(3600)
+    }
 }
 
 impl Default for RunSettings {
@@ -103,6 +125,7 @@ impl Default for RunSettings {
             drain_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(30),
             is_read_only: false,
+            release_timeout: Self::default_release_timeout(),
         }
     }
 }

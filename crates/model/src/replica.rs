@@ -78,6 +78,10 @@ pub enum EndingKind {
     NotStarted(String),
     /// Its shim was killed; nobody knows the code.
     Lost,
+    /// It had so long for its work, was not done, and was ended.
+    TooLong(Duration),
+    /// Somebody ended it by its name.
+    Stopped,
 }
 
 impl EndingKind {
@@ -87,7 +91,11 @@ impl EndingKind {
             Self::OutOfMemory => Some(("R15", "Memory quota vastly exceeded")),
             Self::OverDisk => Some(("R20", "Disk quota exceeded")),
             Self::Unhealthy(_) => Some(("R10", "Boot timeout")),
-            Self::Exited(_) | Self::NotStarted(_) | Self::Lost => None,
+            Self::Exited(_)
+            | Self::NotStarted(_)
+            | Self::Lost
+            | Self::TooLong(_)
+            | Self::Stopped => None,
         }
     }
 }
@@ -122,7 +130,21 @@ impl fmt::Display for EndingKind {
             Self::Lost => {
                 f.write_str("lost: its supervisor was killed, the exit code is not known")
             }
+            Self::TooLong(limit) => {
+                write!(f, "did not end within {} and was stopped", render_span(*limit))
+            }
+            Self::Stopped => f.write_str("was stopped by hand"),
         }
+    }
+}
+
+/// `90 s`, `15 min`, `1 h`: a limit as people say it.
+pub fn render_span(span: Duration) -> String {
+    match span.as_secs() {
+        0 => format!("{} ms", span.as_millis()),
+        seconds if seconds % 3600 == 0 => format!("{} h", seconds / 3600),
+        seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
     }
 }
 
@@ -171,6 +193,12 @@ impl Crashes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_is_said_in_its_largest_whole_unit() {
+        let said = [1, 90, 900, 3600, 5400].map(|s| render_span(Duration::from_secs(s)));
+        assert_eq!(said, ["1 s", "90 s", "15 min", "1 h", "90 min"]);
+    }
 
     #[test]
     fn restarts_back_off_and_forgive() {

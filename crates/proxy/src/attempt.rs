@@ -14,6 +14,7 @@ use crate::code::EdgeCode;
 use crate::core::Core;
 use crate::endpoint::Endpoint;
 use crate::pool::{ConnectFailure, IDLE_LIMIT, Lease};
+use crate::way::Way;
 
 /// How a try ended that brought no answer.
 #[derive(Debug)]
@@ -36,12 +37,21 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
     )
 }
 
+/// What a try sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sending<'a> {
+    pub(crate) head: &'a Parts,
+    pub(crate) upload: &'a Upload,
+    pub(crate) way: &'a Way,
+    /// Whether only a new connection will do.
+    pub(crate) wants_fresh: bool,
+}
+
 /// Makes the try. `connect` grows by the time connecting took.
 pub(crate) async fn attempt(
     core: &Core,
     endpoint: &Endpoint,
-    (head, upload): (&Parts, &Upload),
-    wants_fresh: bool,
+    Sending { head, upload, way, wants_fresh }: Sending<'_>,
     connect: &mut Duration,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
     let mut lease = lease(core, endpoint, &head.method, wants_fresh, connect).await?;
@@ -49,6 +59,7 @@ pub(crate) async fn attempt(
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
     request.headers_mut().clone_from(&head.headers);
+    way.apply(&mut request);
     let sent_at = Instant::now();
     let sending = lease.sender.try_send_request(request);
     tokio::pin!(sending);
@@ -66,8 +77,8 @@ pub(crate) async fn attempt(
         }
     };
     let answer = answer.map_err(|mut failure| {
-        if upload.has_failed() {
-            Failure::Final(EdgeCode::BadRequest, Some(Broken("the body is not well framed")))
+        if let Some((code, rule)) = upload.failure() {
+            Failure::Final(code, rule)
         } else if failure.take_message().is_some() {
             Failure::NotSent
         } else if failure.error().is_parse() {

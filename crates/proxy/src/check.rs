@@ -5,7 +5,8 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE, VIA
 use http::{HeaderMap, Method, Request, Version};
 
 /// A rule a request broke, by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct Broken(pub(crate) &'static str);
 
 /// Past so many proxies, a request goes in circles.
@@ -89,6 +90,11 @@ pub(crate) fn head<B>(request: &Request<B>) -> Result<(), Broken> {
 
 fn is_continue(expect: &[u8]) -> bool {
     expect.eq_ignore_ascii_case(b"100-continue")
+}
+
+/// The length the head tells of its body.
+pub(crate) fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether the request passed through too many proxies.

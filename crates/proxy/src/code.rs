@@ -61,6 +61,8 @@ codes! {
     BootTimeout "H20" 503 "App still starting", "The app had not started when the waiting time ended.";
     /// The replica refuses.
     Refused "H21" 503 "Backend connection refused", "The app refused the connection.";
+    /// The route leads nowhere.
+    Misrouted "H23" 503 "Endpoint misconfigured", "The route for this address leads to something that is not there.";
     /// The answer is legal HTTP, but not safe to pass on.
     UnsafeAnswer "H25" 503 "HTTP restriction", "The app's answer breaks a rule that keeps answers from being mixed up.";
     /// The request breaks a rule of HTTP.
@@ -69,6 +71,8 @@ codes! {
     ClientGone "H27" 499 "Client request interrupted", "The client went away before the answer.";
     /// The client stopped sending.
     ClientStalled "H28" 408 "Client connection idle", "The rest of the request did not arrive in time.";
+    /// The connection was made for another name.
+    Misdirected "H31" 421 "Misdirected request", "This connection was made for another host name.";
     /// Switched off by its owner.
     Maintenance "H80" 503 "Maintenance mode", "The app is being maintained and will be back.";
     /// Nothing was released yet.
@@ -76,7 +80,13 @@ codes! {
     /// Our own fault.
     Internal "H99" 503 "Platform error", "Something in the platform itself went wrong.";
     /// Nobody has that host name.
-    UnknownHost "E404" 404 "No such app", "No app answers to this host name here.";
+    UnknownHost "E404" 404 "No such app", "No app answers to this address here.";
+    /// More body than is taken here.
+    BodyTooLarge "E413" 413 "Request body too large", "The request's body is larger than what is taken here.";
+    /// A target past its limit.
+    TargetTooLong "E414" 414 "Request target too long", "The request's address is longer than what is taken here.";
+    /// A head past its limit.
+    HeadTooLarge "E431" 431 "Request header too large", "The request's header fields are more or longer than what is taken here.";
     /// The request went in circles.
     Loop "E508" 508 "Loop detected", "The request passed through too many proxies and probably goes in circles.";
 }

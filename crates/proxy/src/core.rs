@@ -4,7 +4,6 @@
 //! its mailbox; a table counts as applied when every core has said so.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,11 +11,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use model::id::ReplicaId;
-use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -24,21 +19,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::balance::Turns;
 use crate::budget::Budgets;
-use crate::config::Config;
+use crate::config::{Config, Door};
+use crate::connection::{self, Protocols};
 use crate::control::Event;
-use crate::forward;
-use crate::headers::Client;
+use crate::draws::Draws;
 use crate::hold::Rooms;
 use crate::log::{Batch, Lost, Sink};
+use crate::outside::Outside;
 use crate::pool::{ConnectFailure, Pool};
 use crate::request_id::RequestIds;
 use crate::table::{Table, Upstream};
 use crate::tasks::{Tasks, spawn_detached};
-
-/// A client's head must be whole, and an idle connection must speak again, within this time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// A client that takes nothing for this long is given up by the kernel.
-const STUCK_CLIENT_MS: u32 = 60_000;
+use crate::tls::Tls;
 
 /// What the control thread asks of a core.
 #[derive(Debug)]
@@ -54,6 +46,7 @@ pub(crate) enum Mail {
 pub(crate) struct Birth {
     pub(crate) config: Arc<Config>,
     pub(crate) table: Arc<Table>,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) started: Instant,
     pub(crate) log: SyncSender<Batch>,
     pub(crate) lost: Arc<Lost>,
@@ -66,11 +59,13 @@ pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
     pub(crate) pool: Pool,
     pub(crate) turns: Turns,
+    pub(crate) draws: Draws,
     pub(crate) ids: RequestIds,
     pub(crate) rooms: Rooms,
     pub(crate) budgets: Budgets,
     pub(crate) sink: Sink,
     pub(crate) tasks: Tasks,
+    pub(crate) tls: Arc<Tls>,
     table: RefCell<Arc<Table>>,
     started: Instant,
     events: broadcast::Sender<Event>,
@@ -85,9 +80,11 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
     LocalSet::new().block_on(&runtime, async move {
         let core = Rc::new(Core::new(birth));
         spawn_detached(core.sink.clone().run());
-        for listener in listeners {
+        let plain = core.config.listen.len();
+        for (position, listener) in listeners.into_iter().enumerate() {
+            let door = if position < plain { Door::Http } else { Door::Https };
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => core.tasks.spawn(accept(core.clone(), listener)),
+                Ok(listener) => core.tasks.spawn(accept(core.clone(), listener, door)),
                 Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
             }
         }
@@ -100,14 +97,13 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
     });
 }
 
-async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 * 1024);
-    let http = Rc::new(http);
+async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener, door: Door) {
+    let protocols = Rc::new(Protocols::new(&core.config));
+    let welcome = |stream| connection::serve(core.clone(), protocols.clone(), stream, door);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => core.tasks.spawn(serve(core.clone(), http.clone(), stream)),
+                Ok((stream, _)) => core.tasks.spawn(welcome(stream)),
                 // No descriptor free, or the client is gone already: the backlog keeps the others.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
@@ -116,61 +112,23 @@ async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener) {
     }
     // Who is in the backlog has been accepted by the kernel already.
     while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        core.tasks.spawn(serve(core.clone(), http.clone(), stream));
-    }
-}
-
-async fn serve(core: Rc<Core>, http: Rc<http1::Builder>, stream: TcpStream) {
-    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    // A comfort: without it a stuck client is only found later.
-    let _kept_longer = rustix::net::sockopt::set_tcp_user_timeout(&stream, STUCK_CLIENT_MS);
-    let is_trusted = core.config.trusted_peers.iter().any(|range| range.contains(peer.ip()));
-    let client = Rc::new(Client::new(peer, local.port(), is_trusted));
-    let service = {
-        let core = core.clone();
-        service_fn(move |request| {
-            forward::serve(core.clone(), client.clone(), request).map(Ok::<_, Infallible>)
-        })
-    };
-    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = core.stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended
-        && error.is_parse()
-    {
-        core.sink.add(None, |line| {
-            use std::fmt::Write as _;
-            let now = jiff::Timestamp::now();
-            let written = writeln!(
-                line,
-                "{now:.6} router at=error code=H26 desc=\"Request error: {error}\" fwd=\"{}\" status=400",
-                peer.ip()
-            );
-            written.expect("writing into a String cannot fail");
-        });
+        core.tasks.spawn(welcome(stream));
     }
 }
 
 impl Core {
     fn new(birth: Birth) -> Self {
         Self {
+            pool: Pool::new(Outside::new(birth.config.external_authorities.clone())),
             config: birth.config,
-            pool: Pool::default(),
             turns: Turns::default(),
+            draws: Draws::random(),
             ids: RequestIds::default(),
             rooms: Rooms::default(),
             budgets: Budgets::default(),
             sink: Sink::new(birth.log, birth.lost),
             tasks: Tasks::default(),
+            tls: birth.tls,
             table: RefCell::new(birth.table),
             started: birth.started,
             events: birth.events,
@@ -207,6 +165,11 @@ impl Core {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Ends when the core is told to stop.
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
     }
@@ -215,6 +178,8 @@ impl Core {
         let reason = match failure {
             ConnectFailure::Refused => "refused",
             ConnectFailure::TimedOut => "timed out",
+            ConnectFailure::NameUnknown => "name unknown",
+            ConnectFailure::NotTrusted => "not trusted",
         };
         // Without a subscriber there is nobody to tell.
         let _no_subscriber =

@@ -18,6 +18,13 @@ pub(crate) struct Endpoint {
     pub(crate) stats: Arc<EndpointStats>,
 }
 
+impl Endpoint {
+    /// Whether it is a server that is none of ours.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self.address, EndpointAddress::External(_))
+    }
+}
+
 /// What is known of a replica across tables.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointStats {

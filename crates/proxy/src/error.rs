@@ -24,6 +24,8 @@ pub enum Error {
     System(&'static str, #[source] io::Error),
     #[error("cannot write the routing table to {}", path.display())]
     Snapshot { path: PathBuf, source: io::Error },
+    #[error("cannot read or make the key {}", path.display())]
+    Key { path: PathBuf, source: io::Error },
     #[error("cannot reach the proxy at {}", path.display())]
     Connect { path: PathBuf, source: io::Error },
     #[error("the proxy's answer cannot be read")]
@@ -32,6 +34,8 @@ pub enum Error {
     Protocol { theirs: u32, ours: u32 },
     #[error("the proxy refused: {0}")]
     Refused(String),
+    #[error("a change of version {base} cannot be made, the proxy serves {served}")]
+    Stale { base: u64, served: u64 },
     #[error("the proxy has not finished within the limit")]
     Late,
 }

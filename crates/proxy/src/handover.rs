@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::tls::SealKey;
 
 /// Descriptors in one message; the kernel takes at most 253.
 const PER_MESSAGE: usize = 64;
@@ -28,6 +29,8 @@ pub(crate) struct Handover {
     pub(crate) sockets: usize,
     /// Who may speak to the control socket, beside root: the one who started the holder.
     pub(crate) owner: u32,
+    /// Opens the kept certificates.
+    pub(crate) seal_key: SealKey,
 }
 
 /// A pair of connected ends.

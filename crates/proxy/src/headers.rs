@@ -25,16 +25,50 @@ pub(crate) struct Client {
     text: HeaderValue,
     port: HeaderValue,
     is_trusted: bool,
+    tls: Option<Session>,
+}
+
+/// What was agreed upon in a handshake.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    /// The name the client asked for, lower case.
+    pub(crate) name: String,
+    /// `1.2` or `1.3`.
+    pub(crate) version: &'static str,
 }
 
 impl Client {
-    pub(crate) fn new(peer: SocketAddr, local_port: u16, is_trusted: bool) -> Self {
+    pub(crate) fn new(
+        peer: SocketAddr,
+        local_port: u16,
+        is_trusted: bool,
+        tls: Option<Session>,
+    ) -> Self {
         let address = peer.ip().to_canonical();
         let value = |text: String| {
             HeaderValue::try_from(text).expect("an address or a number is a header value")
         };
         let (text, port) = (value(address.to_string()), value(local_port.to_string()));
-        Self { address, text, port, is_trusted }
+        Self { address, text, port, is_trusted, tls }
+    }
+
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// The handshake, if there was one.
+    pub(crate) fn tls(&self) -> Option<&Session> {
+        self.tls.as_ref()
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether the visitor came by HTTPS: to us, or to a trusted peer before us.
+    pub(crate) fn is_secure(&self, headers: &HeaderMap) -> bool {
+        let told = headers.get(FORWARDED_PROTO).filter(|_| self.is_trusted);
+        told.map_or(self.tls.is_some(), |scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
     }
 
     /// The client chain for the log: what a trusted peer said, and the peer.
@@ -95,6 +129,11 @@ fn remove_hop(headers: &mut HeaderMap) {
     headers.remove(UPGRADE);
 }
 
+/// Whether the client came by TLS, by the headers as the app gets them.
+pub(crate) fn is_encrypted(headers: &HeaderMap) -> bool {
+    headers.get(FORWARDED_PROTO).is_some_and(|scheme| scheme == "https")
+}
+
 /// Turns the client's headers into those the app gets.
 pub(crate) fn towards_app(
     headers: &mut HeaderMap,
@@ -138,7 +177,7 @@ fn forwarded(headers: &mut HeaderMap, client: &Client, chain: HeaderValue) {
     let believed =
         |headers: &HeaderMap, name: &HeaderName| client.is_trusted && headers.contains_key(name);
     if !believed(headers, &FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(client.scheme()));
     }
     if !believed(headers, &FORWARDED_PORT) {
         headers.insert(FORWARDED_PORT, client.port.clone());
@@ -149,7 +188,8 @@ fn forwarded(headers: &mut HeaderMap, client: &Client, chain: HeaderValue) {
         headers.insert(FORWARDED_HOST, host);
     }
     let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("");
-    let own = HeaderValue::try_from(format!("for={};host=\"{host}\";proto=http", client.node()))
+    let (node, scheme) = (client.node(), client.scheme());
+    let own = HeaderValue::try_from(format!("for={node};host=\"{host}\";proto={scheme}"))
         .expect("a checked host and an address make a header value");
     let own = match headers.get(FORWARDED) {
         Some(before) if client.is_trusted => join(before, &own),

@@ -21,6 +21,7 @@ use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::handover::{self, Handover};
+use crate::tls::SealKey;
 
 /// A worker that dies younger than this is not started again at once.
 const YOUNG: Duration = Duration::from_secs(1);
@@ -39,10 +40,12 @@ pub fn holder_main(mut config: Config) -> Result<()> {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     };
-    let sockets = listen(&mut config.listen, cores)?;
+    let seal_key = SealKey::open_or_create(&config.key_file)
+        .map_err(|source| Error::Key { path: config.key_file.clone(), source })?;
+    let sockets = listen(&mut config, cores)?;
     shed_privileges();
     let owner = rustix::process::getuid().as_raw();
-    let handover = Handover { sockets: sockets.len(), cores, owner, config };
+    let handover = Handover { sockets: sockets.len(), cores, owner, seal_key, config };
     let mut pause = Duration::ZERO;
     loop {
         let born = Instant::now();
@@ -203,11 +206,12 @@ fn make_folders(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// One socket per core and address; port 0 becomes the port it got.
-fn listen(addresses: &mut [SocketAddr], cores: usize) -> Result<Vec<OwnedFd>> {
+/// One socket per core and address, those for HTTPS after the plain ones; port 0 becomes the port
+/// it got.
+fn listen(config: &mut Config, cores: usize) -> Result<Vec<OwnedFd>> {
     let mut sockets = Vec::new();
     for _core in 0..cores {
-        for address in &mut *addresses {
+        for address in config.listen.iter_mut().chain(&mut config.listen_https) {
             let (socket, actual) = listen_on(*address)
                 .map_err(|error| Error::Listen { address: *address, source: error.into() })?;
             *address = actual;

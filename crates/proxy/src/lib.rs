@@ -11,6 +11,7 @@ pub mod error;
 mod handover;
 pub mod holder;
 
+mod connection;
 mod core;
 mod tasks;
 pub mod worker;
@@ -19,19 +20,28 @@ mod endpoint;
 mod snapshot;
 pub mod table;
 
+mod tls;
+
 mod attempt;
 mod balance;
 mod body;
 mod budget;
 mod check;
 mod dial;
+mod draws;
 mod forward;
+mod front;
 mod headers;
 mod hold;
+mod http2;
+mod outside;
 mod pool;
+mod proxied;
 mod request_id;
 mod stream;
+mod strict;
 mod upgrade;
+mod way;
 
 pub mod code;
 mod log;

@@ -1,8 +1,8 @@
 //! What a visitor sees when the edge answers: one small page, complete in itself, in the form asked for.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response};
+use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::body::ResponseBody;
 use crate::check::Broken;
@@ -51,13 +51,43 @@ pub(crate) fn answer(
     headers.insert("x-wharf-error", HeaderValue::from_static(code.as_str()));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if code.status() == http::StatusCode::SERVICE_UNAVAILABLE {
+    if code.status() == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
-    if matches!(code, EdgeCode::BadRequest | EdgeCode::ClientStalled) {
+    if matches!(
+        code,
+        EdgeCode::BadRequest
+            | EdgeCode::ClientStalled
+            | EdgeCode::BodyTooLarge
+            | EdgeCode::TargetTooLong
+            | EdgeCode::HeadTooLarge
+    ) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|()| ResponseBody::page(Bytes::from(text), record))
+}
+
+/// An answer that sends the visitor elsewhere.
+pub(crate) fn redirect(
+    status: StatusCode,
+    location: HeaderValue,
+    mut record: Record,
+) -> Response<ResponseBody> {
+    record.answer(status);
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, record.request_id.clone());
+    headers.insert(LOCATION, location);
+    response.map(|()| ResponseBody::page(Bytes::new(), record))
+}
+
+/// An answer the edge gives in the ordinary course of things: a redirect, a challenge's answer.
+pub(crate) fn own(answer: Response<Bytes>, mut record: Record) -> Response<ResponseBody> {
+    record.answer(answer.status());
+    let (mut head, text) = answer.into_parts();
+    head.headers.insert(REQUEST_ID, record.request_id.clone());
+    Response::from_parts(head, ResponseBody::page(text, record))
 }
 
 fn render(code: EdgeCode, rule: Option<Broken>, form: Form, id: &str) -> (&'static str, String) {

@@ -15,12 +15,14 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use model::id::ReplicaId;
 use model::route::EndpointAddress;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::dial;
 use crate::endpoint::Endpoint;
+use crate::outside::Outside;
 use crate::stream::Stream;
 use crate::tasks::spawn_detached;
 
@@ -32,6 +34,10 @@ pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(4);
 pub(crate) enum ConnectFailure {
     Refused,
     TimedOut,
+    /// A server elsewhere has no address.
+    NameUnknown,
+    /// A server elsewhere did not prove who it is.
+    NotTrusted,
 }
 
 /// A connection lent to one request.
@@ -59,9 +65,14 @@ struct Shelf {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Pool {
     shelves: Rc<RefCell<HashMap<ReplicaId, Shelf>>>,
+    outside: Outside,
 }
 
 impl Pool {
+    pub(crate) fn new(outside: Outside) -> Self {
+        Self { shelves: Rc::default(), outside }
+    }
+
     /// An idle connection that is surely open and was used within `limit`, if there is one.
     pub(crate) fn take_idle(&self, endpoint: &Endpoint, limit: Duration) -> Option<Lease> {
         let mut shelves = self.shelves.borrow_mut();
@@ -123,28 +134,36 @@ impl Pool {
     ) -> Result<Lease, ConnectFailure> {
         self.make_shelf(endpoint);
         let opened = tokio::time::timeout(limit, self.open(endpoint)).await;
-        let stream = match opened {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                return Err(ConnectFailure::TimedOut);
-            }
-            Ok(Err(_)) => return Err(ConnectFailure::Refused),
-            Err(_elapsed) => return Err(ConnectFailure::TimedOut),
-        };
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(256 * 1024)
-            .handshake(TokioIo::new(stream.clone()))
-            .await
-            .map_err(|_| ConnectFailure::Refused)?;
-        spawn_detached(async move {
-            // The request that uses the connection is told the same error.
-            let _told_elsewhere = connection.with_upgrades().await;
-        });
-        Ok(Lease { sender, stream, replica: endpoint.replica })
+        match opened {
+            Ok(Ok((stream, sender))) => Ok(Lease { sender, stream, replica: endpoint.replica }),
+            Ok(Err(error)) => Err(match error.kind() {
+                io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
+                io::ErrorKind::NotFound if endpoint.is_elsewhere() => ConnectFailure::NameUnknown,
+                // What rustls says of a certificate.
+                io::ErrorKind::InvalidData => ConnectFailure::NotTrusted,
+                _ => ConnectFailure::Refused,
+            }),
+            Err(_elapsed) => Err(ConnectFailure::TimedOut),
+        }
     }
 
-    async fn open(&self, endpoint: &Endpoint) -> io::Result<Stream> {
+    async fn open(&self, endpoint: &Endpoint) -> io::Result<(Stream, Sender)> {
+        let stream = self.open_stream(endpoint).await?;
+        let sender = match &endpoint.address {
+            EndpointAddress::External(external) if external.is_tls => {
+                speak(self.outside.encrypt(external, stream.clone()).await?).await?
+            }
+            EndpointAddress::External(_)
+            | EndpointAddress::Tcp(_)
+            | EndpointAddress::Unix(_)
+            | EndpointAddress::Namespace { .. } => speak(stream.clone()).await?,
+        };
+        Ok((stream, sender))
+    }
+
+    async fn open_stream(&self, endpoint: &Endpoint) -> io::Result<Stream> {
         match &endpoint.address {
+            EndpointAddress::External(external) => tcp(Outside::open(external).await?),
             EndpointAddress::Tcp(address) => tcp(TcpStream::connect(address).await?),
             EndpointAddress::Unix(path) => {
                 Ok(Stream::Unix(Arc::new(UnixStream::connect(path).await?)))
@@ -189,6 +208,22 @@ impl Pool {
     pub(crate) fn retain(&self, keep: impl Fn(ReplicaId) -> bool) {
         self.shelves.borrow_mut().retain(|replica, _| keep(*replica));
     }
+}
+
+type Sender = http1::SendRequest<RequestBody>;
+
+/// Begins HTTP on a connection.
+async fn speak(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> io::Result<Sender> {
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(256 * 1024)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    spawn_detached(async move {
+        // The request that uses the connection is told the same error.
+        let _told_elsewhere = connection.with_upgrades().await;
+    });
+    Ok(sender)
 }
 
 fn tcp(stream: TcpStream) -> io::Result<Stream> {

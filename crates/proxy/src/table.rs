@@ -1,22 +1,30 @@
-//! The routing table as the cores read it: hosts by hash, endpoints with their living counters.
+//! The routing table as the cores read it: the index of routes, endpoints with their living counters.
 //!
-//! Compiled once per applied table by the control thread; the cores only read it. The registry
-//! keeps counters of replicas and apps across tables.
+//! Kept by the control thread; the cores only read it. A new table shares with the last one all that
+//! did not change, so that a change costs by its own size and not by the table's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use model::id::{AppId, ReplicaId};
-use model::route::{RouteTable, UpstreamState};
+use model::name::AppName;
+use model::route::destination::{Destination, External};
+use model::route::router::{Edit, RouteConflict, Router};
+use model::route::shards::Shards;
+use model::route::spec::{Action, Route};
+use model::route::{EndpointAddress, Part, UpstreamState};
+use sha2::{Digest, Sha256};
 
 use crate::endpoint::{Endpoint, EndpointStats};
 
 /// One applied table, ready to be read by every core.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Table {
-    hosts: HashMap<String, Arc<Upstream>>,
-    replicas: HashSet<ReplicaId>,
+    pub(crate) router: Router,
+    upstreams: Shards<AppId, Arc<Upstream>>,
+    names: Shards<AppName, AppId>,
+    replicas: Shards<ReplicaId, ()>,
 }
 
 /// An app's pool of endpoints.
@@ -27,6 +35,8 @@ pub(crate) struct Upstream {
     pub(crate) state: UpstreamState,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) stats: Arc<AppStats>,
+    /// The servers elsewhere that the app's routes lead to.
+    externals: Vec<(External, Arc<Self>)>,
 }
 
 /// What is counted per app.
@@ -48,58 +58,161 @@ impl AppStats {
 }
 
 impl Table {
-    /// The upstream of that host; `host` is lower case and without a port.
-    pub(crate) fn find(&self, host: &str) -> Option<&Arc<Upstream>> {
-        self.hosts.get(host)
+    pub(crate) fn upstream(&self, app: AppId) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(&app)
+    }
+
+    /// Where a route of that app leads; none when there is no such place.
+    pub(crate) fn destination(
+        &self,
+        owner: AppId,
+        to: Option<&Destination>,
+    ) -> Option<&Arc<Upstream>> {
+        match to {
+            None => self.upstream(owner),
+            Some(Destination::App(name)) => self.upstream(*self.names.get(name)?),
+            Some(Destination::External(external)) => {
+                let mut externals = self.upstream(owner)?.externals.iter();
+                externals.find(|(own, _)| own == external).map(|(_, upstream)| upstream)
+            }
+        }
+    }
+
+    /// Whether that host is anybody's.
+    pub(crate) fn has_host(&self, host: &str) -> bool {
+        self.router.has_host(host)
     }
 
     pub(crate) fn has_replica(&self, replica: ReplicaId) -> bool {
-        self.replicas.contains(&replica)
+        self.replicas.get(&replica).is_some()
     }
 }
 
-/// Counters by id, across tables. Owned by the control thread.
+/// What one app's part was and shall be.
+pub(crate) type PartEdit<'a> = (AppId, Option<&'a Part>, Option<&'a Part>);
+
+/// The last table, and counters by id across tables. Owned by the control thread.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     pub(crate) replicas: HashMap<ReplicaId, Arc<EndpointStats>>,
     pub(crate) apps: HashMap<AppId, Arc<AppStats>>,
+    table: Table,
 }
 
 impl Registry {
-    /// Makes the table the cores read, keeping the counters of all that was there before.
-    pub(crate) fn compile(&mut self, table: &RouteTable) -> Table {
-        let mut replicas = HashSet::new();
-        let mut upstreams = HashMap::new();
-        for (app, upstream) in &table.upstreams {
-            let endpoints = upstream.endpoints.iter().map(|endpoint| {
-                replicas.insert(endpoint.replica);
-                Endpoint {
-                    replica: endpoint.replica,
-                    name: endpoint.name.as_str().into(),
-                    address: endpoint.address.clone(),
-                    stats: self.replicas.entry(endpoint.replica).or_default().clone(),
-                }
-            });
-            let upstream = Upstream {
-                app: *app,
-                release: upstream.release,
-                state: upstream.state,
-                endpoints: endpoints.collect(),
-                stats: self.apps.entry(*app).or_default().clone(),
-            };
-            upstreams.insert(*app, Arc::new(upstream));
+    /// Makes the next table the cores read, keeping the counters of all that was there before.
+    pub(crate) fn apply(&mut self, edits: &[PartEdit<'_>]) -> Result<Arc<Table>, RouteConflict> {
+        let mut next = self.table.clone();
+        let routes: Vec<Edit<'_>> = edits
+            .iter()
+            .map(|(owner, before, after)| Edit {
+                owner: *owner,
+                before: routes(*before),
+                after: routes(*after),
+            })
+            .collect();
+        next.router.apply(&routes)?;
+        for (app, before, _) in edits {
+            let Some(before) = before else { continue };
+            if let Some(upstream) = next.upstreams.get(app).cloned() {
+                upstream.replicas().for_each(|replica| next.replicas.remove(&replica));
+                next.upstreams.remove(app);
+            }
+            if next.names.get(&before.upstream.app) == Some(app) {
+                next.names.remove(&before.upstream.app);
+            }
         }
-        let hosts = table.routes.iter().filter_map(|route| {
-            let upstream = upstreams.get(&route.upstream)?;
-            Some((route.host.as_str().to_owned(), upstream.clone()))
-        });
-        let hosts = hosts.collect();
-        Table { hosts, replicas }
+        for (app, _, after) in edits {
+            let Some(after) = after else { continue };
+            let upstream = self.compile(*app, after);
+            upstream.replicas().for_each(|replica| next.replicas.insert(replica, ()));
+            next.upstreams.insert(*app, Arc::new(upstream));
+            next.names.insert(after.upstream.app.clone(), *app);
+        }
+        self.table = next;
+        Ok(Arc::new(self.table.clone()))
     }
+
+    fn compile(&mut self, app: AppId, part: &Part) -> Upstream {
+        let stats = self.apps.entry(app).or_default().clone();
+        let upstream = |state, endpoints, externals| Upstream {
+            app,
+            release: part.upstream.release,
+            state,
+            endpoints,
+            stats: stats.clone(),
+            externals,
+        };
+        let mut externals: Vec<(External, Arc<Upstream>)> = Vec::new();
+        for external in part.routes.iter().flat_map(elsewhere) {
+            if externals.iter().any(|(known, _)| known == external) {
+                continue;
+            }
+            let replica = external_id(app, external);
+            let endpoint = Endpoint {
+                replica,
+                name: external.host.as_str().into(),
+                address: EndpointAddress::External(external.clone()),
+                stats: self.replicas.entry(replica).or_default().clone(),
+            };
+            let there = upstream(UpstreamState::Live, vec![endpoint], Vec::new());
+            externals.push((external.clone(), Arc::new(there)));
+        }
+        let endpoints = part.upstream.endpoints.iter().map(|endpoint| Endpoint {
+            replica: endpoint.replica,
+            name: endpoint.name.as_str().into(),
+            address: endpoint.address.clone(),
+            stats: self.replicas.entry(endpoint.replica).or_default().clone(),
+        });
+        upstream(part.upstream.state, endpoints.collect(), externals)
+    }
+
     /// Forgets what is neither in the table nor busy. Only once every core serves from the table: a
     /// request may start by the older one until then, and a drain must see it.
-    pub(crate) fn forget_gone(&mut self, table: &RouteTable, compiled: &Table) {
-        self.replicas.retain(|id, stats| compiled.has_replica(*id) || stats.in_flight() > 0);
-        self.apps.retain(|id, _| table.upstreams.contains_key(id));
+    pub(crate) fn forget_gone(&mut self) {
+        let table = &self.table;
+        self.replicas.retain(|id, stats| table.has_replica(*id) || stats.in_flight() > 0);
+        self.apps.retain(|id, _| table.upstream(*id).is_some());
     }
+
+    /// Whether a replica takes new requests.
+    pub(crate) fn is_serving(&self, replica: ReplicaId) -> bool {
+        self.table.has_replica(replica)
+    }
+}
+
+impl Upstream {
+    fn replicas(&self) -> impl Iterator<Item = ReplicaId> {
+        let externals = self.externals.iter().flat_map(|(_, upstream)| &upstream.endpoints);
+        self.endpoints.iter().chain(externals).map(|endpoint| endpoint.replica)
+    }
+}
+
+fn routes(part: Option<&Part>) -> &[Route] {
+    part.map_or(&[], |part| &part.routes)
+}
+
+/// The servers elsewhere that a route names.
+fn elsewhere(route: &Route) -> impl Iterator<Item = &External> {
+    let serve = match &route.action {
+        Action::Serve(serve) => Some(serve),
+        Action::Redirect { .. } => None,
+    };
+    let all = serve
+        .into_iter()
+        .flat_map(|serve| serve.to.iter().chain(serve.split.iter().map(|share| &share.to)));
+    all.filter_map(|to| match to {
+        Destination::External(external) => Some(external),
+        Destination::App(_) => None,
+    })
+}
+
+/// An id that is the same in every table: connections and counters go on.
+fn external_id(app: AppId, external: &External) -> ReplicaId {
+    let hash = Sha256::digest(format!("{app} {external}"));
+    let mut digits = String::with_capacity(32);
+    for byte in &hash[..16] {
+        digits.push_str(&format!("{byte:02x}"));
+    }
+    digits.parse().expect("32 hexadecimal digits are an id")
 }

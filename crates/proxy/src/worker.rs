@@ -6,18 +6,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use model::route::RouteTable;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
-use crate::control::server::{self, Control};
+use crate::control::server::{self, Control, Kept};
 use crate::core::{self, Birth, Mail};
 use crate::error::{Error, Result};
 use crate::handover;
 use crate::log::Writer;
-use crate::snapshot;
-use crate::table::{Registry, Table};
+use crate::snapshot::{self, Keeper};
+use crate::table::{PartEdit, Registry, Table};
+use crate::tls::{self, Tls};
 
 /// Runs the worker until its holder tells it to stop. Called before any thread exists; stdin is the
 /// holder's channel.
@@ -36,24 +38,35 @@ pub fn worker_main() -> Result<()> {
         Writer::start(config.log_dir.clone()).map_err(system("start the request log"))?;
     let mut registry = Registry::default();
     let kept = snapshot::load(&config.state_dir);
-    let table = kept.as_ref().map(|kept| registry.compile(kept)).unwrap_or_default();
+    let (kept, table) = kept
+        .and_then(|kept| compile(&mut registry, &kept).map(|table| (Some(kept), table)))
+        .unwrap_or_default();
+    let tls = Arc::new(Tls::new()?);
+    let certificates = tls::load(&config.state_dir, &handover.seal_key).unwrap_or_default();
+    if let Err(why) = tls.publish(&certificates) {
+        tracing::error!(why, "the kept certificates cannot be used");
+    }
+    tls.know_routes(table.clone());
     let (events, _) = broadcast::channel(256);
     let birth = Birth {
         config: config.clone(),
-        table: Arc::new(Table::default()),
+        table,
+        tls: tls.clone(),
         started: Instant::now(),
         log,
         lost: lost.clone(),
         events: events.clone(),
     };
-    let birth = Birth { table: Arc::new(table), ..birth };
     let (threads, mail) = start_cores(&birth, sockets, handover.cores)?;
     drop(birth);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("start the control runtime"))?;
-    let control = Control::new(config, (registry, kept), mail, (events, lost, handover.owner));
+    let keeper = Keeper::new(&config.state_dir);
+    let kept = Kept { registry, table: kept.unwrap_or_default(), keeper, certificates };
+    let control =
+        Control::new((config, tls, handover.seal_key), kept, mail, (events, lost, handover.owner));
     let served = runtime.block_on(serve(control, holder));
     drop(runtime);
     for thread in threads {
@@ -62,6 +75,15 @@ pub fn worker_main() -> Result<()> {
     }
     writer.join();
     served
+}
+
+/// The kept table, ready to be served from.
+fn compile(registry: &mut Registry, kept: &RouteTable) -> Option<Arc<Table>> {
+    let edits: Vec<PartEdit<'_>> =
+        kept.parts.iter().map(|(app, part)| (*app, None, Some(part.as_ref()))).collect();
+    // Such a table was refused when it came; the daemon will bring a better one.
+    let complain = |conflict: &_| tracing::error!(%conflict, "the kept table contradicts itself");
+    registry.apply(&edits).inspect_err(complain).ok()
 }
 
 type Cores = (Vec<JoinHandle<()>>, Vec<mpsc::UnboundedSender<Mail>>);

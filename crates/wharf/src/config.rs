@@ -25,6 +25,10 @@ pub struct Settings {
     /// Where visitors arrive, comma-separated [default: 0.0.0.0:80]
     #[arg(long, env = "WHARF_LISTEN", value_delimiter = ',')]
     pub listen: Option<Vec<SocketAddr>>,
+    /// Where visitors arrive by HTTPS, comma-separated [default: 0.0.0.0:443, or none where `listen`
+    /// is set]
+    #[arg(long, env = "WHARF_LISTEN_HTTPS", value_delimiter = ',')]
+    pub listen_https: Option<Vec<SocketAddr>>,
     /// Where the API and git listen besides the unix socket [default: 127.0.0.1:7070]
     #[arg(long, env = "WHARF_API_LISTEN")]
     pub api_listen: Option<SocketAddr>,
@@ -37,6 +41,9 @@ pub struct Settings {
     /// Apps answer at <app>.<domain> [default: localhost]
     #[arg(long, env = "WHARF_DOMAIN")]
     pub domain: Option<String>,
+    /// Another unit starts the proxy: wait for it, and never start one [default: false]
+    #[arg(long, env = "WHARF_EXTERNAL_PROXY", num_args = 0..=1, default_missing_value = "true")]
+    pub external_proxy: Option<bool>,
     /// User and group id of the proxy, which has no privileges [default: 65534]
     #[arg(long, env = "WHARF_PROXY_UID")]
     pub proxy_uid: Option<u32>,
@@ -52,9 +59,12 @@ pub struct Settings {
     /// How many outbound links are kept ready [default: 4]
     #[arg(long, env = "WHARF_OUTBOUND_READY")]
     pub outbound_ready: Option<u32>,
-    /// A root file system (tar or folder) to build on, instead of making one from Debian packages
+    /// What to build on instead of Debian packages: a folder, a tar, an image archive, or an image on a registry (docker.io/library/debian:12)
     #[arg(long, env = "WHARF_BASE")]
     pub base: Option<PathBuf>,
+    /// Who we are to registries: a docker config.json [default: ~/.docker/config.json, if there]
+    #[arg(long, env = "WHARF_REGISTRY_AUTH")]
+    pub registry_auth: Option<PathBuf>,
     /// Debian mirror for the base system [default: http://deb.debian.org/debian]
     #[arg(long, env = "WHARF_MIRROR")]
     pub mirror: Option<String>,
@@ -78,10 +88,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub run_dir: PathBuf,
     pub listen: Vec<SocketAddr>,
+    pub listen_https: Vec<SocketAddr>,
     pub api_listen: SocketAddr,
     /// Certificate and key.
     pub api_tls: Option<(PathBuf, PathBuf)>,
     pub domain: String,
+    pub external_proxy: bool,
     pub proxy_uid: u32,
     pub cgroup: String,
     pub outbound_range: String,
@@ -89,6 +101,7 @@ pub struct Config {
     pub app_users_from: UserRange,
     pub outbound_ready: u32,
     pub base: Option<PathBuf>,
+    pub registry_auth: Option<PathBuf>,
     pub mirror: String,
     pub build_memory: ByteSize,
     pub disk_reserve: ByteSize,
@@ -116,16 +129,19 @@ impl Settings {
             data_dir: self.data_dir.or(other.data_dir),
             run_dir: self.run_dir.or(other.run_dir),
             listen: self.listen.or(other.listen),
+            listen_https: self.listen_https.or(other.listen_https),
             api_listen: self.api_listen.or(other.api_listen),
             api_certificate: self.api_certificate.or(other.api_certificate),
             api_key: self.api_key.or(other.api_key),
             domain: self.domain.or(other.domain),
+            external_proxy: self.external_proxy.or(other.external_proxy),
             proxy_uid: self.proxy_uid.or(other.proxy_uid),
             cgroup: self.cgroup.or(other.cgroup),
             outbound_range: self.outbound_range.or(other.outbound_range),
             app_users_from: self.app_users_from.or(other.app_users_from),
             outbound_ready: self.outbound_ready.or(other.outbound_ready),
             base: self.base.or(other.base),
+            registry_auth: self.registry_auth.or(other.registry_auth),
             mirror: self.mirror.or(other.mirror),
             build_memory: self.build_memory.or(other.build_memory),
             disk_reserve: self.disk_reserve.or(other.disk_reserve),
@@ -174,22 +190,31 @@ impl Settings {
             let why = format!("{first} is no multiple of {} below 2147483648", UserRange::COUNT);
             broken("app_users_from", why)
         })?;
+        let listen = self.listen.filter(|listen| !listen.is_empty());
+        // Who moves the one port wants the other moved too, and not 443 taken behind his back.
+        let listen_https = self.listen_https.unwrap_or_else(|| match listen {
+            Some(_) => Vec::new(),
+            None => vec![SocketAddr::from(([0, 0, 0, 0], 443))],
+        });
         Ok(Config {
             data_dir: self.data_dir.unwrap_or_else(|| "/var/lib/wharf".into()),
             run_dir: self.run_dir.unwrap_or_else(|| "/run/wharf".into()),
-            listen: self
-                .listen
-                .filter(|listen| !listen.is_empty())
-                .unwrap_or_else(|| vec![SocketAddr::from(([0, 0, 0, 0], 80))]),
+            listen: listen.unwrap_or_else(|| vec![SocketAddr::from(([0, 0, 0, 0], 80))]),
+            listen_https,
             api_listen: self.api_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7070))),
             api_tls,
             domain,
+            external_proxy: self.external_proxy.unwrap_or(false),
             proxy_uid: self.proxy_uid.unwrap_or(65534),
             cgroup,
             outbound_range: self.outbound_range.unwrap_or_else(|| "10.213.0.0/16".to_owned()),
             app_users_from,
             outbound_ready: self.outbound_ready.unwrap_or(4),
             base: self.base,
+            registry_auth: self.registry_auth.or_else(|| {
+                let file = std::env::home_dir()?.join(".docker/config.json");
+                file.is_file().then_some(file)
+            }),
             mirror: self.mirror.unwrap_or_else(|| "http://deb.debian.org/debian".to_owned()),
             build_memory: size("build_memory", self.build_memory, ByteSize::mib(2048))?,
             disk_reserve: size("disk_reserve", self.disk_reserve, ByteSize::mib(1024))?,
@@ -230,6 +255,11 @@ impl Config {
         self.data_dir.join("git")
     }
 
+    /// What build steps keep between builds, by app id.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.data_dir.join("caches")
+    }
+
     /// What replicas print, by app id.
     pub fn log_dir(&self) -> PathBuf {
         self.data_dir.join("logs")
@@ -243,6 +273,11 @@ impl Config {
     /// The proxy's route snapshots.
     pub fn proxy_state_dir(&self) -> PathBuf {
         self.data_dir.join("proxy")
+    }
+
+    /// What opens the certificates the proxy keeps; outside the proxy's own folders.
+    pub fn proxy_key_path(&self) -> PathBuf {
+        self.data_dir.join("proxy.key")
     }
 
     /// Where the proxy is told what to do.

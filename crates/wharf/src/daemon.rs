@@ -302,9 +302,10 @@ fn interrupted() -> Problem {
 async fn with_real_ports(config: &Config, link: &ProxyLink) -> Result<Config, Problem> {
     let status = link.status().await;
     let status = status.map_err(|error| host_problem("the proxy does not answer", &error))?;
-    let mut listen = status.listening;
+    let (mut listen, mut listen_https) = (status.listening, status.listening_https);
     listen.dedup();
-    Ok(Config { listen, ..config.clone() })
+    listen_https.dedup();
+    Ok(Config { listen, listen_https, ..config.clone() })
 }
 
 /// Says where everything is, in the log and in a file for scripts.
@@ -314,6 +315,7 @@ fn announce(config: &Config, served: &server::Served, has_new_token: bool) -> Re
         "api": served.api,
         "socket": config.api_socket(),
         "edge": config.listen.first(),
+        "edge_https": config.listen_https.first(),
     });
     let path = config.run_dir.join("endpoints.json");
     crate::files::write_atomic(&path, endpoints.to_string().as_bytes(), 0o644)
@@ -350,7 +352,7 @@ pub fn host_problem(what: &str, error: &(dyn std::error::Error + 'static)) -> Pr
         why = format!("{why}: {error}");
         source = error.source();
     }
-    Problem::new(Code::HostUnfit, what).why(why).next("wharf explain P701")
+    Problem::new(Code::HostUnfit, what).why(why)
 }
 
 /// This program's own path, as it can be run again.

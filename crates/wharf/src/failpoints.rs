@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Every point, so that a test can go through all.
 pub const ALL: &[&str] = &[
     "release.stored",
-    "deploy.queued",
     "deploy.releasing",
     "deploy.starting",
     "deploy.switching",

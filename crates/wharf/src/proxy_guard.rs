@@ -1,5 +1,9 @@
 //! Sees to it that a proxy runs. It is not the daemon's child in anything but birth: it is started
 //! detached, serves on when the daemon dies, and is found again by its control socket.
+//!
+//! Where a unit of its own starts the proxy (`external_proxy`), it is waited for and never started: two
+//! that keep one alive would fight over the port, and a proxy that was stopped on purpose would come
+//! back.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -25,6 +29,8 @@ pub struct ProxyGuard {
 /// A fresh proxy answers within this.
 const START_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the log says that the proxy is waited for.
+const SAY_EVERY: Duration = Duration::from_secs(30);
 
 impl ProxyGuard {
     /// A guard for the proxy at the other end of the link.
@@ -32,18 +38,20 @@ impl ProxyGuard {
         Self { config: Arc::clone(config), link }
     }
 
-    /// Returns when a proxy answers, started now if need be.
+    /// Returns when a proxy answers, started now if need be and if that is ours to do.
     pub async fn ensure(&self) -> Result<(), Problem> {
         if self.link.status().await.is_ok() {
             return Ok(());
         }
-        self.start()?;
-        let answers = async {
-            while self.link.status().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+        if self.config.external_proxy {
+            tracing::info!("waiting for the proxy, which is another unit's to start");
+            while !self.answers_within(SAY_EVERY).await {
+                tracing::warn!("no proxy yet; see `systemctl status wharf-proxy`");
             }
-        };
-        if tokio::time::timeout(START_LIMIT, answers).await.is_ok() {
+            return Ok(());
+        }
+        self.start()?;
+        if self.answers_within(START_LIMIT).await {
             return Ok(());
         }
         let log = self.log_path();
@@ -53,6 +61,15 @@ impl ProxyGuard {
             .why(format!("it did not answer within {} s", START_LIMIT.as_secs()))
             .next(format!("see `{}`; is something else listening there?", log.display()))
             .log(lines.into_iter().rev().collect()))
+    }
+
+    async fn answers_within(&self, limit: Duration) -> bool {
+        let answers = async {
+            while self.link.status().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(limit, answers).await.is_ok()
     }
 
     fn log_path(&self) -> PathBuf {
@@ -91,7 +108,7 @@ impl ProxyGuard {
                             tracing::warn!(error = &error as &dyn std::error::Error, "not told");
                         }
                     }
-                    Err(_) if holder.is_some_and(is_alive) => {}
+                    Err(_) if holder.is_some_and(is_alive) || self.config.external_proxy => {}
                     Err(_) => {
                         if let Err(problem) = self.ensure().await {
                             tracing::error!(%problem, "cannot replace the proxy");

@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::certificate::CertificateTable;
 use model::id::ReplicaId;
-use model::route::{RouteConflict, RouteTable};
+use model::route::router::RouteConflict;
+use model::route::{RouteTable, TableChange};
 use proxy::control::{Client, Status};
 
 /// Where the proxy is told what to do.
@@ -19,11 +21,8 @@ pub struct ProxyLink {
 pub enum LinkError {
     #[error(transparent)]
     Control(#[from] proxy::error::Error),
-    #[error("two apps claim one host")]
-    Conflict {
-        #[source]
-        conflict: RouteConflict,
-    },
+    #[error("two apps claim one route")]
+    Conflict(#[from] RouteConflict),
 }
 
 impl ProxyLink {
@@ -45,6 +44,18 @@ impl ProxyLink {
     /// Has it serve from that table.
     pub async fn apply(&self, table: &RouteTable) -> Result<(), LinkError> {
         self.client().await?.apply(table).await?;
+        Ok(())
+    }
+
+    /// Has it serve from the last table with a change made.
+    pub async fn change(&self, change: &TableChange) -> Result<(), LinkError> {
+        self.client().await?.change(change).await?;
+        Ok(())
+    }
+
+    /// Has it serve these certificates.
+    pub async fn certify(&self, table: &CertificateTable) -> Result<(), LinkError> {
+        self.client().await?.certify(table).await?;
         Ok(())
     }
 

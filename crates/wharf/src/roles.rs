@@ -14,12 +14,18 @@ pub struct ProxyArgs {
     /// Where visitors arrive, comma-separated
     #[arg(long, value_delimiter = ',', default_value = "0.0.0.0:80")]
     pub listen: Vec<SocketAddr>,
+    /// Where visitors arrive by HTTPS, comma-separated
+    #[arg(long, value_delimiter = ',')]
+    pub listen_https: Vec<SocketAddr>,
     /// Where the daemon tells it what to do
     #[arg(long, default_value = "/run/wharf/proxy/control.sock")]
     pub control: PathBuf,
     /// Where it keeps the last routes it was told
     #[arg(long, default_value = "/var/lib/wharf/proxy")]
     pub state_dir: PathBuf,
+    /// Opens the certificates it keeps; made when it is not there, and read by root alone
+    #[arg(long, default_value = "/var/lib/wharf/proxy.key")]
+    pub key_file: PathBuf,
     /// Where request logs go
     #[arg(long, default_value = "/var/lib/wharf/logs/router")]
     pub log_dir: PathBuf,
@@ -35,8 +41,13 @@ pub struct ProxyArgs {
 pub fn proxy_arguments(config: &Config) -> Vec<OsString> {
     let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
     let mut arguments: Vec<OsString> = vec!["--listen".into(), listen.join(",").into()];
+    if !config.listen_https.is_empty() {
+        let listen: Vec<String> = config.listen_https.iter().map(ToString::to_string).collect();
+        arguments.extend(["--listen-https".into(), listen.join(",").into()]);
+    }
     for (flag, value) in [
         ("--control", config.proxy_socket()),
+        ("--key-file", config.proxy_key_path()),
         ("--state-dir", config.proxy_state_dir()),
         ("--log-dir", config.request_log_dir()),
     ] {
@@ -52,6 +63,8 @@ impl ProxyArgs {
         let base = self.state_dir.clone();
         proxy::config::Config {
             listen: self.listen,
+            listen_https: self.listen_https,
+            key_file: self.key_file,
             control_socket: self.control,
             state_dir: self.state_dir,
             log_dir: self.log_dir,
@@ -96,8 +109,20 @@ pub struct TeardownArgs {
 #[derive(Debug, clap::Parser)]
 #[command(name = "wharf proxy", about = "Run the data plane on this machine", version)]
 struct ProxyCommand {
+    /// The daemon's settings file: everything is taken from there, and no other flag counts
+    #[arg(long, exclusive = true)]
+    config: Option<PathBuf>,
     #[command(flatten)]
     args: ProxyArgs,
+}
+
+impl ProxyCommand {
+    /// The flags, or those a daemon with that settings file would give.
+    fn settle(self) -> Result<ProxyArgs, Problem> {
+        let Some(file) = self.config else { return Ok(self.args) };
+        let config = settle(Some(file), Settings::default())?;
+        Ok(parse::<Self>("wharf proxy", &proxy_arguments(&config)).args)
+    }
 }
 
 impl DaemonArgs {
@@ -143,9 +168,12 @@ fn parse<T: clap::Parser>(name: &str, rest: &[OsString]) -> T {
 
 fn proxy_role(rest: &[OsString]) -> ExitCode {
     let command: ProxyCommand = parse("wharf proxy", rest);
-    match crate::daemon::own_program() {
-        Ok(program) => proxy_end(proxy::holder_main(command.args.config(program))),
-        Err(error) => finish(Err(crate::daemon::host_problem("cannot find this program", &error))),
+    log_to_stderr();
+    let program = crate::daemon::own_program()
+        .map_err(|error| crate::daemon::host_problem("cannot find this program", &error));
+    match program.and_then(|program| Ok(command.settle()?.config(program))) {
+        Ok(config) => proxy_end(proxy::holder_main(config)),
+        Err(problem) => finish(Err(problem)),
     }
 }
 

@@ -133,6 +133,15 @@ pub fn unpack_root(
     }
 }
 
+/// Lays one layer of an image, as registries keep them, over what is in `into`.
+pub fn unpack_blob(
+    blob: &Path,
+    into: &Path,
+    gunzip: fn(Box<dyn Read>) -> Box<dyn Read>,
+) -> Result<(), ImageError> {
+    unpack_layer(open(blob, gunzip)?, into, blob)
+}
+
 /// For an image archive: its blobs, unpacked beside `into`, and the layers among them in order.
 fn image_layers(
     archive: &Path,
@@ -223,6 +232,10 @@ fn unpack_layer(read: impl Read, into: &Path, archive: &Path) -> Result<(), Imag
         if let Some(hidden) = name.file_name().and_then(|file| file.to_str()?.strip_prefix(".wh."))
         {
             let parent = into.join(name.parent().unwrap_or_else(|| Path::new("")));
+            if leads_away(into, &parent) {
+                let why = format!("`{}` leads out of it by a link", name.display());
+                return Err(ImageError::NotAnArchive { path: archive.to_owned(), why });
+            }
             if hidden == ".wh..opq" {
                 for child in fs::read_dir(&parent).into_iter().flatten().flatten() {
                     super::layer::remove_tree(&child.path())?;
@@ -241,9 +254,19 @@ fn unpack_layer(read: impl Read, into: &Path, archive: &Path) -> Result<(), Imag
         entry.unpack_in(into).map_err(failed())?;
     }
     for (name, mtime) in folders.into_iter().rev() {
+        if leads_away(into, &into.join(&name)) {
+            continue;
+        }
         let Ok(folder) = File::open(into.join(&name)) else { continue };
         let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(mtime);
         folder.set_modified(at).map_err(ImageError::io("unpack", archive))?;
     }
     Ok(())
+}
+
+/// Whether a part of the way from `root` to the folder, or it itself, is a symbolic link: whoever
+/// followed it could end on the host.
+fn leads_away(root: &Path, folder: &Path) -> bool {
+    let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink());
+    folder.ancestors().take_while(|path| *path != root).any(is_link)
 }

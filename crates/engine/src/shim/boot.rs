@@ -92,6 +92,10 @@ pub(crate) fn boot(
                 pid.and_then(ProcessId::of).ok_or_else(|| refusal(&boot_read, "it ended"))?;
             status.init = Some(init);
             state.write("status.json", status)?;
+            if spec.limits.memory.is_some() {
+                let cgroup = Cgroup::of(&request.cgroup_parent, &spec.id);
+                cgroup.refuse_swap().map_err(Error::kernel("bound the swap"))?;
+            }
             if let Some(weight) = spec.limits.io_weight {
                 Cgroup::of(&request.cgroup_parent, &spec.id).set_io_weight(weight);
             }

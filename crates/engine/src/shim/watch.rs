@@ -21,7 +21,7 @@ use crate::spec::ContainerSpec;
 /// Returns when the container has ended and all it printed is in the log.
 pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
     let pid = Pid::from_raw(i32::try_from(container.init.pid).expect("the kernel's pids are i32"));
-    let pidfd = container.init.open();
+    let pidfd = container.init.open().ok().flatten();
     let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
     let mask: SigSet = signals.into_iter().collect();
     let signals = mask

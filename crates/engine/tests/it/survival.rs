@@ -188,3 +188,55 @@ fn runc_runs_the_same_bundle() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(said, "same\n1000\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// So few descriptors left, until it is dropped.
+struct Short {
+    before: rustix::process::Rlimit,
+    held: Vec<std::fs::File>,
+}
+
+impl Short {
+    fn new(left: usize) -> Self {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: before.maximum }).unwrap();
+        let mut held = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            held.push(file);
+        }
+        held.truncate(held.len() - left);
+        Self { before, held }
+    }
+}
+
+impl Drop for Short {
+    fn drop(&mut self) {
+        self.held.clear();
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, self.before).unwrap();
+    }
+}
+
+#[test]
+fn want_of_descriptors_is_no_end_of_a_container() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start(&bench.spec("a", "sleep 1000"));
+    for left in 0..3 {
+        let short = Short::new(left);
+        let found = bench.engine.find("a").map(|state| state.unwrap().status);
+        let watched = bench.engine.watch("a").map(|watch| watch.is_some());
+        let signalled = bench.engine.signal("a", libc::SIGCONT);
+        drop(short);
+        // Either it is seen to run, or it could not be looked at.
+        assert!(
+            matches!(&found, Err(_) | Ok(ContainerStatus::Running { .. })),
+            "{left}: {found:?}"
+        );
+        assert!(matches!(&watched, Err(_) | Ok(true)), "{left}: {watched:?}");
+        let is_gone = matches!(&signalled, Err(engine::error::Error::NotRunning(_)));
+        assert!(!is_gone, "{left}: {signalled:?}");
+    }
+    assert!(matches!(bench.status("a"), ContainerStatus::Running { .. }));
+}

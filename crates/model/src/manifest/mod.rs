@@ -12,9 +12,13 @@ use crate::limits::{Bounds, ProcessLimits};
 use crate::name::ProcessType;
 use crate::problem::{Code, Problem};
 use crate::release::RunSettings;
+use crate::route::written::{RouteSpec, find_twice};
 
 /// The file's name, at the root of the app's source.
 pub const FILE: &str = "wharf.toml";
+
+/// So many routes one app may have in its file, and as many again by the command line.
+pub const MOST_ROUTES: usize = 1000;
 
 /// What `wharf.toml` says.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,12 +41,17 @@ pub struct Manifest {
     pub processes: BTreeMap<ProcessType, String>,
     #[serde(default)]
     pub build: Build,
+    #[serde(default)]
+    pub release: Release,
     /// Present: a static site, whatever else is there.
     #[serde(rename = "static")]
     pub static_site: Option<StaticSite>,
     /// Process type → upper bounds.
     #[serde(default)]
     pub limits: BTreeMap<ProcessType, Bounds>,
+    /// Which requests come to the app, beside all those for its hosts.
+    #[serde(default, deserialize_with = "routes")]
+    pub routes: Vec<RouteSpec>,
 }
 
 /// When a new `web` replica counts as healthy.
@@ -64,6 +73,15 @@ pub struct Build {
     /// Run by a shell in the app's folder once its dependencies are there, instead of what the pack
     /// would run.
     pub command: Option<String>,
+}
+
+/// The release command, which runs in the new image before any of it serves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// So long it may take: `"1h"`.
+    #[serde(default, with = "duration")]
+    pub timeout: Option<Duration>,
 }
 
 /// A site of files.
@@ -89,6 +107,7 @@ impl Manifest {
             drain_timeout: self.drain.unwrap_or(default.drain_timeout),
             grace: self.grace.unwrap_or(default.grace),
             is_read_only: self.read_only.unwrap_or(default.is_read_only),
+            release_timeout: self.release.timeout.unwrap_or(default.release_timeout),
         }
     }
 
@@ -207,6 +226,20 @@ pub fn is_inner_path(path: &str) -> bool {
         && !path.starts_with('/')
         && !path.chars().any(char::is_control)
         && path.split('/').all(|part| part != "..")
+}
+
+fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RouteSpec>, D::Error> {
+    let routes = Vec::<RouteSpec>::deserialize(deserializer)?;
+    if routes.len() > MOST_ROUTES {
+        let count = routes.len();
+        return Err(D::Error::custom(format!(
+            "an app has at most {MOST_ROUTES} routes, not {count}"
+        )));
+    }
+    match find_twice(&routes) {
+        Some(subject) => Err(D::Error::custom(format!("two routes are for `{subject}`"))),
+        None => Ok(routes),
+    }
 }
 
 #[cfg(test)]

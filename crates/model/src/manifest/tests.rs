@@ -24,6 +24,11 @@ fn the_whole_file_is_read() {
         cpu = 0.5
         [limits.worker]
         cpu = 2
+        [[routes]]
+        path = "/api"
+        strip = true
+        [[routes]]
+        redirect = "https"
         "#,
     )
     .unwrap();
@@ -33,6 +38,7 @@ fn the_whole_file_is_read() {
     assert_eq!(run.drain_timeout, Duration::from_millis(500));
     assert_eq!(run.boot_timeout, Duration::from_secs(120));
     assert!(run.is_read_only);
+    assert_eq!(manifest.routes.len(), 2);
     assert_eq!(manifest.processes[&ProcessType::web()], "node .");
     assert_eq!(manifest.process_limits(&ProcessType::web()).memory, ByteSize::mib(256));
     assert_eq!(manifest.limits[&ProcessType::web()].cpu_millis, Some(500));
@@ -60,6 +66,9 @@ fn mistakes_name_their_line_and_rule() {
         "[limits.web]\ncpu = 0",
         "[processes]\n\"we b\" = \"x\"",
         "a = 1\n\n[[",
+        "[[routes]]\npath = \"/a\"\n[[routes]]\nhost = \"*x\"",
+        "port = 1\n\n[[routes]]\nstatus = 301",
+        "port = 1\n[[routes]]\npath = \"/a\"\n[[routes]]\npath = \"/a/\"",
     ];
     let mut shown = String::new();
     for text in cases {
@@ -67,7 +76,7 @@ fn mistakes_name_their_line_and_rule() {
         shown += &format!("{} | {} | {}\n", mistake.line, mistake.text, mistake.why);
     }
     insta::assert_snapshot!(shown, @r#"
-    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `read_only`, `health`, `processes`, `build`, `static`, `limits`
+    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `read_only`, `health`, `processes`, `build`, `release`, `static`, `limits`, `routes`
     1 | port = 70000 | invalid value: integer `70000`, expected u16
     1 | port = | string values must be quoted, expected literal string
     1 | grace = "soon" | `soon` is not a duration: a whole number and ms, s, m or h, at least 1ms
@@ -79,6 +88,9 @@ fn mistakes_name_their_line_and_rule() {
     2 | cpu = 0 | cpu is 0.01 to 1024 cores, not 0
     2 | "we b" = "x" | `we b` is not a process type: 1 to 63 characters of a-z, A-Z, 0-9, - and _, starting and ending with a letter or digit
     3 | [[ | unquoted keys cannot be empty, expected letters, numbers, `-`, `_`
+    4 | host = "*x" | `*x` is not a host: a host name in lower case, `*.` and a host name, or `*` for every host
+    3 | [[routes]] | `status` is a redirect's, and this route has no `redirect`
+    2 | [[routes]] | two routes are for `…/a`
     "#);
 }
 

@@ -8,7 +8,7 @@
 //! The promises kept here, and walked at random in the tests:
 //! 1. a routed replica is never stopped: it leaves the route first, and is drained;
 //! 2. the serving generation is not touched before every replica of the candidate is ready;
-//! 3. the route only ever holds ready replicas of one generation;
+//! 3. the route only ever holds ready replicas of one crew;
 //! 4. when nothing happens any more, exactly what is wanted is left.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::app::{Formation, default_count};
 use crate::deploy::DeployPhase;
 use crate::id::ReplicaId;
-use crate::name::ProcessType;
+use crate::name::{DomainName, ProcessType};
 use crate::replica::{Condition, Crashes, Ending, EndingKind, replica_name};
 use crate::route::UpstreamState;
 
@@ -29,18 +29,27 @@ pub struct Goal {
     pub serving: Option<Generation>,
     /// The deploy in flight, the oldest that is not over.
     pub candidate: Option<Candidate>,
-    pub formation: Formation,
+    /// Hosts that are the app's whatever serves: its own address, and before the first deploy the
+    /// domains it was given.
+    pub hosts: BTreeSet<DomainName>,
     pub is_in_maintenance: bool,
     /// The app is being destroyed: nothing is wanted.
     pub is_doomed: bool,
 }
 
-/// One deploy's worth of replicas.
+/// What one deploy wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {
     pub number: u64,
+    /// The release it makes current.
+    pub release: u64,
+    /// The generation its replicas belong to: its own, or the serving one's whose it keeps.
+    pub crew: u64,
     /// The process types of its release, without the release command.
     pub processes: BTreeSet<ProcessType>,
+    pub formation: Formation,
+    /// The domains of its release.
+    pub domains: BTreeSet<DomainName>,
     pub drain_timeout: Duration,
 }
 
@@ -50,6 +59,8 @@ pub struct Candidate {
     pub generation: Generation,
     pub phase: DeployPhase,
     pub has_release_command: bool,
+    /// It was to change counts or domains only, and what it was made on top of does not serve.
+    pub is_stale: bool,
 }
 
 /// What was seen at one look.
@@ -66,10 +77,12 @@ pub struct World {
 pub struct Seen {
     pub id: ReplicaId,
     pub place: Place,
+    /// The release it was started for.
+    pub release: u64,
     pub condition: Condition,
 }
 
-/// The place a replica fills: `web.1` of generation 7.
+/// The place a replica fills: `web.1` of the crew that generation 7 started.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     pub generation: u64,
@@ -82,6 +95,9 @@ pub struct Place {
 pub struct RouteSeen {
     /// None: the proxy has no word of this app.
     pub state: Option<UpstreamState>,
+    /// The release it was told of, 0 for none; with a kept crew it may be all that differs.
+    pub release: u64,
+    pub hosts: BTreeSet<DomainName>,
     pub replicas: BTreeSet<ReplicaId>,
     /// Replicas that left the route and still run.
     pub leaving: BTreeMap<ReplicaId, Leaving>,
@@ -102,16 +118,38 @@ pub enum Step {
     Advance { generation: u64, to: DeployPhase },
     /// Store that the deploy failed.
     Fail { generation: u64, place: Place, cause: EndingKind },
+    /// Store that the deploy failed because there is nothing left that it could change.
+    GiveUp { generation: u64 },
     /// Record and start a replica.
     Start(Place),
     /// Tell the proxy.
-    Route { state: UpstreamState, generation: Option<u64>, replicas: BTreeSet<ReplicaId> },
+    Route(RouteGoal),
     /// TERM, and KILL after the grace.
     Stop(ReplicaId),
     /// Forget a replica that has ended; `is_crash` when nobody asked it to.
     Remove { id: ReplicaId, is_crash: bool },
     /// Nothing to do for it now; plan again at that time at the latest.
     LookAgain(Duration),
+}
+
+impl Step {
+    /// Whether the proxy does not know yet, after it, what the goal wants it to know.
+    pub fn is_before_the_edge(&self) -> bool {
+        match self {
+            Self::Advance { .. } | Self::Fail { .. } | Self::GiveUp { .. } | Self::Route(_) => true,
+            Self::Start(_) | Self::Stop(_) | Self::Remove { .. } | Self::LookAgain(_) => false,
+        }
+    }
+}
+
+/// What the proxy is to know of the app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteGoal {
+    pub state: UpstreamState,
+    /// The release that serves, 0 for none.
+    pub release: u64,
+    pub hosts: BTreeSet<DomainName>,
+    pub replicas: BTreeSet<ReplicaId>,
 }
 
 /// The steps, in the order they are to be done.
@@ -130,8 +168,8 @@ pub fn plan(goal: &Goal, world: &World, now: Duration) -> Plan {
     }
     let wanted = wanted_places(goal);
     steps.extend(route_step(goal, world));
-    for (place, is_candidate) in &wanted {
-        steps.extend(fill(place, *is_candidate, world, now));
+    for (place, candidate) in &wanted {
+        steps.extend(fill(place, *candidate, world, now));
     }
     for seen in &world.replicas {
         if holder(world, &seen.place).is_some_and(|holder| holder.id == seen.id)
@@ -150,6 +188,7 @@ fn next_of_deploy(goal: &Goal, world: &World) -> Option<Step> {
     let generation = candidate.generation.number;
     let advance = |to| Some(Step::Advance { generation, to });
     match candidate.phase {
+        DeployPhase::Queued if candidate.is_stale => Some(Step::GiveUp { generation }),
         DeployPhase::Queued if candidate.has_release_command => advance(DeployPhase::Releasing),
         DeployPhase::Queued => advance(DeployPhase::Starting),
         DeployPhase::Releasing => {
@@ -168,14 +207,16 @@ fn next_of_deploy(goal: &Goal, world: &World) -> Option<Step> {
             }
         }
         DeployPhase::Starting | DeployPhase::Switching => {
-            let places = places_of(&candidate.generation, &goal.formation);
+            let places = new_places(goal, &candidate.generation);
             if let Some((place, ending)) =
-                places.iter().find_map(|place| match &holder(world, place)?.condition {
-                    Condition::Ended(ending) => Some((place, ending)),
-                    Condition::Planned
-                    | Condition::Starting
-                    | Condition::Ready
-                    | Condition::Stopping => None,
+                places.iter().find_map(|place| match holder(world, place)? {
+                    // In a kept crew it may be one that was scaled away and came back too late.
+                    Seen { condition: Condition::Ended(ending), release, .. }
+                        if *release == candidate.generation.release =>
+                    {
+                        Some((place, ending))
+                    }
+                    Seen { .. } => None,
                 })
             {
                 return Some(Step::Fail {
@@ -204,24 +245,25 @@ fn next_of_deploy(goal: &Goal, world: &World) -> Option<Step> {
     }
 }
 
-/// The places that are to be filled, and whether they are the candidate's.
-fn wanted_places(goal: &Goal) -> BTreeMap<Place, bool> {
+/// The places that are to be filled; with the release of the candidate when they are its own.
+fn wanted_places(goal: &Goal) -> BTreeMap<Place, Option<u64>> {
     let mut wanted = BTreeMap::new();
     if goal.is_doomed {
         return wanted;
     }
     if let Some(serving) = &goal.serving {
-        wanted.extend(places_of(serving, &goal.formation).into_iter().map(|place| (place, false)));
+        wanted.extend(places_of(serving).into_iter().map(|place| (place, None)));
     }
     if let Some(candidate) = &goal.candidate {
         let generation = &candidate.generation;
         match candidate.phase {
             DeployPhase::Releasing => {
-                wanted.insert(release_place(generation.number), true);
+                wanted.insert(release_place(generation.number), Some(generation.release));
             }
             DeployPhase::Starting | DeployPhase::Switching => {
-                let places = places_of(generation, &goal.formation);
-                wanted.extend(places.into_iter().map(|place| (place, true)));
+                let places = new_places(goal, generation);
+                let own = Some(generation.release);
+                wanted.extend(places.into_iter().map(|place| (place, own)));
             }
             DeployPhase::Queued | DeployPhase::Live | DeployPhase::Failed => {}
         }
@@ -233,12 +275,20 @@ fn release_place(generation: u64) -> Place {
     Place { generation, process: ProcessType::release(), index: 1 }
 }
 
-fn places_of(generation: &Generation, formation: &Formation) -> Vec<Place> {
+/// The places a candidate fills and has to answer for: with a kept crew, not those that serve.
+fn new_places(goal: &Goal, candidate: &Generation) -> Vec<Place> {
+    let serving = goal.serving.as_ref().map(places_of).unwrap_or_default();
+    places_of(candidate).into_iter().filter(|place| !serving.contains(place)).collect()
+}
+
+/// The places a generation wants filled.
+pub fn places_of(generation: &Generation) -> Vec<Place> {
     let mut places = Vec::new();
     for process in &generation.processes {
-        let count = formation.get(process).copied().unwrap_or_else(|| default_count(process));
+        let count = generation.formation.get(process).copied();
+        let count = count.unwrap_or_else(|| default_count(process));
         places.extend((1..=count).map(|index| Place {
-            generation: generation.number,
+            generation: generation.crew,
             process: process.clone(),
             index,
         }));
@@ -274,7 +324,7 @@ fn route_step(goal: &Goal, world: &World) -> Option<Step> {
     let mut is_hopeless = false;
     let mut places = 0;
     if let Some(generation) = generation {
-        for place in places_of(generation, &goal.formation) {
+        for place in places_of(generation) {
             if !place.process.is_web() {
                 continue;
             }
@@ -298,15 +348,22 @@ fn route_step(goal: &Goal, world: &World) -> Option<Step> {
     } else {
         UpstreamState::Live
     };
-    if world.route.state == Some(state) && world.route.replicas == replicas {
+    let mut hosts = goal.hosts.clone();
+    hosts.extend(generation.iter().flat_map(|generation| generation.domains.iter().cloned()));
+    let release = generation.map_or(0, |generation| generation.release);
+    let seen = &world.route;
+    if seen.state == Some(state)
+        && seen.release == release
+        && seen.hosts == hosts
+        && seen.replicas == replicas
+    {
         return None;
     }
-    let generation = generation.map(|generation| generation.number);
-    Some(Step::Route { state, generation, replicas })
+    Some(Step::Route(RouteGoal { state, release, hosts, replicas }))
 }
 
 /// Gets a wanted place filled.
-fn fill(place: &Place, is_candidate: bool, world: &World, now: Duration) -> Option<Step> {
+fn fill(place: &Place, candidate: Option<u64>, world: &World, now: Duration) -> Option<Step> {
     let Some(seen) = holder(world, place) else {
         let due = world.crashes.get(place).map_or(Duration::ZERO, |crashes| crashes.next_start());
         return Some(if due <= now { Step::Start(place.clone()) } else { Step::LookAgain(due) });
@@ -315,7 +372,10 @@ fn fill(place: &Place, is_candidate: bool, world: &World, now: Duration) -> Opti
         // It never ran: forget it, and the next plan starts another.
         Condition::Planned => Some(Step::Remove { id: seen.id, is_crash: false }),
         // The candidate's endings are the deploy's to judge.
-        Condition::Ended(_) if is_candidate => None,
+        Condition::Ended(_) if candidate == Some(seen.release) => None,
+        Condition::Ended(_) if candidate.is_some() => {
+            Some(Step::Remove { id: seen.id, is_crash: false })
+        }
         Condition::Ended(_) => (!world.route.replicas.contains(&seen.id))
             .then_some(Step::Remove { id: seen.id, is_crash: true }),
         Condition::Starting | Condition::Ready | Condition::Stopping => None,
@@ -366,11 +426,12 @@ impl fmt::Display for Step {
                 write!(f, "deploy g{generation}: failed, {place} {cause}")
             }
             Self::Start(place) => write!(f, "start {place}"),
-            Self::Route { state, generation, replicas } => {
+            Self::GiveUp { generation } => write!(f, "deploy g{generation}: given up, stale"),
+            Self::Route(RouteGoal { state, release, replicas, hosts: _ }) => {
                 write!(f, "route {state:?} to {} of ", replicas.len())?;
-                match generation {
-                    Some(number) => write!(f, "g{number}"),
-                    None => f.write_str("nothing"),
+                match release {
+                    0 => f.write_str("nothing"),
+                    version => write!(f, "v{version}"),
                 }
             }
             Self::Stop(id) => write!(f, "stop {id}"),

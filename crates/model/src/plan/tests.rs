@@ -8,13 +8,22 @@ use super::*;
 fn generation(number: u64, processes: &[&str]) -> Generation {
     Generation {
         number,
+        release: number,
+        crew: number,
         processes: processes.iter().map(|name| name.parse().unwrap()).collect(),
+        formation: Formation::new(),
+        domains: BTreeSet::new(),
         drain_timeout: Duration::from_secs(30),
     }
 }
 
 fn candidate(number: u64, phase: DeployPhase) -> Candidate {
-    Candidate { generation: generation(number, &["web"]), phase, has_release_command: false }
+    Candidate {
+        generation: generation(number, &["web"]),
+        phase,
+        has_release_command: false,
+        is_stale: false,
+    }
 }
 
 fn id(number: u128) -> ReplicaId {
@@ -23,12 +32,15 @@ fn id(number: u128) -> ReplicaId {
 
 fn seen(number: u128, generation: u64, condition: Condition) -> Seen {
     let place = Place { generation, process: ProcessType::web(), index: 1 };
-    Seen { id: id(number), place, condition }
+    Seen { id: id(number), place, release: generation, condition }
 }
 
+/// Replicas of the test have the number of the release they are of, and so does the route.
 fn routed(numbers: &[u128]) -> RouteSeen {
     RouteSeen {
         state: Some(UpstreamState::Live),
+        release: numbers.iter().min().map_or(1, |number| u64::try_from(*number).unwrap()),
+        hosts: BTreeSet::new(),
         replicas: numbers.iter().copied().map(id).collect(),
         leaving: BTreeMap::new(),
     }
@@ -76,7 +88,7 @@ fn the_route_is_swapped_only_when_all_are_ready_and_the_old_is_drained_before_it
     world.replicas[1].condition = Condition::Ready;
     assert_snapshot!(plan(&goal, &world, NOW), @"deploy g2: switching");
     goal.candidate = Some(candidate(2, DeployPhase::Switching));
-    assert_snapshot!(plan(&goal, &world, NOW), @"route Live to 1 of g2");
+    assert_snapshot!(plan(&goal, &world, NOW), @"route Live to 1 of v2");
     world.route = routed(&[2]);
     world.route.leaving.insert(id(1), Leaving { since: NOW, is_idle: false });
     assert_snapshot!(plan(&goal, &world, NOW), @"deploy g2: live");
@@ -132,7 +144,7 @@ fn a_crashed_replica_leaves_the_route_at_once_and_comes_back_after_its_wait() {
     let goal = Goal { serving: Some(generation(1, &["web"])), ..Goal::default() };
     let mut world =
         World { replicas: vec![seen(1, 1, ended(1))], route: routed(&[1]), ..World::default() };
-    assert_snapshot!(plan(&goal, &world, NOW), @"route Live to 0 of g1");
+    assert_snapshot!(plan(&goal, &world, NOW), @"route Live to 0 of v1");
     world.route = routed(&[]);
     assert_snapshot!(plan(&goal, &world, NOW), @"remove 00000000-0000-0000-0000-000000000001 (crashed)");
     let place = world.replicas.remove(0).place;
@@ -144,7 +156,7 @@ fn a_crashed_replica_leaves_the_route_at_once_and_comes_back_after_its_wait() {
 #[test]
 fn scaling_down_takes_the_highest_out_of_the_route_first() {
     let mut goal = Goal { serving: Some(generation(1, &["web"])), ..Goal::default() };
-    goal.formation.insert(ProcessType::web(), 1);
+    goal.serving.as_mut().unwrap().formation.insert(ProcessType::web(), 1);
     let mut second = seen(2, 1, Condition::Ready);
     second.place.index = 2;
     let mut world = World {
@@ -152,9 +164,102 @@ fn scaling_down_takes_the_highest_out_of_the_route_first() {
         route: routed(&[1, 2]),
         ..World::default()
     };
-    assert_snapshot!(plan(&goal, &world, NOW), @"route Live to 1 of g1");
+    assert_snapshot!(plan(&goal, &world, NOW), @"route Live to 1 of v1");
     world.route = routed(&[1]);
     assert_snapshot!(plan(&goal, &world, NOW), @"stop 00000000-0000-0000-0000-000000000002");
+}
+
+/// A deploy that changes counts and domains alone, on top of generation 1 with its `web.1`.
+fn reshaped(count: u32, domain: Option<&str>) -> Goal {
+    let mut next = candidate(2, DeployPhase::Queued);
+    next.generation.crew = 1;
+    next.generation.formation.insert(ProcessType::web(), count);
+    next.generation.domains.extend(domain.map(|domain| domain.parse().unwrap()));
+    Goal { serving: Some(generation(1, &["web"])), candidate: Some(next), ..Goal::default() }
+}
+
+#[test]
+fn a_deploy_of_other_counts_keeps_what_serves_and_starts_only_what_is_missing() {
+    let mut goal = reshaped(2, None);
+    let mut world = World {
+        replicas: vec![seen(1, 1, Condition::Ready)],
+        route: routed(&[1]),
+        ..World::default()
+    };
+    assert_snapshot!(plan(&goal, &world, NOW), @"deploy g2: starting");
+    goal.candidate.as_mut().unwrap().phase = DeployPhase::Starting;
+    assert_snapshot!(plan(&goal, &world, NOW), @"start web.2 of g1");
+    let mut second = seen(2, 1, Condition::Ready);
+    second.place.index = 2;
+    world.replicas.push(second);
+    assert_snapshot!(plan(&goal, &world, NOW), @"deploy g2: switching");
+    goal.candidate.as_mut().unwrap().phase = DeployPhase::Switching;
+    assert_snapshot!(plan(&goal, &world, NOW), @"route Live to 2 of v2");
+    world.route = RouteSeen { release: 2, ..routed(&[1, 2]) };
+    assert_snapshot!(plan(&goal, &world, NOW), @"deploy g2: live");
+    goal.serving = goal.candidate.take().map(|candidate| candidate.generation);
+    assert_snapshot!(plan(&goal, &world, NOW), @"");
+}
+
+#[test]
+fn one_that_was_scaled_away_before_fails_no_deploy_that_wants_its_place_again() {
+    let mut goal = reshaped(2, None);
+    goal.candidate.as_mut().unwrap().phase = DeployPhase::Starting;
+    let mut gone = seen(2, 1, ended(143));
+    gone.place.index = 2;
+    let mut world = World {
+        replicas: vec![seen(1, 1, Condition::Ready), gone],
+        route: routed(&[1]),
+        ..World::default()
+    };
+    assert_snapshot!(plan(&goal, &world, NOW), @"remove 00000000-0000-0000-0000-000000000002");
+    world.replicas[1].release = 2;
+    assert_snapshot!(plan(&goal, &world, NOW), @"deploy g2: failed, web.2 of g1 ended by signal 15 (exit code 143)");
+}
+
+#[test]
+fn a_deploy_of_domains_does_not_answer_for_a_crash_of_what_serves() {
+    let mut goal = reshaped(1, Some("www.example.com"));
+    goal.candidate.as_mut().unwrap().phase = DeployPhase::Starting;
+    let mut world = World { route: routed(&[]), ..World::default() };
+    world.replicas.push(seen(1, 1, ended(1)));
+    assert_snapshot!(plan(&goal, &world, NOW), @"deploy g2: switching");
+    goal.candidate.as_mut().unwrap().phase = DeployPhase::Switching;
+    assert_snapshot!(plan(&goal, &world, NOW), @"
+    route Live to 0 of v2
+    remove 00000000-0000-0000-0000-000000000001 (crashed)
+    ");
+    world.route.release = 2;
+    world.route.hosts.insert("www.example.com".parse().unwrap());
+    assert_snapshot!(plan(&goal, &world, NOW), @"deploy g2: live");
+}
+
+#[test]
+fn fewer_are_wanted_only_once_the_deploy_is_live() {
+    let mut goal = reshaped(0, None);
+    goal.candidate.as_mut().unwrap().phase = DeployPhase::Switching;
+    let mut world = World {
+        replicas: vec![seen(1, 1, Condition::Ready)],
+        route: routed(&[1]),
+        ..World::default()
+    };
+    assert_snapshot!(plan(&goal, &world, NOW), @"route Stopped to 0 of v2");
+    world.route = RouteSeen {
+        state: Some(UpstreamState::Stopped),
+        release: 2,
+        leaving: BTreeMap::from([(id(1), Leaving { since: NOW, is_idle: false })]),
+        ..routed(&[])
+    };
+    assert_snapshot!(plan(&goal, &world, NOW), @"deploy g2: live");
+    goal.serving = goal.candidate.take().map(|candidate| candidate.generation);
+    assert_snapshot!(plan(&goal, &world, NOW), @"look again at 130000 ms");
+}
+
+#[test]
+fn a_deploy_whose_ground_is_gone_is_given_up() {
+    let mut goal = reshaped(2, None);
+    goal.candidate.as_mut().unwrap().is_stale = true;
+    assert_snapshot!(plan(&goal, &World::default(), NOW), @"deploy g2: given up, stale");
 }
 
 #[test]

@@ -20,6 +20,17 @@ impl Dice {
     }
 }
 
+/// A deploy as it was asked for.
+#[derive(Clone, Default)]
+struct Order {
+    number: u64,
+    /// The order whose image it has: its own number, or that of the one it was made on top of.
+    image: u64,
+    formation: Formation,
+    domains: BTreeSet<DomainName>,
+    has_release_command: bool,
+}
+
 struct Town {
     dice: Dice,
     goal: Goal,
@@ -27,9 +38,11 @@ struct Town {
     now: Duration,
     next_id: u128,
     next_generation: u64,
-    queue: Vec<(u64, bool)>,
+    queue: Vec<Order>,
     /// Whether its release command fails and its replicas crash, by generation.
     is_broken: BTreeMap<u64, bool>,
+    /// Which image a crew runs.
+    images: BTreeMap<u64, u64>,
     was_live: BTreeSet<u64>,
     failed: BTreeSet<u64>,
     release_ended: BTreeSet<u64>,
@@ -45,6 +58,7 @@ impl Town {
             next_id: 1,
             next_generation: 1,
             queue: Vec::new(),
+            images: BTreeMap::new(),
             is_broken: BTreeMap::new(),
             was_live: BTreeSet::new(),
             failed: BTreeSet::new(),
@@ -52,40 +66,90 @@ impl Town {
         }
     }
 
-    fn generation(number: u64) -> Generation {
-        Generation {
-            number,
-            processes: ["web", "worker"].iter().map(|name| name.parse().unwrap()).collect(),
-            drain_timeout: Duration::from_secs(5),
+    /// Someone pushes.
+    fn push(&mut self, has_release_command: bool, is_broken: bool) {
+        let number = self.next_generation;
+        self.next_generation += 1;
+        self.is_broken.insert(number, is_broken);
+        let order = Order { number, image: number, has_release_command, ..self.ground() };
+        self.queue.push(order);
+    }
+
+    /// Someone scales, or adds or removes a domain.
+    fn reshape(&mut self, change: impl FnOnce(&mut Order)) {
+        if self.ground().number == 0 {
+            return;
         }
+        let number = self.next_generation;
+        self.next_generation += 1;
+        let mut order = Order { number, has_release_command: false, ..self.ground() };
+        change(&mut order);
+        self.queue.push(order);
+    }
+
+    /// What a new order is made on top of: the newest in the queue or in flight, else what serves.
+    fn ground(&self) -> Order {
+        if let Some(order) = self.queue.last() {
+            return order.clone();
+        }
+        let newest = self.goal.candidate.as_ref().map(|candidate| &candidate.generation);
+        newest.or(self.goal.serving.as_ref()).map_or_else(Order::default, |generation| Order {
+            number: generation.number,
+            image: self.images[&generation.crew],
+            formation: generation.formation.clone(),
+            domains: generation.domains.clone(),
+            has_release_command: false,
+        })
     }
 
     fn take_next_deploy(&mut self) {
         if self.goal.candidate.is_none() && !self.queue.is_empty() {
-            let (number, has_release_command) = self.queue.remove(0);
+            let order = self.queue.remove(0);
+            let serving = self.goal.serving.as_ref();
+            let crew = serving.map(|serving| serving.crew);
+            let crew = crew.filter(|crew| self.images[crew] == order.image);
+            let is_stale = order.image != order.number && crew.is_none();
+            let crew = crew.unwrap_or(order.number);
+            self.images.insert(crew, order.image);
             self.goal.candidate = Some(Candidate {
-                generation: Self::generation(number),
+                generation: Generation {
+                    number: order.number,
+                    release: order.number,
+                    crew,
+                    processes: ["web", "worker"].iter().map(|name| name.parse().unwrap()).collect(),
+                    formation: order.formation,
+                    domains: order.domains,
+                    drain_timeout: Duration::from_secs(5),
+                },
                 phase: DeployPhase::Queued,
-                has_release_command,
+                has_release_command: order.has_release_command,
+                is_stale,
             });
         }
     }
 
     /// Something happens that nobody planned.
     fn disturb(&mut self) {
-        match self.dice.roll(10) {
+        match self.dice.roll(12) {
             0 | 1 => {
-                let number = self.next_generation;
-                self.next_generation += 1;
                 let is_broken = self.dice.roll(3) == 0;
-                self.is_broken.insert(number, is_broken);
                 let has_release_command = self.dice.roll(2) == 0;
-                self.queue.push((number, has_release_command));
+                self.push(has_release_command, is_broken);
             }
             2 => {
                 let count = u32::try_from(self.dice.roll(4)).unwrap();
                 let process = if self.dice.roll(2) == 0 { "web" } else { "worker" };
-                self.goal.formation.insert(process.parse().unwrap(), count);
+                self.reshape(|order| {
+                    order.formation.insert(process.parse().unwrap(), count);
+                });
+            }
+            6 => {
+                let domain: DomainName = format!("d{}.x", self.dice.roll(3)).parse().unwrap();
+                self.reshape(|order| {
+                    if !order.domains.remove(&domain) {
+                        order.domains.insert(domain);
+                    }
+                });
             }
             3 => {
                 // A running replica crashes.
@@ -175,7 +239,7 @@ impl Town {
                     self.goal.serving = self.goal.candidate.take().map(|done| done.generation);
                 }
             }
-            Step::Fail { generation, .. } => {
+            Step::GiveUp { generation } | Step::Fail { generation, .. } => {
                 self.failed.insert(*generation);
                 self.goal.candidate = None;
             }
@@ -189,9 +253,10 @@ impl Town {
                 let id = ReplicaId(Uuid::from_u128(self.next_id));
                 self.next_id += 1;
                 let condition = Condition::Starting;
-                self.world.replicas.push(Seen { id, place: place.clone(), condition });
+                let release = self.release_for(place);
+                self.world.replicas.push(Seen { id, place: place.clone(), release, condition });
             }
-            Step::Route { state, replicas, .. } => {
+            Step::Route(RouteGoal { state, release, hosts, replicas }) => {
                 let left: Vec<ReplicaId> =
                     self.world.route.replicas.difference(replicas).copied().collect();
                 for id in left {
@@ -199,6 +264,8 @@ impl Town {
                     self.world.route.leaving.insert(id, leaving);
                 }
                 self.world.route.state = Some(*state);
+                self.world.route.release = *release;
+                self.world.route.hosts.clone_from(hosts);
                 self.world.route.replicas.clone_from(replicas);
             }
             Step::Stop(id) => {
@@ -218,6 +285,13 @@ impl Town {
         }
     }
 
+    /// The release a replica of that place is started for, as the keeper chooses it.
+    fn release_for(&self, place: &Place) -> u64 {
+        let serving = self.goal.serving.iter().find(|serving| places_of(serving).contains(place));
+        let candidate = self.goal.candidate.as_ref().map(|candidate| &candidate.generation);
+        serving.or(candidate).expect("only wanted places are filled").release
+    }
+
     /// The promises, after every single step.
     fn check(&self, step: &Step) {
         let condition = |id: &ReplicaId| self.world.replicas.iter().find(|seen| seen.id == *id);
@@ -227,7 +301,7 @@ impl Town {
         if let Step::Remove { id, .. } = step {
             assert!(!self.world.route.replicas.contains(id), "removed while routed");
         }
-        if let Step::Route { replicas, .. } = step {
+        if let Step::Route(RouteGoal { replicas, .. }) = step {
             let generations: BTreeSet<u64> =
                 replicas.iter().filter_map(condition).map(|seen| seen.place.generation).collect();
             assert!(generations.len() <= 1, "two generations in one route");
@@ -276,6 +350,9 @@ impl Town {
             .map(|seen| seen.id)
             .collect::<BTreeSet<_>>();
         assert_eq!(routed, self.world.route.replicas);
+        let serving = self.goal.serving.as_ref().expect("something went live at last");
+        assert_eq!(self.world.route.hosts, serving.domains);
+        assert_eq!(self.world.route.release, serving.release);
         for number in 1..self.next_generation {
             assert!(
                 self.was_live.contains(&number) ^ self.failed.contains(&number),
@@ -296,10 +373,7 @@ fn the_planner_keeps_its_promises_in_a_thousand_random_towns() {
             town.act(&plan);
         }
         // Broken code cannot come to rest in a crash loop: a last good deploy ends the story.
-        let number = town.next_generation;
-        town.next_generation += 1;
-        town.is_broken.insert(number, false);
-        town.queue.push((number, true));
+        town.push(true, false);
         town.settle();
         town.check_at_rest();
     }
@@ -309,15 +383,11 @@ fn the_planner_keeps_its_promises_in_a_thousand_random_towns() {
 fn while_a_deploy_goes_wrong_the_serving_generation_is_never_touched() {
     for seed in 1..=300 {
         let mut town = Town::new(seed);
-        town.is_broken.insert(1, false);
-        town.next_generation = 2;
-        town.queue.push((1, false));
+        town.push(false, false);
         town.settle();
         let serving: Vec<Seen> = town.world.replicas.clone();
-        for number in 2..=4 {
-            town.is_broken.insert(number, true);
-            town.queue.push((number, seed % 2 == 0));
-            town.next_generation += 1;
+        for _ in 2..=4 {
+            town.push(seed % 2 == 0, true);
         }
         for _ in 0..600 {
             town.take_next_deploy();
@@ -330,5 +400,42 @@ fn while_a_deploy_goes_wrong_the_serving_generation_is_never_touched() {
             assert_eq!(town.world.route.replicas.len(), 1);
         }
         assert_eq!(town.failed.len(), 3);
+    }
+}
+
+#[test]
+fn counts_and_domains_never_touch_a_replica_that_goes_on() {
+    for seed in 1..=300 {
+        let mut town = Town::new(seed);
+        town.push(true, false);
+        town.settle();
+        let first = town.world.replicas.clone();
+        for _ in 0..200 {
+            // `web.1` is wanted all the time; anything else may come and go.
+            match town.dice.roll(6) {
+                0 => {
+                    let count = u32::try_from(1 + town.dice.roll(4)).unwrap();
+                    town.reshape(|order| {
+                        order.formation.insert(ProcessType::web(), count);
+                    });
+                }
+                1 => town.reshape(|order| {
+                    order.domains.insert("www.x".parse().unwrap());
+                }),
+                2 => town.reshape(|order| order.domains.clear()),
+                _ => {}
+            }
+            town.take_next_deploy();
+            let plan = plan(&town.goal, &town.world, town.now);
+            town.act(&plan);
+            town.live_a_little();
+            for seen in &first {
+                assert!(town.world.replicas.contains(seen), "a kept replica was touched");
+                assert!(town.world.route.replicas.contains(&seen.id), "it left the route");
+            }
+        }
+        town.settle();
+        town.check_at_rest();
+        assert!(town.failed.is_empty(), "nothing was broken");
     }
 }

@@ -14,6 +14,8 @@ pub(crate) use response::ResponseBody;
 pub(crate) enum BodyError {
     #[error("the client's body broke off")]
     Client,
+    #[error("the client's body is larger than the limit")]
+    TooLarge,
     #[error("the app's body broke off")]
     App,
     #[error("the app's body stood still for too long")]

@@ -12,6 +12,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::BodyError;
+use crate::check::Broken;
+use crate::code::EdgeCode;
 
 /// Most bytes kept for sending again.
 const REPLAY_LIMIT: usize = 64 * 1024;
@@ -29,14 +31,16 @@ struct State {
     is_kept_whole: bool,
     was_read: bool,
     is_ended: bool,
-    has_failed: bool,
+    failure: Option<(EdgeCode, Option<Broken>)>,
+    left: u64,
     is_waiting: bool,
     last_progress: Instant,
 }
 
 impl Upload {
     /// Wraps the client's body; `keep` says whether a second try is ever allowed once it was read.
-    pub(crate) fn new(incoming: Incoming, keep: bool) -> Self {
+    /// `most` is the longest body taken, 0 for any.
+    pub(crate) fn new(incoming: Incoming, keep: bool, most: u64) -> Self {
         let is_ended = incoming.is_end_stream();
         Self(Rc::new(RefCell::new(State {
             incoming,
@@ -46,7 +50,8 @@ impl Upload {
             is_kept_whole: keep,
             was_read: false,
             is_ended,
-            has_failed: false,
+            failure: None,
+            left: if most == 0 { u64::MAX } else { most },
             is_waiting: false,
             last_progress: Instant::now(),
         })))
@@ -60,12 +65,12 @@ impl Upload {
     /// Whether another try would carry the same bytes.
     pub(crate) fn can_be_sent_again(&self) -> bool {
         let state = self.0.borrow();
-        !state.has_failed && (!state.was_read || state.is_kept_whole)
+        state.failure.is_none() && (!state.was_read || state.is_kept_whole)
     }
 
-    /// Whether the client broke off or broke a rule in its body.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.0.borrow().has_failed
+    /// How the client's body failed: it broke off, broke a rule or passed the limit.
+    pub(crate) fn failure(&self) -> Option<(EdgeCode, Option<Broken>)> {
+        self.0.borrow().failure
     }
 
     /// Whether we wait for the client rather than for the app.
@@ -78,6 +83,19 @@ impl Upload {
     pub(crate) fn last_progress(&self) -> Instant {
         self.0.borrow().last_progress
     }
+}
+
+/// The rule the guard of the connection named, if it was the one to end the body.
+fn broken_rule(error: &hyper::Error) -> Option<Broken> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(rule) = inner.and_then(|inner| inner.downcast_ref::<Broken>()) {
+            return Some(*rule);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The upload as one try sends it: what was kept first, then what still comes.
@@ -102,7 +120,7 @@ impl Body for RequestBody {
             this.position += 1;
             return Poll::Ready(Some(Ok(Frame::data(bytes.clone()))));
         }
-        if state.has_failed {
+        if state.failure.is_some() {
             return Poll::Ready(Some(Err(BodyError::Client)));
         }
         if state.is_ended {
@@ -119,11 +137,21 @@ impl Body for RequestBody {
             state.is_ended = true;
             return Poll::Ready(None);
         };
-        let Ok(frame) = frame else {
-            state.has_failed = true;
-            return Poll::Ready(Some(Err(BodyError::Client)));
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                let rule = broken_rule(&error).unwrap_or(Broken("the body is not well framed"));
+                state.failure = Some((EdgeCode::BadRequest, Some(rule)));
+                return Poll::Ready(Some(Err(BodyError::Client)));
+            }
         };
         if let Some(bytes) = frame.data_ref() {
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            let Some(left) = state.left.checked_sub(length) else {
+                state.failure = Some((EdgeCode::BodyTooLarge, None));
+                return Poll::Ready(Some(Err(BodyError::TooLarge)));
+            };
+            state.left = left;
             if state.is_kept_whole && state.kept_length + bytes.len() <= REPLAY_LIMIT {
                 state.kept_length += bytes.len();
                 let bytes = bytes.clone();

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::certificate::CertificateTable;
 use model::id::ReplicaId;
-use model::route::RouteTable;
+use model::route::{RouteTable, TableChange};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -38,6 +39,25 @@ impl Client {
     /// another one that is not newer is refused.
     pub async fn apply(&self, table: &RouteTable) -> Result<Applied> {
         match self.ask(&Question::Apply(Box::new(table.clone()))).await? {
+            Reply::Applied(applied) => Ok(applied),
+            reply => Err(unexpected(reply)),
+        }
+    }
+
+    /// The same by what differs from the table served: costs by the change and not by the table. An
+    /// [`Error::Stale`] when the proxy serves another version than the change is of.
+    pub async fn change(&self, change: &TableChange) -> Result<Applied> {
+        match self.ask(&Question::Change(Box::new(change.clone()))).await? {
+            Reply::Applied(applied) => Ok(applied),
+            Reply::Stale { served } => Err(Error::Stale { base: change.base, served }),
+            reply => Err(unexpected(reply)),
+        }
+    }
+
+    /// Makes the proxy serve these certificates: when it returns, every handshake from now on sees
+    /// them, and they are kept, sealed, on disk.
+    pub async fn certify(&self, table: &CertificateTable) -> Result<Applied> {
+        match self.ask(&Question::Certify(Box::new(table.clone()))).await? {
             Reply::Applied(applied) => Ok(applied),
             reply => Err(unexpected(reply)),
         }
@@ -135,6 +155,7 @@ fn unexpected(reply: Reply) -> Error {
     match reply {
         Reply::Refused(why) => Error::Refused(why),
         Reply::Applied(_)
+        | Reply::Stale { .. }
         | Reply::Status(_)
         | Reply::Table(_)
         | Reply::Busy(_)

@@ -11,14 +11,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use model::certificate::CertificateTable;
 use model::id::{AppId, ReplicaId};
-use model::route::RouteTable;
+use model::route::{RouteTable, TableChange};
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, Events};
 
 /// The version of the words on the wire.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
@@ -30,6 +31,8 @@ pub(crate) struct Hello {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Question {
     Apply(Box<RouteTable>),
+    Change(Box<TableChange>),
+    Certify(Box<CertificateTable>),
     Status,
     Table,
     WaitIdle { replicas: Vec<ReplicaId>, limit: Duration },
@@ -41,6 +44,10 @@ pub(crate) enum Question {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Reply {
     Applied(Applied),
+    /// The change is one of another version than the served one.
+    Stale {
+        served: u64,
+    },
     Status(Box<Status>),
     Table(Box<RouteTable>),
     Busy(Vec<ReplicaId>),
@@ -68,6 +75,12 @@ pub struct Status {
     pub started_at: jiff::Timestamp,
     /// Where it listens, with the ports it really got.
     pub listening: Vec<SocketAddr>,
+    /// Where it listens for HTTPS.
+    #[serde(default)]
+    pub listening_https: Vec<SocketAddr>,
+    /// The version of the certificate table served; 0 is none.
+    #[serde(default)]
+    pub certificates_version: u64,
     /// Every replica that is in the table or still has requests.
     pub endpoints: BTreeMap<ReplicaId, EndpointStatus>,
     /// Every app in the table.

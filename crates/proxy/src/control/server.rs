@@ -1,6 +1,5 @@
 //! The worker's end of the control socket, and the one owner of the table.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use model::certificate::CertificateTable;
 use model::id::ReplicaId;
-use model::route::RouteTable;
+use model::route::{RouteTable, TableChange};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
@@ -23,14 +23,17 @@ use crate::config::Config;
 use crate::core::Mail;
 use crate::error::{Error, Result};
 use crate::log::Lost;
-use crate::snapshot;
-use crate::table::Registry;
+use crate::snapshot::Keeper;
+use crate::table::{PartEdit, Registry};
 use crate::tasks::spawn_detached;
+use crate::tls::{self, SealKey, Tls};
 
 /// The worker's knowledge beside the requests.
 pub(crate) struct Control {
     pub(crate) config: Arc<Config>,
-    truth: Mutex<Truth>,
+    truth: Mutex<Kept>,
+    tls: Arc<Tls>,
+    seal_key: SealKey,
     mail: Vec<mpsc::UnboundedSender<Mail>>,
     events: broadcast::Sender<Event>,
     lost: Arc<Lost>,
@@ -39,22 +42,25 @@ pub(crate) struct Control {
     started: Instant,
 }
 
-struct Truth {
-    registry: Registry,
-    table: RouteTable,
+/// What was told last.
+pub(crate) struct Kept {
+    pub(crate) registry: Registry,
+    pub(crate) table: RouteTable,
+    pub(crate) keeper: Keeper,
+    pub(crate) certificates: CertificateTable,
 }
 
 impl Control {
     pub(crate) fn new(
-        config: Arc<Config>,
-        (registry, kept): (Registry, Option<RouteTable>),
+        (config, tls, seal_key): (Arc<Config>, Arc<Tls>, SealKey),
+        kept: Kept,
         mail: Vec<mpsc::UnboundedSender<Mail>>,
         (events, lost, owner): (broadcast::Sender<Event>, Arc<Lost>, u32),
     ) -> Self {
-        let truth = Mutex::new(Truth { registry, table: kept.unwrap_or_default() });
+        let truth = Mutex::new(kept);
         let started_at = jiff::Timestamp::now();
         let started = Instant::now();
-        Self { config, truth, mail, events, lost, owner, started_at, started }
+        Self { config, truth, tls, seal_key, mail, events, lost, owner, started_at, started }
     }
 
     pub(crate) fn stop_cores(&self) {
@@ -64,13 +70,8 @@ impl Control {
         }
     }
 
-    /// Swaps the table in on every core, then keeps it. Serving comes first: a crash between the
-    /// two is mended by the daemon, which did not hear of success and applies again.
+    /// Serves from a whole table.
     async fn apply(&self, table: RouteTable) -> Reply {
-        let table = match table.checked() {
-            Ok(table) => table,
-            Err(conflict) => return Reply::Refused(conflict.to_string()),
-        };
         let mut truth = self.truth.lock().await;
         let served = truth.table.version;
         if table == truth.table {
@@ -80,7 +81,34 @@ impl Control {
             let version = table.version;
             return Reply::Refused(format!("version {version} is not newer than {served}"));
         }
-        let compiled = Arc::new(truth.registry.compile(&table));
+        let change = truth.table.difference(&table);
+        self.swap(&mut truth, &change, true).await
+    }
+
+    /// Serves from the last table with a change made.
+    async fn change(&self, change: &TableChange) -> Reply {
+        let mut truth = self.truth.lock().await;
+        let served = truth.table.version;
+        if change.base != served || change.version <= served {
+            return Reply::Stale { served };
+        }
+        self.swap(&mut truth, change, false).await
+    }
+
+    /// Swaps the next table in on every core, then keeps it. Serving comes first: a crash between the
+    /// two is mended by the daemon, which did not hear of success and applies again.
+    async fn swap(&self, truth: &mut Kept, change: &TableChange, is_whole: bool) -> Reply {
+        let Kept { registry, table, keeper, certificates: _ } = truth;
+        let edits: Vec<PartEdit<'_>> = change
+            .parts
+            .iter()
+            .map(|(app, after)| (*app, table.parts.get(app).map(Arc::as_ref), after.as_deref()))
+            .collect();
+        let compiled = match registry.apply(&edits) {
+            Ok(compiled) => compiled,
+            Err(conflict) => return Reply::Refused(conflict.to_string()),
+        };
+        self.tls.know_routes(compiled.clone());
         let mut answers = Vec::new();
         for core in &self.mail {
             let (applied, answer) = oneshot::channel();
@@ -91,25 +119,49 @@ impl Control {
         for answer in answers {
             let _gone = answer.await;
         }
-        truth.registry.forget_gone(&table, &compiled);
-        if let Err(error) = snapshot::store(&self.config.state_dir, &table) {
-            truth.table = table;
-            return Reply::Refused(crate::error::chain(&error));
+        registry.forget_gone();
+        let _is_of_this_version = table.change(change);
+        let kept = if is_whole {
+            keeper.keep_whole(table).await
+        } else {
+            keeper.keep(change, table).await
+        };
+        match kept {
+            Ok(()) => Reply::Applied(Applied { version: table.version }),
+            Err(error) => Reply::Refused(crate::error::chain(&error)),
         }
+    }
+
+    /// Puts certificates in place: serving first, then the disk, as with routes.
+    async fn certify(&self, table: CertificateTable) -> Reply {
+        let mut truth = self.truth.lock().await;
+        let served = truth.certificates.version;
+        if table == truth.certificates {
+            return Reply::Applied(Applied { version: served });
+        }
+        if table.version <= served {
+            let version = table.version;
+            return Reply::Refused(format!("version {version} is not newer than {served}"));
+        }
+        if let Err(why) = self.tls.publish(&table) {
+            return Reply::Refused(why);
+        }
+        let stored = tls::store(&self.config.state_dir, &table, &self.seal_key);
         let version = table.version;
-        truth.table = table;
-        Reply::Applied(Applied { version })
+        truth.certificates = table;
+        match stored {
+            Ok(()) => Reply::Applied(Applied { version }),
+            Err(error) => Reply::Refused(crate::error::chain(&error)),
+        }
     }
 
     async fn status(&self) -> Status {
         let truth = self.truth.lock().await;
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let serving = truth.table.upstreams.values().flat_map(|upstream| &upstream.endpoints);
-        let serving: BTreeSet<ReplicaId> = serving.map(|endpoint| endpoint.replica).collect();
         let endpoints = truth.registry.replicas.iter().filter_map(|(id, stats)| {
             let status = EndpointStatus {
                 in_flight: stats.in_flight(),
-                is_serving: serving.contains(id),
+                is_serving: truth.registry.is_serving(*id),
                 is_down: stats.is_down(now),
             };
             (status.is_serving || status.in_flight > 0).then_some((*id, status))
@@ -130,6 +182,8 @@ impl Control {
             holder_pid: std::os::unix::process::parent_id(),
             started_at: self.started_at,
             listening: self.config.listen.clone(),
+            listening_https: self.config.listen_https.clone(),
+            certificates_version: truth.certificates.version,
             endpoints: endpoints.collect(),
             apps: apps.collect(),
             log_lines_lost: self.lost.total(),
@@ -164,6 +218,8 @@ impl Control {
         while let Some(line) = lines.next_line().await? {
             let reply = match serde_json::from_str(&line) {
                 Ok(Question::Apply(table)) => self.apply(*table).await,
+                Ok(Question::Change(change)) => self.change(&change).await,
+                Ok(Question::Certify(table)) => self.certify(*table).await,
                 Ok(Question::Status) => Reply::Status(Box::new(self.status().await)),
                 Ok(Question::Table) => {
                     Reply::Table(Box::new(self.truth.lock().await.table.clone()))

@@ -29,6 +29,10 @@ pub(crate) struct Record {
     pub(crate) connect: Duration,
     pub(crate) tries: u32,
     pub(crate) is_upgraded: bool,
+    /// The request was refused before its line could be trusted.
+    pub(crate) is_unread: bool,
+    /// `http`, `https` or `http2`; and the version of TLS.
+    pub(crate) protocol: (&'static str, Option<&'static str>),
     status: Option<StatusCode>,
     bytes: u64,
     code: Option<EdgeCode>,
@@ -56,6 +60,8 @@ impl Record {
             connect: Duration::ZERO,
             tries: 0,
             is_upgraded: false,
+            is_unread: false,
+            protocol: ("http", None),
             status: None,
             bytes: 0,
             code: None,
@@ -106,8 +112,12 @@ impl Record {
             }
             line.push('"');
         }
-        write!(line, " method={} path=\"", self.method)?;
-        escape(line, self.uri.path_and_query().map_or("*", |path| path.as_str()));
+        if self.is_unread {
+            line.push_str(" method=? path=\"");
+        } else {
+            write!(line, " method={} path=\"", self.method)?;
+            escape(line, self.uri.path_and_query().map_or("*", |path| path.as_str()));
+        }
         line.push_str("\" host=");
         match self.host.as_ref().and_then(|host| host.to_str().ok()) {
             Some(host) if !host.contains(['"', ' ', '=']) => line.push_str(host),
@@ -123,16 +133,21 @@ impl Record {
         }
         let service = self.started.elapsed().saturating_sub(self.connect);
         let status = self.status.unwrap_or_else(|| EdgeCode::ClientGone.status());
-        writeln!(
+        write!(
             line,
             " connect={}ms service={}ms status={} bytes={} protocol={} tries={}",
             self.connect.as_millis(),
             service.as_millis(),
             status.as_u16(),
             self.bytes,
-            if self.is_upgraded { "websocket" } else { "http" },
+            if self.is_upgraded { "websocket" } else { self.protocol.0 },
             self.tries,
-        )
+        )?;
+        if let Some(version) = self.protocol.1 {
+            write!(line, " tls_version=tls{version}")?;
+        }
+        line.push('\n');
+        Ok(())
     }
 }
 

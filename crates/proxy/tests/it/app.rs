@@ -13,6 +13,7 @@ use crate::edge::Raw;
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
     pub(crate) connections: Arc<AtomicU32>,
+    requests: Arc<AtomicU32>,
     task: JoinHandle<()>,
 }
 
@@ -23,6 +24,11 @@ impl Drop for App {
 }
 
 impl App {
+    /// How many requests it saw.
+    pub(crate) fn requests(&self) -> u32 {
+        self.requests.load(SeqCst)
+    }
+
     pub(crate) async fn start(name: &'static str) -> Self {
         Self::on(name, TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
@@ -31,7 +37,7 @@ impl App {
     pub(crate) fn on(name: &'static str, listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let (connections, requests) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-        let counters = (connections.clone(), requests);
+        let counters = (connections.clone(), requests.clone());
         let task = tokio::spawn(async move {
             let mut tasks = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
@@ -39,7 +45,7 @@ impl App {
                 tasks.spawn(serve(name, stream, counters.1.clone()));
             }
         });
-        Self { address, connections, task }
+        Self { address, connections, requests, task }
     }
 }
 

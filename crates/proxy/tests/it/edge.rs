@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::id::{AppId, ReplicaId};
-use model::route::{Endpoint, EndpointAddress, Route, RouteTable, Upstream, UpstreamState};
+use model::route::spec::Route;
+use model::route::{Endpoint, EndpointAddress, Part, RouteTable, Upstream, UpstreamState};
 use proxy::config::Config;
 use proxy::control::{Client, Status};
 use tempfile::TempDir;
@@ -289,12 +291,10 @@ pub(crate) fn tcp(number: u128, address: SocketAddr) -> Endpoint {
 
 /// A table with one app, `shop.localhost`.
 pub(crate) fn shop(version: u64, state: UpstreamState, endpoints: Vec<Endpoint>) -> RouteTable {
+    let routes = vec![Route::plain("shop.localhost".parse().unwrap())];
     let upstream = Upstream { app: "shop".parse().unwrap(), release: version, state, endpoints };
-    RouteTable {
-        version,
-        routes: vec![Route { host: "shop.localhost".parse().unwrap(), upstream: app_id(1) }],
-        upstreams: BTreeMap::from([(app_id(1), upstream)]),
-    }
+    let part = Arc::new(Part { routes, upstream });
+    RouteTable { version, parts: BTreeMap::from([(app_id(1), part)]) }
 }
 
 pub(crate) fn live(version: u64, endpoints: Vec<Endpoint>) -> RouteTable {

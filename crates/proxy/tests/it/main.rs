@@ -5,8 +5,12 @@ mod app;
 mod edge;
 
 mod answers;
+mod balanced;
 mod codes;
 mod namespace;
 mod processes;
+mod routing;
+mod secure;
 mod smuggling;
 mod swaps;
+mod visitor;

@@ -51,13 +51,14 @@ pub fn status(code: Code) -> u16 {
         | Code::NothingReleased
         | Code::DomainTaken
         | Code::AnotherDaemon
-        | Code::DeploySuperseded
+        | Code::ReleaseStale
         | Code::ReleaseUnchanged
         | Code::ImageMissing
         | Code::CrashedOnBoot
         | Code::OutOfMemory
         | Code::OverDisk
         | Code::ReleaseCommandFailed
+        | Code::ReleaseCommandTooLong
         | Code::NeverListened
         | Code::UnhealthyAnswer
         | Code::SeveralPorts
@@ -66,6 +67,7 @@ pub fn status(code: Code) -> u16 {
         Code::DaemonUnreachable
         | Code::DiskNearlyFull
         | Code::BaseMissing
+        | Code::PullFailed
         | Code::BuildInterrupted
         | Code::BuildTimeout
         | Code::HostUnfit

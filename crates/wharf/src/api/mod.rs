@@ -5,8 +5,9 @@
 //! the store or the feature rooms, and nothing here does I/O.
 //!
 //! Every change that makes a release says so in two headers of its answer: [`RELEASE_HEADER`] with
-//! `v7`, and [`DEPLOY_HEADER`] with the deploy's id, whose progress is at [`progress::path`]. What is
-//! worth knowing beside is in [`WARNING_HEADER`].
+//! `v7`, and [`DEPLOY_HEADER`] with the deploy's id, whose progress is at [`progress::path`]. A change
+//! that makes none has [`CURRENT_HEADER`] instead, when there is a release. What is worth knowing
+//! beside is in [`WARNING_HEADER`].
 
 pub mod common;
 
@@ -42,6 +43,10 @@ pub const RELEASE_HEADER: &str = "wharf-release";
 
 /// The id of the deploy that makes it current; absent when nothing is deployed (no image yet).
 pub const DEPLOY_HEADER: &str = "wharf-deploy";
+
+/// `v7`: the release that stays current after a change that made none.
+pub const CURRENT_HEADER: &str = "wharf-current-release";
+
 /// Something a person should know about a change that was made.
 pub const WARNING_HEADER: &str = "wharf-warning";
 

@@ -3,8 +3,8 @@
 //! One JSON object a line (`application/x-ndjson`): lines for people, then one ending. Joining late
 //! or twice is fine; a deploy that is over answers its ending at once.
 
-use model::id::DeployId;
-use model::name::AppName;
+use std::fmt::Display;
+
 use model::problem::Problem;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub enum Item {
 }
 
 /// Where the progress of a deploy is streamed.
-pub fn path(app: &AppName, deploy: DeployId) -> String {
+pub fn path(app: impl Display, deploy: impl Display) -> String {
     format!("/wharf/apps/{app}/deploys/{deploy}/progress")
 }
 

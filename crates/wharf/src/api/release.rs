@@ -45,7 +45,10 @@ pub enum ReleaseStatus {
     Expired,
 }
 
-/// `POST /apps/{app}/releases`: back to an earlier release, by id, `7` or `v7`.
+/// What a rollback takes for a release: the last one that was live and runs something else.
+pub const PREVIOUS: &str = "previous";
+
+/// `POST /apps/{app}/releases`: back to an earlier release, by id, `7`, `v7` or `previous`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateRelease {
     pub release: String,

@@ -3,77 +3,99 @@
 use jiff::Timestamp;
 use model::app::App;
 use model::event::Event;
-use model::id::DomainId;
 use model::name::{DomainName, NameError};
 use model::problem::{Code, Problem};
 
 use super::{Decision, decide, life, lookup, settled};
 use crate::context::Context;
+use crate::deploy::release::{Change, Frozen, NewRelease, freeze, ground};
 use crate::store::domains::{self, Domain};
-use crate::store::{Tx, apps, events};
+use crate::store::{StoreError, Tx, apps, events};
 
 /// The domains an app was given, by host. Its default one is [`life::default_host`].
 pub async fn list(context: &Context, key: &str) -> Result<(App, Vec<Domain>), Problem> {
     let key = key.to_owned();
     decide(context, move |tx| {
         let app = settled!(lookup::find(tx, &key)?);
-        let list = domains::list(tx, app.id)?;
+        let list = mine(tx, &app)?;
         Ok(Ok((app, list)))
     })
     .await
 }
 
-/// Gives an app a domain. One that it has already is given back as it is.
+/// The domains of what serves or is about to.
+fn mine(tx: &Tx<'_>, app: &App) -> Result<Vec<Domain>, StoreError> {
+    let hosts = ground(tx, app.id)?.map(|release| release.domains).unwrap_or_default();
+    let known = domains::list(tx, app.id)?.into_iter();
+    Ok(known.filter(|domain| hosts.contains(&domain.host)).collect())
+}
+
+/// Gives an app a domain, by a release. One that it has already is given back as it is.
 pub async fn add(
     context: &Context,
     key: &str,
     host: &str,
     user: &str,
-) -> Result<(App, Domain), Problem> {
+) -> Result<(App, Domain, Option<Frozen>), Problem> {
     let host = parsed(host)?;
     let (key, user, base) = (key.to_owned(), user.to_owned(), context.config.domain.clone());
     let now = Timestamp::now();
-    let (app, domain) = decide(context, move |tx| {
+    let (app, domain, frozen) = decide(context, move |tx| {
         let app = settled!(lookup::find(tx, &key)?);
-        let had = domains::list(tx, app.id)?.into_iter().find(|domain| domain.host == host);
-        if let Some(domain) = had {
-            return Ok(Ok((app, domain)));
+        let mine = mine(tx, &app)?;
+        if let Some(domain) = mine.iter().find(|domain| domain.host == host) {
+            return Ok(Ok((app, domain.clone(), None)));
         }
         settled!(host_is_free(tx, &app, &host, &base)?);
-        let id = DomainId(uuid::Uuid::new_v4());
-        let domain = Domain { id, app: app.id, host, created_at: now };
-        domains::insert(tx, &domain)?;
-        let event = Event::DomainAdded { domain: domain.host.to_string() };
+        let hosts = mine.into_iter().map(|domain| domain.host).chain([host.clone()]).collect();
+        let new = NewRelease {
+            change: Change::Domains(hosts),
+            description: Some(format!("Add domain {host}")),
+            user: user.clone(),
+        };
+        let frozen = settled!(freeze(tx, app.id, &new, now)?);
+        let event = Event::DomainAdded { domain: host.to_string() };
         events::append(tx, Some(app.id), Some(&user), &event, now)?;
-        Ok(Ok((app, domain)))
+        let found = domains::list(tx, app.id)?.into_iter().find(|domain| domain.host == host);
+        let domain =
+            found.ok_or_else(|| StoreError::Missing { noun: "domain", key: host.to_string() })?;
+        Ok(Ok((app, domain, Some(frozen))))
     })
     .await?;
-    context.deploys.wake(app.id);
-    Ok((app, domain))
+    if frozen.is_some() {
+        context.deploys.begin(app.id);
+    }
+    Ok((app, domain, frozen))
 }
 
-/// Takes a domain from an app; by host or id.
+/// Takes a domain from an app, by a release; by host or id.
 pub async fn remove(
     context: &Context,
     key: &str,
     domain: &str,
     user: &str,
-) -> Result<(App, Domain), Problem> {
+) -> Result<(App, Domain, Frozen), Problem> {
     let (key, wanted, user) = (key.to_owned(), domain.to_lowercase(), user.to_owned());
     let base = context.config.domain.clone();
     let now = Timestamp::now();
-    let (app, domain) = decide(context, move |tx| {
+    let (app, domain, frozen) = decide(context, move |tx| {
         let app = settled!(lookup::find(tx, &key)?);
-        let list = domains::list(tx, app.id)?;
-        let domain = settled!(pick(&app, &list, &wanted, &base));
-        domains::delete(tx, app.id, &domain.host)?;
+        let mine = mine(tx, &app)?;
+        let domain = settled!(pick(&app, &mine, &wanted, &base));
+        let others = mine.into_iter().map(|other| other.host);
+        let new = NewRelease {
+            change: Change::Domains(others.filter(|host| *host != domain.host).collect()),
+            description: Some(format!("Remove domain {}", domain.host)),
+            user: user.clone(),
+        };
+        let frozen = settled!(freeze(tx, app.id, &new, now)?);
         let event = Event::DomainRemoved { domain: domain.host.to_string() };
         events::append(tx, Some(app.id), Some(&user), &event, now)?;
-        Ok(Ok((app, domain)))
+        Ok(Ok((app, domain, frozen)))
     })
     .await?;
-    context.deploys.wake(app.id);
-    Ok((app, domain))
+    context.deploys.begin(app.id);
+    Ok((app, domain, frozen))
 }
 
 /// One of the app's domains by host or id, or a helpful no.

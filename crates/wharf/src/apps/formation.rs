@@ -10,10 +10,10 @@ use model::name::ProcessType;
 use model::problem::{Code, Problem};
 use model::release::{ProcessSpec, Release};
 
-use super::{decide, lookup, releases, settled};
+use super::{decide, lookup, settled};
 use crate::context::Context;
-use crate::deploy::release::{Change, Frozen, NewRelease};
-use crate::store::{StoreError, Tx, events, formations};
+use crate::deploy::release::{Change, Frozen, NewRelease, freeze, ground};
+use crate::store::{StoreError, Tx, events};
 
 /// One process type, and how many of it are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Wanted {
     pub quantity: u32,
 }
 
-/// Every process type of what runs now (or will), with its count.
+/// Every process type of what runs now (or is about to), with its count.
 pub async fn list(context: &Context, key: &str) -> Result<(App, Vec<Wanted>), Problem> {
     let key = key.to_owned();
     decide(context, move |tx| {
@@ -36,12 +36,12 @@ pub async fn list(context: &Context, key: &str) -> Result<(App, Vec<Wanted>), Pr
 
 /// Every process type of an app with its count; none before the first release with an image.
 pub(super) fn all(tx: &Tx<'_>, app: &App) -> Result<Vec<Wanted>, StoreError> {
-    let formation = formations::get(tx, app.id)?;
-    let release = releases::newest_or_serving(tx, app.id)?;
-    Ok(release.map(|release| join(&release, &formation)).unwrap_or_default())
+    let release = ground(tx, app.id)?.filter(|release| release.image.is_some());
+    Ok(release.map(|release| join(&release)).unwrap_or_default())
 }
 
-fn join(release: &Release, formation: &Formation) -> Vec<Wanted> {
+fn join(release: &Release) -> Vec<Wanted> {
+    let formation = &release.formation;
     let processes = release.shape.processes.iter().filter(|(process, _)| !process.is_release());
     processes
         .map(|(process, spec)| Wanted {
@@ -52,34 +52,44 @@ fn join(release: &Release, formation: &Formation) -> Vec<Wanted> {
         .collect()
 }
 
-/// Sets the counts of some process types. All of them or, when one is wrong, none.
+/// Sets the counts of some process types, in one release. All of them or, when one is wrong, none;
+/// counts that are so already make no release.
 pub async fn scale(
     context: &Context,
     key: &str,
     counts: BTreeMap<String, u32>,
     user: &str,
-) -> Result<(App, Vec<Wanted>), Problem> {
+) -> Result<(App, Vec<Wanted>, Option<Frozen>), Problem> {
     let (key, user) = (key.to_owned(), user.to_owned());
     let now = Timestamp::now();
-    let (app, wanted) = decide(context, move |tx| {
+    let (app, wanted, frozen) = decide(context, move |tx| {
         let app = settled!(lookup::find(tx, &key)?);
         let known = all(tx, &app)?;
-        let mut formation = formations::get(tx, app.id)?;
-        settled!(rescale(&app, &known, &mut formation, &counts));
-        formations::replace(tx, app.id, &formation)?;
-        let event = Event::FormationChanged {
-            formation: formation
-                .iter()
-                .map(|(process, count)| (process.to_string(), *count))
-                .collect(),
+        let changes = settled!(rescale(&app, &known, &counts));
+        if changes.is_empty() {
+            return Ok(Ok((app, known, None)));
+        }
+        let mut formation =
+            ground(tx, app.id)?.map(|release| release.formation).unwrap_or_default();
+        formation.extend(changes.clone());
+        let new = NewRelease {
+            change: Change::Formation(formation.clone()),
+            description: Some(describe(&changes)),
+            user: user.clone(),
         };
+        let frozen = settled!(freeze(tx, app.id, &new, now)?);
+        let formation =
+            formation.into_iter().map(|(process, count)| (process.to_string(), count)).collect();
+        let event = Event::FormationChanged { formation };
         events::append(tx, Some(app.id), Some(&user), &event, now)?;
-        let wanted = all(tx, &app)?;
-        Ok(Ok((app, wanted)))
+        let wanted = join(&frozen.release);
+        Ok(Ok((app, wanted, Some(frozen))))
     })
     .await?;
-    context.deploys.wake(app.id);
-    Ok((app, wanted))
+    if frozen.is_some() {
+        context.deploys.begin(app.id);
+    }
+    Ok((app, wanted, frozen))
 }
 
 /// Gives process types other sizes: a release, rolled out like any other. What is so already makes
@@ -99,13 +109,7 @@ pub async fn resize(
         Err(problem) if problem.code == Code::ReleaseUnchanged => None,
         Err(problem) => return Err(problem),
     };
-    let (app, mut wanted) = list(context, key).await?;
-    if let Some(frozen) = &frozen {
-        // What was asked for, also while the release before still serves.
-        for one in &mut wanted {
-            one.spec.limits = frozen.release.shape.limits(&one.process);
-        }
-    }
+    let (app, wanted) = list(context, key).await?;
     Ok((app, wanted, frozen))
 }
 
@@ -136,13 +140,13 @@ fn checked_sizes(
     Ok(changes)
 }
 
-/// Decides the new formation.
+/// Decides what is really another count.
 fn rescale(
     app: &App,
     known: &[Wanted],
-    formation: &mut Formation,
     counts: &BTreeMap<String, u32>,
-) -> Result<(), Problem> {
+) -> Result<Formation, Problem> {
+    let mut changes = Formation::new();
     for (process, count) in counts {
         let Some(wanted) = known.iter().find(|wanted| wanted.process.as_str() == process) else {
             return Err(unknown(app, known, process));
@@ -152,9 +156,18 @@ fn rescale(
                 .why(format!("{count} replicas of `{process}` are more than {MOST_REPLICAS}"))
                 .still("nothing was changed"));
         }
-        formation.insert(wanted.process.clone(), *count);
+        if wanted.quantity != *count {
+            changes.insert(wanted.process.clone(), *count);
+        }
     }
-    Ok(())
+    Ok(changes)
+}
+
+/// `Scale web to 3, worker to 1`.
+fn describe(changes: &Formation) -> String {
+    let parts: Vec<String> =
+        changes.iter().map(|(process, count)| format!("{process} to {count}")).collect();
+    format!("Scale {}", parts.join(", "))
 }
 
 /// What somebody is told who named a process type the app does not have.
@@ -204,10 +217,11 @@ mod tests {
             .into();
         let scale = |counts: &[(&str, u32)]| {
             let counts = counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
-            let mut formation = Formation::new();
-            rescale(&app, &known, &mut formation, &counts).map(|()| formation)
+            rescale(&app, &known, &counts)
         };
-        assert_eq!(scale(&[("web", 3), ("worker", 0)]).unwrap().len(), 2);
+        let changes = scale(&[("web", 3), ("worker", 0)]).unwrap();
+        assert_eq!(describe(&changes), "Scale web to 3, worker to 0");
+        assert_eq!(scale(&[("web", 1), ("worker", 1)]).unwrap(), Formation::new());
         assert_eq!(scale(&[("web", 101)]).unwrap_err().code, Code::BadInput);
         insta::assert_snapshot!(scale(&[("web", 1), ("wroker", 2)]).unwrap_err(), @r"
         error[P012]: `shop` has no process type `wroker`

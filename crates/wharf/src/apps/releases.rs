@@ -8,6 +8,7 @@ use model::release::Release;
 
 use super::diff::{self, Difference};
 use super::{Decision, decide, lookup, settled};
+use crate::api::release::PREVIOUS;
 use crate::context::Context;
 use crate::deploy::release::{Change, Frozen, NewRelease, serving_release};
 use crate::store::{StoreError, Tx, apps, deploys, releases};
@@ -31,6 +32,11 @@ pub enum Fate {
 }
 
 impl ReleaseView {
+    /// Whether it can be gone back to: it was live once.
+    pub fn was_live(&self) -> bool {
+        self.deploys.iter().any(|deploy| deploy.phase == DeployPhase::Live)
+    }
+
     /// How it fared: by its newest deploy; one that is serving has succeeded whatever came later.
     pub fn fate(&self) -> Fate {
         match self.deploys.last().map(|deploy| deploy.phase) {
@@ -76,6 +82,12 @@ pub async fn find(
     .await
 }
 
+/// The number of the release that serves, if one does.
+pub async fn current(context: &Context, app: AppId) -> Result<Option<u64>, Problem> {
+    decide(context, move |tx| Ok(Ok(serving_release(tx, app)?.map(|release| release.version))))
+        .await
+}
+
 /// What differs between two releases.
 pub async fn compare(
     context: &Context,
@@ -98,16 +110,44 @@ pub async fn roll_back(
     with_all: bool,
     user: &str,
 ) -> Result<(App, Frozen, Option<String>), Problem> {
-    let (app, view) = find(context, key, to).await?;
-    let (_, views) = list(context, key).await?;
-    let warning = not_undone(&views, view.release.version);
-    let change = Change::Rollback { to: view.release.version, with_all };
+    let (app, views) = list(context, key).await?;
+    let to = match to {
+        PREVIOUS => previous(&app, &views, with_all)?,
+        to => find(context, key, to).await?.1.release.version,
+    };
+    let warning = not_undone(&views, to);
+    let change = Change::Rollback { to, with_all };
     let new = NewRelease { change, user: user.to_owned(), description: None };
     let frozen = context.deploys.release(app.id, new).await?;
     if let Some(warning) = &warning {
         context.logs.say(app.id, "deploy", &format!("Warning: {warning}"));
     }
     Ok((app, frozen, warning))
+}
+
+/// The newest earlier release that was live and is something else than what serves: without counts,
+/// limits and domains, going back to one that differs in nothing else would change nothing.
+fn previous(app: &App, views: &[ReleaseView], with_all: bool) -> Result<u64, Problem> {
+    let none = |why: &str| {
+        Problem::new(
+            Code::ReleaseUnknown,
+            format!("there is nothing to roll `{}` back to", app.name),
+        )
+        .why(why)
+        .still("nothing was changed")
+        .next(format!("wharf releases -a {}", app.name))
+    };
+    let current =
+        views.iter().find(|view| view.is_current).ok_or_else(|| none("nothing of it serves"))?;
+    let current = &current.release;
+    let is_other = |view: &&ReleaseView| {
+        let release = &view.release;
+        release.version < current.version
+            && view.was_live()
+            && (with_all || !release.runs_like(current))
+    };
+    let found = views.iter().rev().find(is_other).map(|view| view.release.version);
+    found.ok_or_else(|| none("no earlier release that was live is different"))
 }
 
 /// What release commands did since an old release, when there were any.
@@ -117,7 +157,8 @@ fn not_undone(views: &[ReleaseView], to: u64) -> Option<String> {
     for view in views {
         let version = view.release.version;
         let Some(command) = view.release.shape.release_command.as_deref() else { continue };
-        if version <= to || version > current || view.deploys.is_empty() {
+        let did_run = view.deploys.iter().any(Deploy::may_run_release_command);
+        if version <= to || version > current || !did_run {
             continue;
         }
         match ran.iter_mut().find(|(known, _)| *known == command) {
@@ -159,7 +200,7 @@ fn view(release: Release, deploys: &[Deploy], serving: Option<u64>) -> ReleaseVi
     ReleaseView { release, is_current, deploys }
 }
 
-/// The release whose process types count: the one that serves, else the newest with an image.
+/// The release that is meant when none is said: the one that serves, else the newest with an image.
 pub(super) fn newest_or_serving(tx: &Tx<'_>, app: AppId) -> Result<Option<Release>, StoreError> {
     if let Some(release) = serving_release(tx, app)? {
         return Ok(Some(release));
@@ -204,6 +245,7 @@ fn nothing_serves(app: &App) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::deploy::Rolling;
     use model::id::DeployId;
     use model::release::Shape;
 
@@ -214,6 +256,8 @@ mod tests {
             id: DeployId(uuid::Uuid::nil()),
             app,
             generation: version,
+            crew: version,
+            rolling: Rolling::WhenDifferent,
             release: version,
             phase: DeployPhase::Live,
             problem: None,
@@ -248,6 +292,10 @@ mod tests {
         ];
         insta::assert_snapshot!(not_undone(&views, 2).unwrap(), @"`./migrate` ran for v3, v4, and a rollback does not undo it: see that v2 works with the data as it is now");
         assert_eq!(not_undone(&views, 4), None);
+        // Counts and domains keep what runs: nothing was run for them.
+        let mut scaled = release(4, Some("./migrate"), true);
+        scaled.deploys[0].crew = 3;
+        assert_eq!(not_undone(&[release(3, Some("./migrate"), false), scaled], 3), None);
         assert_eq!(not_undone(&views[..2], 1), None);
     }
 }

@@ -24,13 +24,13 @@ use engine::spec::{
 };
 use model::id::{AppId, ReplicaId};
 use model::limits::ProcessLimits;
-use model::name::AppName;
 use model::release::ImageRef;
 use model::replica::EndingKind;
 use model::size::ByteSize;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
+use super::error::BackendError;
 use crate::config::Config;
 
 /// The user every app runs as, inside.
@@ -75,7 +75,9 @@ impl Exec {
     /// Waits until it has ended.
     pub async fn ended(&self) {
         match self.0.pidfd().try_clone_to_owned() {
-            Ok(pidfd) => wait_readable(pidfd).await,
+            Ok(pidfd) => {
+                wait_readable(pidfd).await;
+            }
             Err(error) => tracing::warn!(%error, "cannot watch a command"),
         }
     }
@@ -104,39 +106,6 @@ pub enum Observed {
     /// It runs, but its shim was killed: no log, no new connections, no exit code.
     Abandoned,
     Ended(EndingKind),
-}
-
-/// What can go wrong here.
-#[derive(Debug, thiserror::Error)]
-pub enum BackendError {
-    #[error("the release has no image")]
-    NoImage,
-    #[error("the image {0} is gone")]
-    ImageGone(String),
-    #[error(transparent)]
-    Engine(#[from] engine::error::Error),
-    #[error(transparent)]
-    Image(#[from] engine::image::ImageError),
-    #[error("there are no user numbers for range {0} from `app_users_from` on")]
-    NoUsers(u32),
-    #[error("the work was cut off")]
-    CutOff,
-}
-
-impl BackendError {
-    /// The whole chain in one line: what a person needs to see why nothing started.
-    pub fn for_people(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            let next = error.to_string();
-            if !text.contains(&next) {
-                text = format!("{text}: {next}");
-            }
-            source = error.source();
-        }
-        text
-    }
 }
 
 /// The machine.
@@ -251,23 +220,21 @@ impl Local {
         Ok((container, slot.index))
     }
 
-    /// What is to be seen of a replica now.
+    /// What is to be seen of a replica now; waits until something is.
     pub async fn observe(self: &Arc<Self>, id: ReplicaId) -> Observed {
+        until_seen(&id.to_string(), || self.look(id)).await
+    }
+
+    async fn look(self: &Arc<Self>, id: ReplicaId) -> Result<Observed, BackendError> {
         let local = Arc::clone(self);
-        let found = blocking(move || Ok(local.engine.find(&id.to_string())?)).await;
-        match found {
-            Ok(None) => Observed::Absent,
-            Ok(Some(state)) => match state.status {
-                ContainerStatus::Running { .. } if !state.has_shim => Observed::Abandoned,
-                ContainerStatus::Starting | ContainerStatus::Running { .. } => Observed::Alive,
-                ContainerStatus::Exited(record) => Observed::Ended(ending(record)),
-                ContainerStatus::Lost => Observed::Ended(EndingKind::Lost),
-            },
-            Err(error) => {
-                tracing::error!(replica = %id, error = error.for_people(), "cannot look");
-                Observed::Ended(EndingKind::Lost)
-            }
-        }
+        let found = blocking(move || Ok(local.engine.find(&id.to_string())?)).await?;
+        let Some(state) = found else { return Ok(Observed::Absent) };
+        Ok(match state.status {
+            ContainerStatus::Running { .. } if !state.has_shim => Observed::Abandoned,
+            ContainerStatus::Starting | ContainerStatus::Running { .. } => Observed::Alive,
+            ContainerStatus::Exited(record) => Observed::Ended(ending(record)),
+            ContainerStatus::Lost => Observed::Ended(EndingKind::Lost),
+        })
     }
 
     /// Waits until a replica has ended. One whose shim was killed is of no use any more and is ended.
@@ -295,15 +262,18 @@ impl Local {
 
     /// Waits for the next thing that happens to a container.
     async fn wait_on(&self, name: &str) {
-        match self.engine.watch(name) {
+        let is_watched = match self.engine.watch(name) {
             Ok(Some(pidfd)) => wait_readable(pidfd).await,
-            Ok(None) => {}
+            Ok(None) => true,
             Err(error) => {
                 tracing::warn!(name, error = &error as &dyn std::error::Error, "cannot watch");
+                false
             }
-        }
-        // Between the end of a process and the word of it there can be a moment.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        // Between the end of a process and the word of it there can be a moment. One that cannot be
+        // watched is looked at now and then.
+        let pause = if is_watched { Duration::from_millis(1) } else { Duration::from_millis(250) };
+        tokio::time::sleep(pause).await;
     }
 
     /// TERM, and KILL after the grace; whether it had to be killed.
@@ -455,10 +425,10 @@ impl Local {
     }
 
     /// Forgets what an app had beside its replicas.
-    pub async fn forget_app(&self, app: AppId, name: &AppName) -> Result<(), BackendError> {
+    pub async fn forget_app(&self, app: AppId) -> Result<(), BackendError> {
         for path in [
             self.config.git_dir().join(format!("{app}.git")),
-            self.config.data_dir.join("caches").join(name.as_str()),
+            self.config.cache_dir().join(app.to_string()),
         ] {
             blocking(move || Ok(remove_tree(&path)?)).await?;
         }
@@ -550,14 +520,43 @@ fn ending(record: ExitRecord) -> EndingKind {
 }
 
 #[expect(deprecated, reason = "unsound for types that close early; an `OwnedFd` cannot")]
-async fn wait_readable(pidfd: OwnedFd) {
-    match AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE) {
-        Ok(pidfd) => {
-            if let Err(error) = pidfd.readable().await {
-                tracing::warn!(%error, "cannot wait on a pidfd");
+/// Waits until it is readable; false when that could not be waited for.
+async fn wait_readable(pidfd: OwnedFd) -> bool {
+    let waited = match AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE) {
+        Ok(pidfd) => pidfd.readable().await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &waited {
+        tracing::warn!(%error, "cannot wait on a pidfd");
+    }
+    waited.is_ok()
+}
+
+/// The first wait after a look that failed, and the longest.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
+
+/// Looks until something is seen. A look that fails (no descriptors left, a disk that does not answer)
+/// says nothing about what was looked at: least of all that it has ended.
+async fn until_seen<F>(what: &str, look: impl Fn() -> F) -> Observed
+where
+    F: Future<Output = Result<Observed, BackendError>>,
+{
+    let (mut wait, longest) = LOOK_AGAIN;
+    loop {
+        match look().await {
+            Ok(seen) => return seen,
+            Err(error) => {
+                let again_in = format!("{} ms", wait.as_millis());
+                tracing::error!(
+                    replica = what,
+                    error = error.for_people(),
+                    again_in,
+                    "cannot look at a replica; it is left alone"
+                );
             }
         }
-        Err(error) => tracing::warn!(%error, "cannot watch a pidfd"),
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(longest);
     }
 }
 
@@ -570,6 +569,21 @@ async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_fails_is_looked_again_and_is_no_end() {
+        let fails = std::cell::Cell::new(3);
+        let look = || async {
+            if fails.get() == 0 {
+                return Ok(Observed::Alive);
+            }
+            fails.set(fails.get() - 1);
+            let source = std::io::Error::from_raw_os_error(24);
+            Err(BackendError::Engine(engine::error::Error::Kernel { doing: "look", source }))
+        };
+        assert_eq!(until_seen("web.1", look).await, Observed::Alive);
+        assert_eq!(fails.get(), 0);
+    }
 
     #[test]
     fn oom_is_oom_only_when_the_app_died_of_it() {

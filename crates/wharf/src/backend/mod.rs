@@ -3,3 +3,5 @@
 pub mod local;
 
 pub mod command;
+
+pub mod error;

@@ -1,12 +1,12 @@
 //! The base system: the lowest layer of every image, made once per key.
 //!
-//! Made of Debian packages by mmdebstrap, or of a root file system the configuration names (folder,
-//! tar, image archive). Either way it gets the user `app` and the folders steps write to. It is made
+//! Made of Debian packages by mmdebstrap, or of what the configuration names: a root file system (folder,
+//! tar, image archive) or an image on a registry. Either way it gets the user `app` and the folders steps write to. It is made
 //! aside and adopted whole; a daemon that dies meanwhile leaves only a temporary folder.
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,7 +17,11 @@ use engine::image::layer::{LayerId, remove_tree};
 use engine::image::{ImageError, archive, stream};
 use model::problem::{Code, Problem};
 
-use super::line::{BuildLine, Progress, Tail, clean, seconds};
+use super::cancel::Cancel;
+use super::container::Lines;
+use super::line::{BuildLine, Progress, Tail, seconds};
+use super::registry::reference::Reference;
+use super::registry::{self, RegistryConfig};
 use super::stores::{Stores, failed};
 
 /// Everything runs as this user and group inside.
@@ -39,25 +43,37 @@ pub enum BaseSource {
     Packages { mirror: String },
     /// A folder, a tar or an image archive.
     Given(PathBuf),
+    /// An image on a registry.
+    Registry { reference: Reference, config: RegistryConfig },
 }
 
 impl BaseSource {
-    /// From the settings `base` and `mirror`. What looks like an image's name on a registry is
-    /// refused here, with what to do.
-    pub fn new(base: Option<&Path>, mirror: &str) -> Result<Self, Problem> {
+    /// From the settings `base`, `mirror` and `registry_auth`. What is no file here is an image's name
+    /// on a registry, unless it cannot be one.
+    pub fn new(base: Option<&Path>, mirror: &str, config: RegistryConfig) -> Result<Self, Problem> {
         let Some(path) = base else { return Ok(Self::Packages { mirror: mirror.to_owned() }) };
         if path.exists() {
             return Ok(Self::Given(path.to_owned()));
         }
         let name = path.display();
-        let problem = Problem::new(Code::BaseMissing, format!("there is no base system `{name}`"));
-        Err(if path.is_absolute() {
-            problem.why("the setting `base` names a file that is not there")
-        } else {
-            problem
-                .why("the setting `base` is a path; images are not fetched from registries yet")
-                .next(format!("skopeo copy docker://{name} oci-archive:/var/lib/wharf-base.tar, then base = \"/var/lib/wharf-base.tar\""))
-        })
+        let problem = || {
+            Problem::new(Code::BaseMissing, format!("there is no base system `{name}`"))
+                .next(
+                    "base = \"/path/to/rootfs.tar\": a folder, a tar, or an OCI or docker archive",
+                )
+                .next("or base = \"docker.io/library/debian:12\": an image on a registry")
+        };
+        let text = name.to_string();
+        let is_path = path.is_absolute()
+            || text.starts_with('.')
+            || [".tar", ".tar.gz", ".tgz"].iter().any(|end| text.ends_with(end));
+        if is_path {
+            return Err(problem().why("the setting `base` names a file that is not there"));
+        }
+        match text.parse() {
+            Ok(reference) => Ok(Self::Registry { reference, config }),
+            Err(error) => Err(problem().why(format!("it is no file here, and {error}"))),
+        }
     }
 
     /// What the base depends on.
@@ -79,19 +95,31 @@ impl BaseSource {
                 let name = path.as_os_str().as_encoded_bytes();
                 StepKey::of([("base", BASE_VERSION), ("path", name), ("stamp", stamp.as_bytes())])
             }
+            // Pulled once for each name: what a tag means changes when its owner says so, not under
+            // the feet of an app that did not.
+            Self::Registry { reference, .. } => StepKey::of([
+                ("base", BASE_VERSION),
+                ("arch", arch),
+                ("image", reference.to_string().as_bytes()),
+            ]),
         }
     }
 
     /// The base's layer, made if it is not there yet. Two callers at once would both make it: the
     /// one who builds holds a lock.
-    pub fn ensure(&self, stores: &Stores, progress: &mut Progress<'_>) -> Result<LayerId, Problem> {
+    pub fn ensure(
+        &self,
+        stores: &Stores,
+        cancel: &Cancel,
+        progress: &mut Progress<'_>,
+    ) -> Result<LayerId, Problem> {
         let key = self.key();
         let known = stores.keys.find(&key, &stores.layers).map_err(|error| failed(&error))?;
         if let Some(id) = known {
             return Ok(id);
         }
         let scratch = stores.layers.scratch("base").map_err(|error| failed(&error))?;
-        let made = self.make(&scratch, progress).and_then(|root| {
+        let made = self.make(&scratch, cancel, progress).and_then(|root| {
             let keep = || -> Result<LayerId, ImageError> {
                 let id = stores.layers.adopt(&root)?;
                 stores.keys.insert(&key, &id)?;
@@ -105,7 +133,12 @@ impl BaseSource {
         Ok(id)
     }
 
-    fn make(&self, scratch: &Path, progress: &mut Progress<'_>) -> Result<PathBuf, Problem> {
+    fn make(
+        &self,
+        scratch: &Path,
+        cancel: &Cancel,
+        progress: &mut Progress<'_>,
+    ) -> Result<PathBuf, Problem> {
         let root = scratch.join("root");
         let started = Instant::now();
         let heading = match self {
@@ -113,11 +146,16 @@ impl BaseSource {
                 format!("Making the base system, once (Debian {SUITE} from {mirror})")
             }
             Self::Given(path) => format!("Reading the base system `{}`, once", path.display()),
+            Self::Registry { reference, .. } => format!("Pulling the base image {reference}, once"),
         };
         progress(BuildLine::Heading(heading));
         match self {
-            Self::Packages { mirror } => debootstrap(&root, mirror, progress)?,
+            Self::Packages { mirror } => debootstrap(&root, mirror, cancel, progress)?,
             Self::Given(path) => unpack(path, &root, scratch)?,
+            Self::Registry { reference, config } => {
+                registry::pull((reference, config), (&root, scratch), cancel, progress)
+                    .map_err(|error| cancel.why().unwrap_or_else(|| error.problem(reference)))?;
+            }
         }
         furnish(&root).map_err(|error| {
             Problem::new(Code::BaseMissing, "the base system could not be furnished")
@@ -128,7 +166,12 @@ impl BaseSource {
     }
 }
 
-fn debootstrap(root: &Path, mirror: &str, progress: &mut Progress<'_>) -> Result<(), Problem> {
+fn debootstrap(
+    root: &Path,
+    mirror: &str,
+    cancel: &Cancel,
+    progress: &mut Progress<'_>,
+) -> Result<(), Problem> {
     let problem = |why: String| {
         Problem::new(Code::BaseMissing, "the base system could not be made")
             .why(why)
@@ -149,15 +192,20 @@ fn debootstrap(root: &Path, mirror: &str, progress: &mut Progress<'_>) -> Result
         if missing { problem.next("apt-get install mmdebstrap") } else { problem }
     })?;
     let mut tail = Tail::default();
-    let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped"));
-    let mut line = Vec::new();
-    while lines.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-        let text = clean(&line);
-        line.clear();
-        tail.push(&text);
-        if let Some(said) = text.strip_prefix("I: ").filter(|said| !said.starts_with("success")) {
-            progress(BuildLine::Detail(said.to_owned()));
-        }
+    let stderr = child.stderr.take().expect("stderr is piped");
+    let mut lines = Lines::new(stderr.into());
+    while lines.wait(cancel) {
+        lines.pass(&mut |text| {
+            tail.push(text);
+            let said = text.strip_prefix("I: ").filter(|said| !said.starts_with("success"));
+            if let Some(said) = said {
+                progress(BuildLine::Detail(said.to_owned()));
+            }
+        });
+    }
+    if let Some(why) = cancel.why() {
+        end_group(&mut child);
+        return Err(why);
     }
     let status = child.wait().map_err(|error| problem(error.to_string()))?;
     if status.success() {
@@ -169,10 +217,20 @@ fn debootstrap(root: &Path, mirror: &str, progress: &mut Progress<'_>) -> Result
     Err(problem(why).log(lines))
 }
 
+/// Ends a child and all it has started.
+fn end_group(child: &mut std::process::Child) {
+    use rustix::process::{Pid, Signal, kill_process_group};
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // Gone already is what we want.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait();
+}
+
 /// A child in the build's own thread, which waits for nothing else meanwhile.
 #[expect(clippy::disallowed_methods, reason = "blocking, and read line by line while it runs")]
 fn command(program: &str, arguments: &[OsString]) -> std::io::Result<std::process::Child> {
-    std::process::Command::new(program)
+    std::os::unix::process::CommandExt::process_group(&mut std::process::Command::new(program), 0)
         .args(arguments)
         .env_clear()
         .envs(crate::process::base_env())
@@ -198,7 +256,7 @@ fn unpack(path: &Path, root: &Path, scratch: &Path) -> Result<(), Problem> {
     run().map_err(|error| Problem { code: Code::BaseMissing, ..failed(&error) })
 }
 
-fn gunzip(read: Box<dyn Read>) -> Box<dyn Read> {
+pub(super) fn gunzip(read: Box<dyn Read>) -> Box<dyn Read> {
     Box::new(flate2::read::MultiGzDecoder::new(read))
 }
 
@@ -245,11 +303,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_on_a_registry_is_refused_with_a_way_out() {
-        let error = BaseSource::new(Some(Path::new("debian:12")), "").unwrap_err();
-        assert_eq!(error.code, Code::BaseMissing);
-        assert!(error.next[0].starts_with("skopeo copy docker://debian:12"), "{error}");
-        assert!(BaseSource::new(Some(Path::new("/no/such.tar")), "").is_err());
+    fn what_is_no_file_is_an_image_unless_it_can_be_none() {
+        let new = |base| BaseSource::new(Some(Path::new(base)), "", RegistryConfig::default());
+        assert!(matches!(new("debian:12").unwrap(), BaseSource::Registry { .. }));
+        for base in ["/no/such.tar", "./no", "no.tar.gz", "No Such"] {
+            let error = new(base).unwrap_err();
+            assert_eq!(error.code, Code::BaseMissing);
+            assert!(error.to_string().contains("docker.io/library/debian:12"), "{error}");
+        }
     }
 
     #[test]
@@ -261,7 +322,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let stores = Stores::open(folder.path()).unwrap();
         let source = BaseSource::Packages { mirror: "http://127.0.0.1:9/debian".to_owned() };
-        let problem = source.ensure(&stores, &mut |_| {}).unwrap_err();
+        let problem = source.ensure(&stores, &Cancel::default(), &mut |_| {}).unwrap_err();
         assert_eq!(problem.code, Code::BaseMissing);
         assert!(!problem.log.is_empty(), "{problem}");
         assert_eq!(fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
@@ -279,14 +340,14 @@ mod tests {
         fs::write(given.join("etc/passwd"), "root:x:0:0::/:/bin/sh\njoe:x:1000:1000::/:\n")
             .unwrap();
         let stores = Stores::open(&folder.path().join("data")).unwrap();
-        let source = BaseSource::new(Some(&given), "").unwrap();
-        let id = source.ensure(&stores, &mut |_| {}).unwrap();
+        let source = BaseSource::new(Some(&given), "", RegistryConfig::default()).unwrap();
+        let id = source.ensure(&stores, &Cancel::default(), &mut |_| {}).unwrap();
         let root = stores.layers.path(&id).unwrap();
         let users = fs::read_to_string(root.join("etc/passwd")).unwrap();
         assert_eq!(users, "root:x:0:0::/:/bin/sh\napp:x:1000:1000:app:/app:/bin/sh\n");
         assert_eq!(fs::metadata(root.join("app")).unwrap().uid(), APP_ID);
         let mut lines = 0;
-        assert_eq!(source.ensure(&stores, &mut |_| lines += 1).unwrap(), id);
+        assert_eq!(source.ensure(&stores, &Cancel::default(), &mut |_| lines += 1).unwrap(), id);
         assert_eq!(lines, 0);
     }
 }

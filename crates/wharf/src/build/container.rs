@@ -11,6 +11,7 @@ use engine::spec::{ContainerSpec, ContainerStatus, ExitRecord};
 use model::problem::{Code, Problem};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::cancel::Cancel;
 use super::line::clean;
 
 /// How it ended.
@@ -21,6 +22,8 @@ pub(super) enum Ended {
     TooLong,
     /// Its shim was killed: how it ended is not known.
     Lost,
+    /// The build is not wanted any more; it was killed.
+    Cancelled,
 }
 
 /// After KILL, so long until we no longer believe in its end.
@@ -30,10 +33,10 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 pub(super) fn run(
     engine: &Engine,
     spec: &ContainerSpec,
-    limit: Duration,
+    (limit, cancel): (Duration, &Cancel),
     on_line: &mut dyn FnMut(&str),
 ) -> Result<Ended, Problem> {
-    let ended = attend(engine, spec, limit, on_line);
+    let ended = attend(engine, spec, (limit, cancel), on_line);
     if let Err(error) = engine.signal(&spec.id, libc_kill()) {
         // It has ended, which is what we wanted.
         tracing::debug!(container = spec.id, %error, "nothing to kill");
@@ -47,7 +50,7 @@ pub(super) fn run(
 fn attend(
     engine: &Engine,
     spec: &ContainerSpec,
-    limit: Duration,
+    (limit, cancel): (Duration, &Cancel),
     on_line: &mut dyn FnMut(&str),
 ) -> Result<Ended, Problem> {
     let failed = |error: &dyn std::error::Error| internal("run the build step", error);
@@ -60,16 +63,19 @@ fn attend(
         .map_err(|error| internal("start the build step's container", &error))?;
     let watch = engine.watch(&spec.id).map_err(|error| failed(&error))?;
     let deadline = Instant::now() + limit;
-    let mut lines = Lines { read, rest: Vec::new(), is_open: true };
+    let mut lines = Lines::new(read);
     loop {
         let Some(left) = deadline.checked_duration_since(Instant::now()) else {
             return Ok(Ended::TooLong);
         };
         let has_ended = match &watch {
             None => true,
-            Some(watch) => wait(&lines, watch, left),
+            Some(watch) => wait(&lines, (watch, cancel), left),
         };
         lines.pass(on_line);
+        if cancel.is_cancelled() {
+            return Ok(Ended::Cancelled);
+        }
         if has_ended {
             break;
         }
@@ -85,31 +91,44 @@ fn attend(
     })
 }
 
-/// Waits until there are lines or the container has ended; whether it has.
-fn wait(lines: &Lines, watch: &OwnedFd, left: Duration) -> bool {
+/// Waits until there are lines, the container has ended, or the word came; whether it has ended.
+fn wait(lines: &Lines, (watch, cancel): (&OwnedFd, &Cancel), left: Duration) -> bool {
     let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
     let limit = Timespec { tv_sec: seconds, tv_nsec: left.subsec_nanos().into() };
-    let watched = PollFd::new(watch, PollFlags::IN);
-    if !lines.is_open {
-        let mut fds = [watched];
-        let _ = poll(&mut fds, Some(&limit));
-        return !fds[0].revents().is_empty();
-    }
-    let mut fds = [watched, PollFd::new(&lines.read, PollFlags::IN)];
+    let mut fds = vec![PollFd::new(watch, PollFlags::IN)];
+    fds.extend(lines.is_open.then(|| PollFd::new(&lines.read, PollFlags::IN)));
+    fds.extend(cancel.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
     // Interrupted or timed out: the caller looks at the clock and comes again.
     let _ = poll(&mut fds, Some(&limit));
     !fds[0].revents().is_empty()
 }
 
-struct Lines {
+/// What a program prints, line by line.
+pub(super) struct Lines {
     read: OwnedFd,
     rest: Vec<u8>,
     is_open: bool,
 }
 
 impl Lines {
+    pub(super) fn new(read: OwnedFd) -> Self {
+        Self { read, rest: Vec::new(), is_open: true }
+    }
+
+    /// Waits until there is something; false at the end, and when the word came to stop.
+    pub(super) fn wait(&self, cancel: &Cancel) -> bool {
+        let mut fds = vec![PollFd::new(&self.read, PollFlags::IN)];
+        fds.extend(cancel.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        while self.is_open && !cancel.is_cancelled() {
+            if poll(&mut fds, None).is_ok_and(|count| count > 0) {
+                return !cancel.is_cancelled();
+            }
+        }
+        false
+    }
+
     /// Passes on what is there now.
-    fn pass(&mut self, on_line: &mut dyn FnMut(&str)) {
+    pub(super) fn pass(&mut self, on_line: &mut dyn FnMut(&str)) {
         let mut buffer = [0; 1 << 14];
         while self.is_open && self.is_readable() {
             match rustix::io::read(self.read.as_fd(), &mut buffer) {

@@ -23,6 +23,10 @@ pub mod line;
 
 pub mod stores;
 
+pub mod cancel;
+
+pub mod registry;
+
 pub mod base;
 
 mod source_layer;
@@ -32,3 +36,17 @@ mod container;
 mod step;
 
 pub mod run;
+
+/// An error and its sources on one line, none said twice.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}

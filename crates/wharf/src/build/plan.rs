@@ -169,10 +169,18 @@ impl fmt::Display for BuildPlan {
             writeln!(f, "process {name}: {command}")?;
         }
         if let Some(command) = &self.shape.release_command {
-            writeln!(f, "release command: {command}")?;
+            let limit = model::replica::render_span(self.shape.run.release_timeout);
+            writeln!(f, "release command, within {limit}: {command}")?;
         }
-        let RunSettings { port, health_path, boot_timeout, drain_timeout, grace, is_read_only } =
-            &self.shape.run;
+        let RunSettings {
+            port,
+            health_path,
+            boot_timeout,
+            drain_timeout,
+            grace,
+            is_read_only,
+            release_timeout: _,
+        } = &self.shape.run;
         let health = health_path.as_deref().unwrap_or("the port is bound");
         let [boot, drain, grace] = [boot_timeout, drain_timeout, grace]
             .map(|time| model::manifest::render_duration(*time));

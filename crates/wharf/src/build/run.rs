@@ -17,19 +17,20 @@ use engine::image::config::{ImageConfig, RunConfig};
 use engine::image::key::StepKey;
 use engine::image::layer::{LayerId, remove_tree};
 use engine::spec::{NetworkSpec, UserRange};
-use model::id::BuildId;
-use model::name::AppName;
+use model::id::{AppId, BuildId};
 use model::problem::{Code, Problem};
 use model::release::{ImageRef, Shape};
 use model::size::ByteSize;
 
 use super::base::{APP_ID, BaseSource};
-use super::container::Place;
+use super::cancel::Cancel;
+use super::container::{Ended, Place};
 use super::detect::{Toolbox, asks_for_node, detect};
 use super::line::{BuildLine, Progress, Tail, seconds};
 use super::node::{NODE_LIST_SCRIPT, known_versions, parse_versions};
 use super::node_version::Version;
 use super::plan::{BuildPlan, LayerContent, LayerName, Step};
+use super::registry::RegistryConfig;
 use super::source::Source;
 use super::source_layer::settle_source;
 use super::step::{forget, step_problem, write_inputs};
@@ -75,14 +76,19 @@ impl BuildConfig {
             let value = std::env::var(name).ok()?;
             Some(((*name).to_owned(), value))
         });
+        let certificates = PathBuf::from("/etc/ssl/certs/ca-certificates.crt");
+        let registry = RegistryConfig {
+            auth: config.registry_auth.clone(),
+            certificates: certificates.clone(),
+        };
         Ok(Self {
-            base: BaseSource::new(config.base.as_deref(), &config.mirror)?,
+            base: BaseSource::new(config.base.as_deref(), &config.mirror, registry)?,
             memory: config.build_memory,
             step_limit: Duration::from_secs(20 * 60),
             disk_reserve: config.disk_reserve,
             program: config.program.clone(),
             env: handed_on.collect(),
-            certificates: "/etc/ssl/certs/ca-certificates.crt".into(),
+            certificates,
         })
     }
 }
@@ -130,9 +136,13 @@ impl BuildContext {
     }
 
     /// The base system's layer, made if need be; for warming up before the first push.
-    pub fn prepare_base(&self, progress: &mut Progress<'_>) -> Result<LayerId, Problem> {
+    pub fn prepare_base(
+        &self,
+        cancel: &Cancel,
+        progress: &mut Progress<'_>,
+    ) -> Result<LayerId, Problem> {
         let _alone = self.base_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.config.base.ensure(&self.stores, progress)
+        self.config.base.ensure(&self.stores, cancel, progress)
     }
 }
 
@@ -142,19 +152,22 @@ pub type Extract<'a> = dyn Fn(&Path) -> Result<(), Problem> + 'a;
 /// One build.
 pub struct BuildRequest<'a> {
     pub id: BuildId,
-    pub app: AppName,
+    /// Its cache is the app's under whatever name.
+    pub app: AppId,
     pub extract: &'a Extract<'a>,
     /// The time its files get, so that the same commit is the same layer.
     pub committed_at: SystemTime,
     /// The app's config vars, given to the steps.
     pub config: BTreeMap<String, String>,
+    /// The word to stop comes here.
+    pub cancel: Cancel,
     /// Who the steps' users are outside; what they leave belongs to plain users all the same.
     pub users: Option<UserRange>,
 }
 
 impl std::fmt::Debug for BuildRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { id, app, extract: _, committed_at: _, config: _, users: _ } = self;
+        let Self { id, app, extract: _, committed_at: _, config: _, cancel: _, users: _ } = self;
         f.debug_struct("BuildRequest").field("id", id).field("app", app).finish_non_exhaustive()
     }
 }
@@ -286,11 +299,16 @@ impl Run<'_, '_> {
         if let Some(id) = self.made.get(&name) {
             return Ok(id.clone());
         }
+        if let Some(why) = self.request.cancel.why() {
+            return Err(why);
+        }
         let layer = plan.layer(name).ok_or_else(|| {
             Problem::new(Code::Internal, format!("the build plan has no layer `{name}`"))
         })?;
         let id = match &layer.content {
-            LayerContent::Base { .. } => self.ctx.prepare_base(self.progress)?,
+            LayerContent::Base { .. } => {
+                self.ctx.prepare_base(&self.request.cancel, self.progress)?
+            }
             LayerContent::Source => {
                 self.ctx.stores.layers.adopt(&self.source).map_err(|error| failed(&error))?
             }
@@ -365,6 +383,9 @@ impl Run<'_, '_> {
             progress(BuildLine::Detail(line.to_owned()));
         };
         let ended = self.ctx.attend(self.request, name, (step, &place), &mut on_line)?;
+        if let (Ended::Cancelled, Some(why)) = (&ended, self.request.cancel.why()) {
+            return Err(why.log(tail.into_lines()));
+        }
         if let Some(problem) = step_problem(step, &ended, self.ctx) {
             return Err(problem.log(tail.into_lines()));
         }

@@ -62,7 +62,8 @@ impl BuildContext {
             log: None,
             grace: Duration::from_secs(1),
         };
-        container::run(&self.engine, &spec, self.config.step_limit, on_line)
+        let limits = (self.config.step_limit, &request.cancel);
+        container::run(&self.engine, &spec, limits, on_line)
     }
 
     fn memory(&self) -> ByteSize {
@@ -100,7 +101,7 @@ impl BuildContext {
     }
 
     fn step_mounts(&self, request: &BuildRequest<'_>) -> Result<Vec<MountSpec>, Problem> {
-        let cache = self.stores.root().join("caches").join(request.app.as_str());
+        let cache = self.stores.root().join("caches").join(request.app.to_string());
         fs::create_dir_all(&cache)
             .and_then(|()| std::os::unix::fs::chown(&cache, Some(APP_ID), Some(APP_ID)))
             .map_err(|error| io("make the app's build cache", &error))?;
@@ -211,6 +212,10 @@ pub(super) fn step_problem(step: &Step, ended: &Ended, ctx: &BuildContext) -> Op
             let what = format!("`{}` did not end within {}", step.shown, seconds(limit));
             Some(Problem::new(Code::BuildTimeout, what))
         }
+        Ended::Cancelled => Some(
+            Problem::new(Code::BuildInterrupted, format!("`{}` was cancelled", step.shown))
+                .next("push again"),
+        ),
         Ended::Lost => Some(
             Problem::new(Code::BuildInterrupted, format!("`{}` was cut off", step.shown))
                 .next("push again"),

@@ -101,6 +101,7 @@ pub(super) async fn create(session: &Session, args: CreateArgs) -> Result<(), Fa
     let body = CreateApp { name: Some(name) };
     let reply = session.client.call(Method::POST, "/apps", Some(&body)).await?;
     let app: App = reply.read()?;
+    session.warn(&reply);
     printer.end(&format!("done, {}", app.name));
     if args.json.json {
         printer.json(&reply.read::<serde_json::Value>()?);

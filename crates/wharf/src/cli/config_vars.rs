@@ -124,7 +124,8 @@ async fn apply(
     let label = format!("{verb} {} and restarting {app}", names.join(", "));
     let path = format!("/apps/{app}/config-vars");
     let body = Some(update);
-    let change = Change { app: &app, label: &label, method: Method::PATCH, path, body, wait };
+    let (method, note) = (Method::PATCH, "");
+    let change = Change { app: &app, label: &label, method, path, body, wait, note };
     session.change(change).await?;
     Ok(())
 }

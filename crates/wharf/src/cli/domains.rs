@@ -3,11 +3,9 @@
 use http::Method;
 
 use super::Failure;
-use super::session::{AppArg, Json, Session, escape};
+use super::session::{AppArg, Change, Json, Session, Wait, escape};
 use super::table::table;
-use crate::api::RELEASE_HEADER;
 use crate::api::domain::{AddDomain, Domain, DomainKind};
-use crate::client::Reply;
 
 /// List the domains
 #[derive(Debug, clap::Args)]
@@ -27,6 +25,8 @@ pub(super) struct DomainsArgs {
 pub(super) struct DomainArgs {
     /// A host name, like shop.example.com
     domain: model::name::DomainName,
+    #[command(flatten)]
+    wait: Wait,
     #[command(flatten)]
     json: Json,
 }
@@ -56,11 +56,16 @@ pub(super) async fn list(session: &Session, args: &DomainsArgs) -> Result<(), Fa
 
 pub(super) async fn add(session: &Session, args: &DomainArgs) -> Result<(), Failure> {
     let app = session.app(None).await?;
-    session.printer.begin(&format!("Adding {} to {app}", args.domain));
-    let body = AddDomain { hostname: args.domain.to_string() };
-    let path = format!("/apps/{app}/domains");
-    let reply = session.client.call(Method::POST, &path, Some(&body)).await?;
-    session.printer.end(&done(&reply));
+    let change = Change {
+        app: &app,
+        label: &format!("Adding {} to {app}", args.domain),
+        method: Method::POST,
+        path: format!("/apps/{app}/domains"),
+        body: Some(AddDomain { hostname: args.domain.to_string() }),
+        wait: args.wait,
+        note: "",
+    };
+    let reply = session.change(change).await?;
     let domain: Domain = reply.read()?;
     if args.json.json {
         session.printer.json(&reply.read::<serde_json::Value>()?);
@@ -73,19 +78,18 @@ pub(super) async fn add(session: &Session, args: &DomainArgs) -> Result<(), Fail
 
 pub(super) async fn remove(session: &Session, args: &DomainArgs) -> Result<(), Failure> {
     let app = session.app(None).await?;
-    session.printer.begin(&format!("Removing {} from {app}", args.domain));
-    let path = format!("/apps/{app}/domains/{}", escape(args.domain.as_str()));
-    let reply = session.client.call(Method::DELETE, &path, None::<&()>).await?;
-    session.printer.end(&done(&reply));
+    let change = Change {
+        app: &app,
+        label: &format!("Removing {} from {app}", args.domain),
+        method: Method::DELETE,
+        path: format!("/apps/{app}/domains/{}", escape(args.domain.as_str())),
+        body: None::<()>,
+        wait: args.wait,
+        note: "",
+    };
+    let reply = session.change(change).await?;
     if args.json.json {
         session.printer.json(&reply.read::<serde_json::Value>()?);
     }
     Ok(())
-}
-
-fn done(reply: &Reply) -> String {
-    match reply.header(RELEASE_HEADER) {
-        Some(release) => format!("done, {release}"),
-        None => "done".to_owned(),
-    }
 }

@@ -22,6 +22,8 @@ pub(super) struct ShowArgs {
 pub(super) struct SwitchArgs {
     #[command(flatten)]
     named: AppArg,
+    #[command(flatten)]
+    json: Json,
 }
 
 pub(super) async fn show(session: &Session, args: &ShowArgs) -> Result<(), Failure> {
@@ -38,10 +40,14 @@ pub(super) async fn switch(
     is_on: bool,
 ) -> Result<(), Failure> {
     let app = session.app(Some(&args.named)).await?;
-    session.printer.begin(&format!("Turning maintenance {} for {app}", word(is_on)));
+    let label = format!("Turning maintenance {} for {app}", word(is_on));
     let body = UpdateApp { maintenance: Some(is_on), ..UpdateApp::default() };
-    session.client.call(Method::PATCH, &format!("/apps/{app}"), Some(&body)).await?;
-    session.printer.end("done");
+    let path = format!("/apps/{app}");
+    let how = format!("maintenance is {}", word(is_on));
+    let reply = session.switch(&label, (Method::PATCH, &path), Some(&body), &how).await?;
+    if args.json.json {
+        session.printer.json(&reply.read::<serde_json::Value>()?);
+    }
     Ok(())
 }
 

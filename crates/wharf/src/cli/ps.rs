@@ -1,22 +1,16 @@
 //! `ps`, `ps:scale`, `ps:resize`, `restart`, `ps:stop`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use http::Method;
 use jiff::Timestamp;
 use model::problem::{Code, Problem};
-use tokio::time::{Instant, sleep};
 
 use super::Failure;
 use super::session::{AppArg, Change, Json, Session, Wait, escape};
 use super::table::moment;
 use crate::api::formation::{Formation, ProcessUpdate, UpdateFormation};
 use crate::api::status::ReplicaDetail;
-
-/// How long a new replica may take before we stop watching.
-const SCALE_LIMIT: Duration = Duration::from_secs(120);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Show the app's processes
 #[derive(Debug, clap::Args)]
@@ -76,7 +70,7 @@ pub(super) struct RestartArgs {
 /// Stop one process, or all of one type
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wharf ps:stop web.1      a fresh one takes its place\n  wharf ps:scale worker=0  to stop a type for good"
+    after_help = "Examples:\n  wharf ps:stop web.1      a fresh one takes its place\n  wharf ps:scale worker=0  to stop a type for good\n  wharf ps:stop release.1  ends a release command, and its deploy"
 )]
 pub(super) struct StopArgs {
     /// web.1 or worker
@@ -142,18 +136,30 @@ pub(super) async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), Fai
     for change in &args.changes {
         updates.push(parse(change, &now)?);
     }
-    session.printer.begin(&format!("Scaling {app}"));
-    let body = UpdateFormation { updates };
-    let reply = session.client.call(Method::PATCH, &path, Some(&body)).await?;
-    let wanted: Vec<Formation> = session.client.get(&path).await?;
-    if !args.wait.no_wait {
-        watch(session, &app, &wanted).await?;
-    }
-    session.printer.end(&format!("done, now running {}", pasteable(&wanted)));
+    let note = format!(": {}", pasteable(&merged(&now, &updates)));
+    let change = Change {
+        app: &app,
+        label: &format!("Scaling {app}"),
+        method: Method::PATCH,
+        path,
+        body: Some(UpdateFormation { updates }),
+        wait: args.wait,
+        note: &note,
+    };
+    let reply = session.change(change).await?;
     if args.json.json {
         session.printer.json(&reply.read::<serde_json::Value>()?);
     }
     Ok(())
+}
+
+/// The counts as they will be.
+fn merged(now: &[Formation], updates: &[ProcessUpdate]) -> Vec<Formation> {
+    let quantity = |one: &Formation| {
+        let update = updates.iter().rev().find(|update| update.process == one.process);
+        update.and_then(|update| update.quantity).unwrap_or(one.quantity)
+    };
+    now.iter().map(|one| Formation { quantity: quantity(one), ..one.clone() }).collect()
 }
 
 fn show(session: &Session, formation: &[Formation], json: Json) {
@@ -184,8 +190,8 @@ pub(super) async fn resize(session: &Session, args: &ResizeArgs) -> Result<(), F
     let updates = args.sizes.iter().map(|size| parse_size(size)).collect::<Result<Vec<_>, _>>()?;
     let label = format!("Resizing {} and restarting {app}", args.sizes.join(" "));
     let body = Some(UpdateFormation { updates });
-    let change =
-        Change { app: &app, label: &label, method: Method::PATCH, path, body, wait: args.wait };
+    let (app, label, wait) = (app.as_str(), label.as_str(), args.wait);
+    let change = Change { app, label, method: Method::PATCH, path, body, wait, note: "" };
     let reply = session.change(change).await?;
     if args.json.json {
         session.printer.json(&reply.read::<serde_json::Value>()?);
@@ -235,54 +241,13 @@ fn parse(change: &str, now: &[Formation]) -> Result<ProcessUpdate, Problem> {
     Ok(ProcessUpdate { process: process.to_owned(), quantity: Some(quantity), size: None })
 }
 
-/// Looks until as many are up as are wanted, and no more.
-async fn watch(session: &Session, app: &str, wanted: &[Formation]) -> Result<(), Failure> {
-    let path = format!("/wharf/apps/{app}/replicas");
-    let deadline = Instant::now() + SCALE_LIMIT;
-    loop {
-        let replicas: Vec<ReplicaDetail> = session.client.get(&path).await?;
-        let missing = wanted.iter().find(|one| {
-            let of_type = replicas.iter().filter(|replica| replica.process == one.process);
-            let up = of_type.clone().filter(|replica| replica.status == "up").count();
-            (up, of_type.count()) != (size(one.quantity), size(one.quantity))
-        });
-        let Some(missing) = missing else { return Ok(()) };
-        if let Some(crashed) = replicas.iter().find(|replica| replica.status == "crashed") {
-            let mut problem = Problem::new(
-                Code::CrashedOnBoot,
-                format!("`{}` of `{app}` does not stay up", crashed.name),
-            )
-            .still("those that were up before serve on; it is started again and again")
-            .next(format!("wharf logs -a {app} -p {}", crashed.name));
-            problem.why.clone_from(&crashed.reason);
-            return Err(problem.into());
-        }
-        if Instant::now() > deadline {
-            let name = &missing.process;
-            return Err(Problem::new(
-                Code::StartFailed,
-                format!("`{name}` of `{app}` is not all up yet"),
-            )
-            .why(format!("it was watched for {} s", SCALE_LIMIT.as_secs()))
-            .still("the new count is kept and worked towards")
-            .next(format!("wharf ps -a {app}"))
-            .into());
-        }
-        sleep(LOOK_EVERY).await;
-    }
-}
-
-fn size(quantity: u32) -> usize {
-    usize::try_from(quantity).unwrap_or(usize::MAX)
-}
-
 pub(super) async fn restart(session: &Session, args: &RestartArgs) -> Result<(), Failure> {
     let app = session.app(Some(&args.named)).await?;
     if let Some(process) = &args.process {
-        session.printer.begin(&format!("Restarting {process} of {app}"));
+        let label = format!("Restarting {process} of {app}");
         let path = format!("/apps/{app}/dynos/{}", escape(process));
-        session.client.call(Method::DELETE, &path, None::<&()>).await?;
-        session.printer.end("done");
+        let how = "fresh ones take their place";
+        session.switch(&label, (Method::DELETE, &path), None::<&()>, how).await?;
         return Ok(());
     }
     let label = format!("Restarting {app}");
@@ -294,6 +259,7 @@ pub(super) async fn restart(session: &Session, args: &RestartArgs) -> Result<(),
         path,
         body: None::<()>,
         wait: args.wait,
+        note: " afresh: a restart makes no release",
     };
     session.change(change).await?;
     Ok(())
@@ -301,10 +267,10 @@ pub(super) async fn restart(session: &Session, args: &RestartArgs) -> Result<(),
 
 pub(super) async fn stop(session: &Session, args: &StopArgs) -> Result<(), Failure> {
     let app = session.app(None).await?;
-    session.printer.begin(&format!("Stopping {} of {app}", args.process));
+    let label = format!("Stopping {} of {app}", args.process);
     let path = format!("/apps/{app}/dynos/{}/actions/stop", escape(&args.process));
-    session.client.call(Method::POST, &path, None::<&()>).await?;
-    session.printer.end("done");
+    let how = "told to end";
+    session.switch(&label, (Method::POST, &path), None::<&()>, how).await?;
     Ok(())
 }
 

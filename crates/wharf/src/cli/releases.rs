@@ -7,7 +7,7 @@ use super::Failure;
 use super::session::{AppArg, Change, Json, Session, Wait, escape};
 use super::table::{ago, moment, table};
 use crate::api::release::{
-    self, ChangeKind, CreateRelease, Release, ReleaseDetail, ReleaseDiff, ReleaseStatus,
+    self, ChangeKind, CreateRelease, PREVIOUS, Release, ReleaseDetail, ReleaseDiff, ReleaseStatus,
 };
 
 /// List the releases
@@ -57,13 +57,15 @@ pub(super) struct DiffArgs {
     after_help = "Examples:\n  wharf rollback            to the one before\n  wharf rollback v12\n  wharf rollback v12 --all  its counts, limits and domains too"
 )]
 pub(super) struct RollbackArgs {
-    /// v12 [default: the last good one before the one that serves]
+    /// v12 [default: the last one that was live and runs something else]
     release: Option<String>,
     /// Formation, limits and domains too, not only image and config vars
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     wait: Wait,
+    #[command(flatten)]
+    json: Json,
 }
 
 pub(super) async fn list(session: &Session, args: &ReleasesArgs) -> Result<(), Failure> {
@@ -186,11 +188,11 @@ fn difference(change: &release::Change) -> String {
 
 pub(super) async fn roll_back(session: &Session, args: &RollbackArgs) -> Result<(), Failure> {
     let app = session.app(None).await?;
-    let release = match &args.release {
-        Some(release) => release.clone(),
-        None => previous(session, &app).await?,
+    let release = args.release.clone().unwrap_or_else(|| PREVIOUS.to_owned());
+    let label = match &args.release {
+        Some(release) => format!("Rolling back {app} to {release}"),
+        None => format!("Rolling back {app}"),
     };
-    let label = format!("Rolling back {app} to {release}");
     let body = CreateRelease { release, all: args.all };
     let change = Change {
         app: &app,
@@ -199,33 +201,13 @@ pub(super) async fn roll_back(session: &Session, args: &RollbackArgs) -> Result<
         path: format!("/apps/{app}/releases"),
         body: Some(body),
         wait: args.wait,
+        note: "",
     };
-    session.change(change).await?;
+    let reply = session.change(change).await?;
+    if args.json.json {
+        session.printer.json(&reply.read::<serde_json::Value>()?);
+    }
     Ok(())
-}
-
-/// The newest good release older than the one that serves.
-async fn previous(session: &Session, app: &str) -> Result<String, Failure> {
-    let values = session.client.list(&format!("/apps/{app}/releases")).await?;
-    let releases: Vec<Release> =
-        values.into_iter().filter_map(|value| serde_json::from_value(value).ok()).collect();
-    pick_previous(&releases).map(|version| format!("v{version}")).ok_or_else(|| {
-        use model::problem::{Code, Problem};
-        Problem::new(Code::ReleaseUnknown, format!("there is nothing to roll `{app}` back to"))
-            .why("no earlier release that was live is kept")
-            .still("nothing was changed")
-            .next(format!("wharf releases -a {app}"))
-            .into()
-    })
-}
-
-fn pick_previous(releases: &[Release]) -> Option<u64> {
-    let current = releases.iter().find(|release| release.current)?.version;
-    releases
-        .iter()
-        .filter(|release| release.version < current && release.eligible_for_rollback)
-        .map(|release| release.version)
-        .max()
 }
 
 #[cfg(test)]

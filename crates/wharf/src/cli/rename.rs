@@ -21,11 +21,12 @@ pub(super) struct RenameArgs {
 
 pub(super) async fn rename(session: &Session, args: RenameArgs) -> Result<(), Failure> {
     let old = session.app(None).await?;
-    session.printer.begin(&format!("Renaming {old} to {}", args.name));
+    let label = format!("Renaming {old} to {}", args.name);
+    let how = format!("it is {} now", args.name);
     let body = UpdateApp { name: Some(args.name), ..UpdateApp::default() };
-    let reply = session.client.call(Method::PATCH, &format!("/apps/{old}"), Some(&body)).await?;
+    let path = format!("/apps/{old}");
+    let reply = session.switch(&label, (Method::PATCH, &path), Some(&body), &how).await?;
     let app: App = reply.read()?;
-    session.printer.end("done");
     let web = app.web_url.as_deref().unwrap_or("-");
     session.printer.data(format!("{web} | {}", app.git_url));
     // A remote of this folder that led to the old name would lead nowhere.

@@ -13,7 +13,7 @@ use super::printer::Printer;
 use super::settings::{self, File};
 use super::{Failure, Global};
 use crate::api::progress::{self, Item};
-use crate::api::{DEPLOY_HEADER, RELEASE_HEADER, WARNING_HEADER};
+use crate::api::{CURRENT_HEADER, DEPLOY_HEADER, RELEASE_HEADER, WARNING_HEADER};
 use crate::client::{Client, Reply};
 
 /// One run of the command line.
@@ -118,22 +118,44 @@ impl Session {
         self.printer.begin(change.label);
         let body = change.body.as_ref();
         let reply = self.client.call(change.method, &change.path, body).await?;
+        self.warn(&reply);
+        let Some(release) = reply.header(RELEASE_HEADER) else {
+            self.printer.end(&format!("nothing to do, it is so already; {}", stays(&reply)));
+            return Ok(reply);
+        };
+        let deploy = reply.header(DEPLOY_HEADER);
+        if deploy.is_some() && change.wait.no_wait {
+            self.printer.end(&format!("begun, {release}"));
+            return Ok(reply);
+        }
+        if let Some(deploy) = deploy {
+            self.follow(&progress::path(change.app, deploy)).await?;
+        }
+        self.printer.end(&format!("done, {release}{}", change.note));
+        Ok(reply)
+    }
+
+    /// A change that makes no release: a switch of the app, or of what runs. `how` is how it is now.
+    pub(super) async fn switch(
+        &self,
+        label: &str,
+        (method, path): (Method, &str),
+        body: Option<&(impl Serialize + Sync)>,
+        how: &str,
+    ) -> Result<Reply, Problem> {
+        self.printer.begin(label);
+        let reply = self.client.call(method, path, body).await?;
+        self.warn(&reply);
+        self.printer.end(&format!("done, {how}; {}", stays(&reply)));
+        Ok(reply)
+    }
+
+    /// What a person should know about a change that was made.
+    pub(super) fn warn(&self, reply: &Reply) {
         if let Some(warning) = reply.headers.get(WARNING_HEADER) {
             let warning = String::from_utf8_lossy(warning.as_bytes());
             self.printer.step(&format!("warning: {warning}"));
         }
-        let release = reply.header(RELEASE_HEADER).map(|version| format!(", {version}"));
-        let release = release.unwrap_or_default();
-        let deploy = reply.header(DEPLOY_HEADER).and_then(|id| id.parse().ok());
-        match (deploy, change.wait.no_wait, change.app.parse()) {
-            (Some(deploy), false, Ok(name)) => {
-                self.follow(&progress::path(&name, deploy)).await?;
-                self.printer.end(&format!("done{release}"));
-            }
-            (Some(_), true, _) => self.printer.end(&format!("begun{release}")),
-            (Some(_), false, Err(_)) | (None, _, _) => self.printer.end(&format!("done{release}")),
-        }
-        Ok(reply)
     }
 
     /// Shows a deploy's steps to its end.
@@ -170,6 +192,16 @@ pub(super) struct Change<'a, T> {
     pub(super) path: String,
     pub(super) body: Option<T>,
     pub(super) wait: Wait,
+    /// Said at the end, after the release.
+    pub(super) note: &'a str,
+}
+
+/// `the release stays v8`, after a change that made none.
+fn stays(reply: &Reply) -> String {
+    match reply.header(CURRENT_HEADER) {
+        Some(current) => format!("the release stays {current}"),
+        None => "there is no release yet".to_owned(),
+    }
 }
 
 /// A value as one segment of a path, or in a query.

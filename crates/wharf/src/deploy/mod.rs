@@ -13,6 +13,8 @@ pub mod progress;
 
 pub mod release;
 
+mod registry;
+
 pub mod routes;
 
 mod keeper;
@@ -104,7 +106,21 @@ pub struct ReplicaView {
     pub port: Option<u16>,
 }
 
+/// What visitors see of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The next request meets it.
+    AtTheEdge,
+    /// Something else is still under way before it.
+    Later,
+    /// The proxy does not answer; it is told as soon as it does.
+    NoEdge,
+}
+
 const STARTS_AT_ONCE: usize = 8;
+
+/// How long an answer to a change waits for the edge.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
 impl Deploys {
     /// The room, with no keeper at work yet.
@@ -151,9 +167,37 @@ impl Deploys {
             .run(move |tx| release::freeze(tx, app, &new, now))
             .await
             .map_err(|error| store_problem(&error))??;
+        self.begin(app);
+        Ok(frozen)
+    }
+
+    /// A release of the app was frozen, and stored: its deploy may begin.
+    pub fn begin(&self, app: AppId) {
         failpoints::hit("release.stored");
         self.wake(app);
-        Ok(frozen)
+    }
+
+    /// Waits, for a while, until visitors see a change: until its deploy is over, or without one until
+    /// the edge has what the store says.
+    pub async fn wait_seen(&self, app: AppId, deploy: Option<DeployId>) -> Result<Seen, Problem> {
+        let deadline = tokio::time::Instant::now() + SEEN_WITHIN;
+        let settled = match deploy {
+            Some(deploy) => tokio::time::timeout_at(deadline, self.wait(deploy)).await,
+            None => {
+                let (answer, settled) = oneshot::channel();
+                self.tell(app, keeper::Message::Settled(answer));
+                let settled = tokio::time::timeout_at(deadline, settled).await;
+                settled.map(|_| Ok(Timings::default()))
+            }
+        };
+        match settled {
+            Ok(result) => result.map(|_| Seen::AtTheEdge),
+            Err(_) => {
+                let status = self.inner.shared.link.status();
+                let answers = tokio::time::timeout(Duration::from_secs(1), status).await;
+                Ok(if matches!(answers, Ok(Ok(_))) { Seen::Later } else { Seen::NoEdge })
+            }
+        }
     }
 
     /// News of a deploy from now on; one that is over says so at once.

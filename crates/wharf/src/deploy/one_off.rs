@@ -143,7 +143,11 @@ impl Job {
         match ending {
             EndingKind::Exited(code) => code,
             EndingKind::OutOfMemory | EndingKind::OverDisk => 137,
-            EndingKind::Unhealthy(_) | EndingKind::NotStarted(_) | EndingKind::Lost => 1,
+            EndingKind::Unhealthy(_)
+            | EndingKind::NotStarted(_)
+            | EndingKind::Lost
+            | EndingKind::TooLong(_)
+            | EndingKind::Stopped => 1,
         }
     }
 

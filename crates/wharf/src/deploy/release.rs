@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use model::app::{App, ConfigVars, Secret};
-use model::deploy::Deploy;
+use model::app::{App, ConfigVars, Formation, Secret, default_count};
+use model::deploy::{Deploy, Rolling};
 use model::event::Event;
 use model::id::{AppId, DeployId, ReleaseId};
 use model::limits::Bounds;
-use model::name::{ConfigKey, ProcessType};
+use model::name::{ConfigKey, DomainName, ProcessType};
 use model::problem::{Code, Problem};
 use model::release::{ImageRef, Release, Shape};
 
-use crate::store::{
-    StoreError, Tx, apps, config_vars, deploys, domains, events, formations, releases,
-};
+use super::registry;
+use crate::store::{StoreError, Tx, apps, config_vars, deploys, domains, events, releases};
 
 /// What a new release is made of, beside what the app is already.
 #[derive(Debug, Clone)]
@@ -29,16 +28,33 @@ pub struct NewRelease {
 #[derive(Debug, Clone)]
 pub enum Change {
     /// A new image.
-    Image { image: ImageRef, commit: String, shape: Shape },
+    Image { image: ImageRef, commit: String, shape: Box<Shape> },
     /// Config vars set, or taken away by `None`.
     ConfigVars(BTreeMap<ConfigKey, Option<Secret>>),
+    /// Other counts. Touches no replica that goes on.
+    Formation(Formation),
     /// What the replicas of process types may use: more of it said, or by `None` only what the app file
     /// says.
     Sizes(BTreeMap<ProcessType, Option<Bounds>>),
-    /// An old release again; `with_all` brings back formation and domains too.
+    /// Other domains. Touches no replica.
+    Domains(Vec<DomainName>),
+    /// An old release again; `with_all` brings back formation, limits and domains too.
     Rollback { to: u64, with_all: bool },
     /// The same again: a deploy of the current release, and no new one.
     Restart,
+}
+
+impl Change {
+    fn rolling(&self) -> Rolling {
+        match self {
+            Self::Image { .. } | Self::ConfigVars(_) | Self::Rollback { .. } => {
+                Rolling::WhenDifferent
+            }
+            Self::Formation(_) | Self::Domains(_) => Rolling::Never,
+            // Fresh replicas of what runs already: nothing for a release command to do.
+            Self::Restart | Self::Sizes(_) => Rolling::Always,
+        }
+    }
 }
 
 /// What freezing gave.
@@ -50,18 +66,19 @@ pub struct Frozen {
 }
 
 /// Freezes the release and queues its deploy, in the caller's transaction.
-pub(super) fn freeze(
+pub fn freeze(
     tx: &Tx<'_>,
     app: AppId,
     new: &NewRelease,
     now: Timestamp,
 ) -> Result<Result<Frozen, Problem>, StoreError> {
     let mut owner = apps::get(tx, app)?;
-    let latest = releases::find_latest(tx, app)?;
+    let ground = ground(tx, app)?;
+    let rolling = new.change.rolling();
     if let Change::Restart = new.change {
-        return restart(tx, &owner, latest, now);
+        return restart(tx, &owner, ground, now);
     }
-    let release = match compose(tx, &owner, latest.as_ref(), new, now)? {
+    let release = match compose(tx, &owner, ground.as_ref(), new, now)? {
         Ok(release) => release,
         Err(problem) => return Ok(Err(problem)),
     };
@@ -76,24 +93,34 @@ pub(super) fn freeze(
         owner.released_at = Some(now);
     }
     apps::update(tx, &owner)?;
+    // Counts and domains of what does not run yet wait for what will.
+    let has_ground = apps::serving_generation(tx, app)?.is_some()
+        || deploys::find_in_flight(tx, app)?.is_some()
+        || rolling != Rolling::Never;
     let deploy = match release.image {
-        Some(_) => Some(deploys::queue(tx, deploy_id(), app, release.version, now)?),
-        None => None,
+        Some(_) if has_ground => {
+            let new =
+                deploys::NewDeploy { id: deploy_id(), app, release: release.version, rolling };
+            Some(deploys::queue(tx, new, now)?)
+        }
+        _ => None,
     };
+    registry::settle(tx, app, now)?;
     Ok(Ok(Frozen { release, deploy }))
 }
 
 fn restart(
     tx: &Tx<'_>,
     owner: &App,
-    latest: Option<Release>,
+    ground: Option<Release>,
     now: Timestamp,
 ) -> Result<Result<Frozen, Problem>, StoreError> {
-    let Some(current) = serving_release(tx, owner.id)?.or(latest).filter(|r| r.image.is_some())
-    else {
+    let Some(current) = ground.filter(|release| release.image.is_some()) else {
         return Ok(Err(nothing_released(owner)));
     };
-    let deploy = deploys::queue(tx, deploy_id(), owner.id, current.version, now)?;
+    let (id, app, rolling) = (deploy_id(), owner.id, Change::Restart.rolling());
+    let new = deploys::NewDeploy { id, app, release: current.version, rolling };
+    let deploy = deploys::queue(tx, new, now)?;
     Ok(Ok(Frozen { release: current, deploy: Some(deploy) }))
 }
 
@@ -104,25 +131,45 @@ pub fn serving_release(tx: &Tx<'_>, app: AppId) -> Result<Option<Release>, Store
     Ok(Some(releases::get(tx, app, deploy.release)?))
 }
 
+/// What the next release is made on top of: the newest one that is on its way, else the one that
+/// serves, else the newest there is. One that failed is nothing to stand on while another serves.
+pub fn ground(tx: &Tx<'_>, app: AppId) -> Result<Option<Release>, StoreError> {
+    if let Some(deploy) = deploys::list_in_flight(tx, app)?.last() {
+        return Ok(Some(releases::get(tx, app, deploy.release)?));
+    }
+    match serving_release(tx, app)? {
+        Some(release) => Ok(Some(release)),
+        None => releases::find_latest(tx, app),
+    }
+}
+
 fn compose(
     tx: &Tx<'_>,
     owner: &App,
-    latest: Option<&Release>,
+    ground: Option<&Release>,
     new: &NewRelease,
     now: Timestamp,
 ) -> Result<Result<Release, Problem>, StoreError> {
     let app = owner.id;
-    let hosts = domains::list(tx, app)?.into_iter().map(|domain| domain.host).collect();
+    let latest = releases::find_latest(tx, app)?;
+    // An image that failed is tried again with other config vars; counts, sizes and domains try nothing.
+    let is_shape_only =
+        new.change.rolling() == Rolling::Never || matches!(new.change, Change::Sizes(_));
+    let carrier = if is_shape_only { ground } else { latest.as_ref() };
+    let config = match ground.filter(|_| is_shape_only) {
+        Some(ground) => ground.config.clone(),
+        None => config_vars::get(tx, app)?,
+    };
     let mut release = Release {
         id: ReleaseId(uuid::Uuid::new_v4()),
         app,
-        version: latest.map_or(0, |release| release.version) + 1,
-        image: latest.and_then(|release| release.image.clone()),
-        commit: latest.and_then(|release| release.commit.clone()),
-        config: config_vars::get(tx, app)?,
-        shape: latest.map(|release| release.shape.clone()).unwrap_or_default(),
-        formation: formations::get(tx, app)?,
-        domains: hosts,
+        version: latest.as_ref().map_or(0, |release| release.version) + 1,
+        image: carrier.and_then(|release| release.image.clone()),
+        commit: carrier.and_then(|release| release.commit.clone()),
+        config,
+        shape: carrier.map(|release| release.shape.clone()).unwrap_or_default(),
+        formation: ground.map(|release| release.formation.clone()).unwrap_or_default(),
+        domains: ground.map(|release| release.domains.clone()).unwrap_or_default(),
         description: String::new(),
         user: new.user.clone(),
         created_at: now,
@@ -131,8 +178,8 @@ fn compose(
         Change::Image { image, commit, shape } => {
             release.image = Some(image.clone());
             release.commit = Some(commit.clone());
-            let sizes = std::mem::take(&mut release.shape.sizes);
-            release.shape = Shape { sizes, ..shape.clone() };
+            let sizes = ground.map(|ground| ground.shape.sizes.clone()).unwrap_or_default();
+            release.shape = Shape { sizes, ..Shape::clone(shape) };
             format!("Deploy {}", short(commit))
         }
         Change::ConfigVars(changes) => match configure(&release.config, changes) {
@@ -147,6 +194,14 @@ fn compose(
             Some(described) => described,
             None => return Ok(Err(unchanged(owner, "every process type has that size already"))),
         },
+        Change::Formation(formation) => {
+            release.formation.clone_from(formation);
+            "Scale".to_owned()
+        }
+        Change::Domains(domains) => {
+            release.domains.clone_from(domains);
+            "Change domains".to_owned()
+        }
         Change::Rollback { to, with_all } => {
             let Some(old) = releases::find(tx, app, *to)? else {
                 return Ok(Err(no_such_release(owner, *to)));
@@ -154,27 +209,62 @@ fn compose(
             if old.image.is_none() {
                 return Ok(Err(no_image(owner, *to)));
             }
+            let old = restored(tx, old, ground.filter(|_| !with_all))?;
+            if ground.is_some_and(|ground| is_no_change(&old, ground))
+                && config_vars::get(tx, app)? == old.config
+            {
+                return Ok(Err(nothing_to_roll_back(owner, *to, *with_all)));
+            }
             config_vars::replace(tx, app, &old.config)?;
-            if *with_all {
-                formations::replace(tx, app, &old.formation)?;
-                bring_back_domains(tx, &old, now)?;
-                release.formation = old.formation;
-                release.domains = old.domains;
-            }
-            release.image = old.image;
-            release.commit = old.commit;
-            release.config = old.config;
-            let sizes = std::mem::take(&mut release.shape.sizes);
-            release.shape = old.shape;
-            if !*with_all {
-                release.shape.sizes = sizes;
-            }
-            format!("Rollback to v{to}")
+            release = Release {
+                image: old.image,
+                commit: old.commit,
+                config: old.config,
+                shape: old.shape,
+                formation: old.formation,
+                domains: old.domains,
+                ..release
+            };
+            let all = if *with_all { " with counts, limits and domains" } else { "" };
+            format!("Rollback to v{to}{all}")
         }
         Change::Restart => "Restart".to_owned(),
     };
+    for process in release.shape.processes.keys().filter(|process| !process.is_release()) {
+        let count = default_count(process);
+        release.formation.entry(process.clone()).or_insert(count);
+    }
+    release.domains.sort();
     release.description = new.description.clone().unwrap_or(described);
     Ok(Ok(release))
+}
+
+/// An old release as it can be brought back. With `kept`, its counts, limits and domains are those of
+/// that one. A domain that went to another app meanwhile stays there.
+fn restored(tx: &Tx<'_>, mut old: Release, kept: Option<&Release>) -> Result<Release, StoreError> {
+    if let Some(kept) = kept {
+        old.formation.clone_from(&kept.formation);
+        old.domains.clone_from(&kept.domains);
+        for (process, spec) in &mut old.shape.processes {
+            if let Some(now) = kept.shape.processes.get(process) {
+                spec.limits = now.limits;
+            }
+        }
+        old.shape.sizes.clone_from(&kept.shape.sizes);
+        return Ok(old);
+    }
+    let mut mine = Vec::with_capacity(old.domains.len());
+    for host in old.domains {
+        if domains::find_owner(tx, &host)?.is_none_or(|owner| owner == old.app) {
+            mine.push(host);
+        }
+    }
+    old.domains = mine;
+    Ok(old)
+}
+
+fn is_no_change(old: &Release, ground: &Release) -> bool {
+    old.runs_like(ground) && old.formation == ground.formation && old.domains == ground.domains
 }
 
 /// The config vars with the changes, and what to call it; none when nothing changes.
@@ -228,23 +318,6 @@ fn resize(shape: &mut Shape, changes: &BTreeMap<ProcessType, Option<Bounds>>) ->
     (!described.is_empty()).then(|| format!("Resize {}", described.join("; ")))
 }
 
-/// Gives the app its old domains again; one that went to another app meanwhile stays there.
-fn bring_back_domains(tx: &Tx<'_>, old: &Release, now: Timestamp) -> Result<(), StoreError> {
-    for domain in domains::list(tx, old.app)? {
-        if !old.domains.contains(&domain.host) {
-            domains::delete(tx, old.app, &domain.host)?;
-        }
-    }
-    for host in &old.domains {
-        if domains::find_owner(tx, host)?.is_none() {
-            let id = model::id::DomainId(uuid::Uuid::new_v4());
-            let domain = domains::Domain { id, app: old.app, host: host.clone(), created_at: now };
-            domains::insert(tx, &domain)?;
-        }
-    }
-    Ok(())
-}
-
 fn deploy_id() -> DeployId {
     DeployId(uuid::Uuid::new_v4())
 }
@@ -271,6 +344,17 @@ fn no_such_release(owner: &App, version: u64) -> Problem {
     Problem::new(Code::ReleaseUnknown, format!("`{}` has no release v{version}", owner.name))
         .still("nothing was changed")
         .next(format!("wharf releases -a {}", owner.name))
+}
+
+fn nothing_to_roll_back(owner: &App, to: u64, with_all: bool) -> Problem {
+    let problem =
+        Problem::new(Code::ReleaseUnchanged, format!("nothing changed for `{}`", owner.name))
+            .why(format!("image and config vars of v{to} are what serves or is about to"))
+            .still("no release was made, nothing was restarted");
+    if with_all {
+        return problem.next(format!("wharf restart -a {}", owner.name));
+    }
+    problem.next(format!("its counts, limits and domains too: wharf rollback v{to} --all"))
 }
 
 fn no_image(owner: &App, version: u64) -> Problem {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use model::app::App;
 use model::health::{Finding, Gate, Verdict};
 use model::release::Release;
@@ -74,7 +75,20 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
         }
     };
     tokio::pin!(ended);
-    if !is_ready && !replica.process.is_release() {
+    if replica.process.is_release() {
+        let run = &release.shape.run;
+        let kind = tokio::select! {
+            ending = &mut ended => return ending,
+            () = end.cancelled() => EndingKind::Stopped,
+            () = tokio::time::sleep(left_of(&replica, run.release_timeout)) => {
+                EndingKind::TooLong(run.release_timeout)
+            }
+        };
+        shared.backend.stop(replica.id, run.grace).await;
+        ended.await;
+        return kind;
+    }
+    if !is_ready {
         let verdict = tokio::select! {
             ending = &mut ended => return ending,
             verdict = until_ready(shared, &replica, &release) => verdict,
@@ -89,6 +103,12 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
         }
     }
     ended.await
+}
+
+/// What is left of a release command's time. A daemon that came later goes by the time it was begun.
+fn left_of(replica: &Replica, limit: Duration) -> Duration {
+    let past = Timestamp::now().duration_since(replica.created_at);
+    limit.saturating_sub(past.try_into().unwrap_or_default())
 }
 
 /// Waits until it is healthy: where it is reached, or why it was given up.

@@ -6,6 +6,8 @@ use model::problem::{Code, Problem};
 use model::release::Release;
 use model::replica::{EndingKind, Unhealthy, replica_name};
 
+use super::replica::port_of;
+
 /// What is known of the failure.
 #[derive(Debug, Clone)]
 pub(super) struct Failure<'a> {
@@ -24,15 +26,25 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
     let Failure { app, release, place, cause, serving, log } = failure;
     let name = replica_name(&place.process, place.index);
     let version = release.version;
-    let port = release.shape.run.port;
+    let port = port_of(release);
     let what = format!("release v{version} of `{app}` was not made current");
     let limits = release.shape.limits(&place.process);
     let memory = limits.memory;
     let problem = if place.process.is_release() {
         let command = release.shape.release_command.as_deref().unwrap_or_default();
-        Problem::new(Code::ReleaseCommandFailed, what)
-            .why(format!("the release command `{command}` {cause}"))
-            .next("correct it, commit and push again")
+        let why = format!("the release command `{command}` {cause}");
+        if let EndingKind::TooLong(limit) = cause {
+            let minutes = (limit.as_secs() / 30).max(1);
+            let longer = format!("[release] timeout = \"{minutes}m\"");
+            Problem::new(Code::ReleaseCommandTooLong, what)
+                .why(why)
+                .next("find out from its log what it waited for, and push again")
+                .next(format!("or give it longer: `{longer}` in wharf.toml"))
+        } else {
+            Problem::new(Code::ReleaseCommandFailed, what)
+                .why(why)
+                .next("correct it, commit and push again")
+        }
     } else {
         match cause {
             EndingKind::Exited(code) => {
@@ -81,6 +93,9 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
             EndingKind::Lost => Problem::new(Code::StartFailed, what)
                 .why(format!("`{name}` lost its supervisor before it was healthy"))
                 .next("push again"),
+            EndingKind::TooLong(_) | EndingKind::Stopped => Problem::new(Code::StartFailed, what)
+                .why(format!("`{name}` {cause} before it was healthy"))
+                .next("push again"),
         }
     };
     let still = match serving {
@@ -88,6 +103,21 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
         None => "nothing was serving before, and nothing does now".to_owned(),
     };
     problem.still(still).next(format!("wharf logs -a {app} -p {name}")).log(log.clone())
+}
+
+/// The letter about a change of counts or domains alone that has nothing left to change.
+pub(super) fn stale(app: &AppName, release: &Release, serving: Option<u64>) -> Problem {
+    let version = release.version;
+    let what = format!("release v{version} of `{app}` was not made current");
+    let still = match serving {
+        Some(serving) => format!("v{serving} is serving, nothing changed for your visitors"),
+        None => "nothing was serving before, and nothing does now".to_owned(),
+    };
+    Problem::new(Code::ReleaseStale, what)
+        .why("the release it was made on top of failed, and it changes only counts or domains")
+        .still(still)
+        .next("say it again: it is then made on top of what serves")
+        .next(format!("wharf releases -a {app}"))
 }
 
 #[cfg(test)]
@@ -100,6 +130,15 @@ mod tests {
     use super::*;
 
     fn letter(process: &str, cause: &EndingKind, serving: Option<u64>) -> String {
+        letter_with(process, cause, serving, BTreeMap::new())
+    }
+
+    fn letter_with(
+        process: &str,
+        cause: &EndingKind,
+        serving: Option<u64>,
+        config: model::app::ConfigVars,
+    ) -> String {
         let spec = ProcessSpec {
             command: "node server.js".into(),
             limits: model::limits::ProcessLimits::default(),
@@ -110,7 +149,7 @@ mod tests {
             version: 12,
             image: None,
             commit: None,
-            config: BTreeMap::new(),
+            config,
             shape: Shape {
                 processes: BTreeMap::from([("web".parse().unwrap(), spec)]),
                 release_command: Some("rake db:migrate".into()),
@@ -136,6 +175,14 @@ mod tests {
     }
 
     #[test]
+    fn the_port_that_is_named_is_the_port_that_was_asked_for() {
+        let config = BTreeMap::from([("PORT".parse().unwrap(), model::app::Secret::new("5000"))]);
+        let cause = EndingKind::Unhealthy(Unhealthy::SeveralPorts(vec![3000, 9229]));
+        let letter = letter_with("web", &cause, None, config);
+        assert!(letter.contains("none of them the 5000 of $PORT"), "{letter}");
+    }
+
+    #[test]
     fn every_failure_says_what_why_what_is_fine_and_what_next() {
         let unhealthy = |unhealthy| EndingKind::Unhealthy(unhealthy);
         let late = "nothing listened on port 8080 within 60 s (9 tries, last: connection refused)";
@@ -145,6 +192,8 @@ mod tests {
             letter("web", &EndingKind::OutOfMemory, None),
             letter("web", &EndingKind::OverDisk, Some(11)),
             letter("release", &EndingKind::Exited(137), Some(11)),
+            letter("release", &EndingKind::TooLong(std::time::Duration::from_secs(900)), Some(11)),
+            letter("release", &EndingKind::Stopped, None),
             letter("web", &unhealthy(Unhealthy::SeveralPorts(vec![3000, 9229])), Some(11)),
             letter("web", &unhealthy(Unhealthy::NeverListened(late.into())), None),
             letter("web", &unhealthy(Unhealthy::BadAnswer(sick.into())), None),

@@ -6,12 +6,18 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
+use model::id::AppId;
 use model::problem::{Code, Problem};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::api::error::{self, ErrorBody};
-use crate::api::{DEPLOY_HEADER, RELEASE_HEADER, REQUEST_ID_HEADER, WARNING_HEADER};
+use crate::api::{
+    CURRENT_HEADER, DEPLOY_HEADER, RELEASE_HEADER, REQUEST_ID_HEADER, WARNING_HEADER,
+};
+use crate::apps::releases;
+use crate::context::Context;
+use crate::deploy::Seen;
 use crate::deploy::release::Frozen;
 
 /// What every handler returns.
@@ -60,18 +66,56 @@ pub(super) fn ok(value: &impl Serialize) -> Answer {
     Ok(json(StatusCode::OK, value))
 }
 
-/// Says in the headers which release a change made, and which deploy makes it current.
-pub(super) fn with_release(mut response: Response, frozen: &Frozen) -> Response {
-    let headers = response.headers_mut();
-    let mut put = |name: &'static str, text: String| {
-        let value = HeaderValue::from_str(&text).expect("digits, letters and dashes");
-        headers.insert(HeaderName::from_static(name), value);
-    };
-    put(RELEASE_HEADER, format!("v{}", frozen.release.version));
-    if let Some(deploy) = &frozen.deploy {
-        put(DEPLOY_HEADER, deploy.id.to_string());
+/// Ends the answer to a change: says in the headers which release it made and which deploy makes that
+/// current, or which release stays when it made none.
+pub(super) async fn changed(
+    context: &Context,
+    app: AppId,
+    mut response: Response,
+    frozen: Option<&Frozen>,
+) -> Answer {
+    match frozen {
+        Some(frozen) => {
+            put(&mut response, RELEASE_HEADER, &format!("v{}", frozen.release.version));
+            if let Some(deploy) = &frozen.deploy {
+                put(&mut response, DEPLOY_HEADER, &deploy.id.to_string());
+            }
+        }
+        None => {
+            if let Some(current) = releases::current(context, app).await? {
+                put(&mut response, CURRENT_HEADER, &format!("v{current}"));
+            }
+        }
     }
-    response
+    Ok(response)
+}
+
+/// The same for a change of what visitors meet: the answer comes when the next request meets it.
+pub(super) async fn seen(
+    context: &Context,
+    app: AppId,
+    response: Response,
+    frozen: Option<&Frozen>,
+) -> Answer {
+    let deploy = frozen.and_then(|frozen| frozen.deploy.as_ref());
+    let seen = context.deploys.wait_seen(app, deploy.map(|deploy| deploy.id)).await?;
+    let mut response = changed(context, app, response, frozen).await?;
+    let warning = match seen {
+        Seen::AtTheEdge => None,
+        // Its deploy is followed by whoever wants to know when.
+        Seen::Later if deploy.is_some() => None,
+        Seen::Later => Some("it is stored, and visitors see it when what is under way is done"),
+        Seen::NoEdge => {
+            response.headers_mut().remove(DEPLOY_HEADER);
+            Some("it is stored, but the proxy does not answer: visitors see it when it does")
+        }
+    };
+    Ok(with_warning(response, warning))
+}
+
+fn put(response: &mut Response, name: &'static str, text: &str) {
+    let value = HeaderValue::from_str(text).expect("digits, letters and dashes");
+    response.headers_mut().insert(HeaderName::from_static(name), value);
 }
 
 /// Says in a header what a person should know about a change that was made.

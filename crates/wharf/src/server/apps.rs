@@ -3,10 +3,10 @@
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{Answer, json, ok};
+use super::answer::{Answer, json, ok, seen};
 use super::auth::Caller;
 use super::paging::{self, Key};
-use super::request::{Asked, Input, to_the_end};
+use super::request::{Asked, Input};
 use super::router::Base;
 use crate::api::app::{CreateApp, DestroyApp, UpdateApp};
 use crate::apps::{life, lookup};
@@ -34,7 +34,8 @@ pub(super) async fn create(
     Input(input): Input<CreateApp>,
 ) -> Answer {
     let app = life::create(&context, input.name.as_deref(), &caller.user).await?;
-    Ok(json(StatusCode::CREATED, &base.wire(&context.config).app(&app)))
+    let response = json(StatusCode::CREATED, &base.wire(&context.config).app(&app));
+    seen(&context, app.id, response, None).await
 }
 
 pub(super) async fn show(
@@ -55,7 +56,7 @@ pub(super) async fn update(
 ) -> Answer {
     let update = life::Update { name: input.name, is_in_maintenance: input.maintenance };
     let app = life::update(&context, &key, update, &caller.user).await?;
-    ok(&base.wire(&context.config).app(&app))
+    seen(&context, app.id, ok(&base.wire(&context.config).app(&app))?, None).await
 }
 
 pub(super) async fn destroy(
@@ -65,9 +66,6 @@ pub(super) async fn destroy(
     Path(key): Path<String>,
     Asked(asked): Asked<DestroyApp>,
 ) -> Answer {
-    let mine = context.clone();
-    let work =
-        async move { life::destroy(&mine, &key, asked.confirm.as_deref(), &caller.user).await };
-    let app = to_the_end(&context.tasks, "destroy", work).await?;
+    let app = life::destroy(&context, &key, asked.confirm.as_deref(), &caller.user).await?;
     ok(&base.wire(&context.config).app(&app))
 }

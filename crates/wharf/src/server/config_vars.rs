@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use http::StatusCode;
 
-use super::answer::{Answer, json, ok, with_release};
+use super::answer::{Answer, changed, json, ok};
 use super::auth::Caller;
 use super::request::Input;
 use crate::api::app::{ConfigVars, UpdateConfigVars};
@@ -20,16 +20,12 @@ pub(super) async fn change(
     Path(key): Path<String>,
     Input(input): Input<UpdateConfigVars>,
 ) -> Answer {
-    let (_, frozen) = config_vars::change(&context, &key, input, &caller.user).await?;
+    let (app, frozen) = config_vars::change(&context, &key, input, &caller.user).await?;
     let vars = match &frozen {
         Some(frozen) => plain(&frozen.release.config),
         None => plain(&config_vars::get(&context, &key).await?),
     };
-    let response = json(StatusCode::OK, &vars);
-    Ok(match &frozen {
-        Some(frozen) => with_release(response, frozen),
-        None => response,
-    })
+    changed(&context, app.id, json(StatusCode::OK, &vars), frozen.as_ref()).await
 }
 
 pub(super) async fn of_release(

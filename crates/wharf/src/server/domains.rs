@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{Answer, json, ok};
+use super::answer::{Answer, json, ok, seen};
 use super::auth::Caller;
 use super::paging::{self, Key};
 use super::request::Input;
@@ -39,8 +39,9 @@ pub(super) async fn add(
     Path(key): Path<String>,
     Input(input): Input<api::domain::AddDomain>,
 ) -> Answer {
-    let (app, domain) = domains::add(&context, &key, &input.hostname, &caller.user).await?;
-    Ok(json(StatusCode::CREATED, &base.wire(&context.config).domain(&app, &domain)))
+    let (app, domain, frozen) = domains::add(&context, &key, &input.hostname, &caller.user).await?;
+    let body = base.wire(&context.config).domain(&app, &domain);
+    seen(&context, app.id, json(StatusCode::CREATED, &body), frozen.as_ref()).await
 }
 
 pub(super) async fn show(
@@ -63,6 +64,7 @@ pub(super) async fn remove(
     caller: Caller,
     Path((key, wanted)): Path<(String, String)>,
 ) -> Answer {
-    let (app, domain) = domains::remove(&context, &key, &wanted, &caller.user).await?;
-    ok(&base.wire(&context.config).domain(&app, &domain))
+    let (app, domain, frozen) = domains::remove(&context, &key, &wanted, &caller.user).await?;
+    let body = base.wire(&context.config).domain(&app, &domain);
+    seen(&context, app.id, ok(&body)?, Some(&frozen)).await
 }

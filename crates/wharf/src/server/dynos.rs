@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{Answer, json, ok, with_release};
+use super::answer::{Answer, changed, json, ok};
 use super::auth::Caller;
 use super::paging::{self, Field, Key};
 use super::router::Base;
@@ -55,8 +55,8 @@ pub(super) async fn restart(
     caller: Caller,
     Path(key): Path<String>,
 ) -> Answer {
-    let (_, frozen) = releases::restart(&context, &key, &caller.user).await?;
-    Ok(with_release(json(StatusCode::ACCEPTED, &Empty {}), &frozen))
+    let (app, frozen) = releases::restart(&context, &key, &caller.user).await?;
+    changed(&context, app.id, json(StatusCode::ACCEPTED, &Empty {}), Some(&frozen)).await
 }
 
 /// One of them, or all of a process type, afresh.
@@ -64,6 +64,6 @@ pub(super) async fn recycle(
     State(context): State<Context>,
     Path((key, dyno)): Path<(String, String)>,
 ) -> Answer {
-    replicas::recycle(&context, &key, &dyno).await?;
-    Ok(json(StatusCode::ACCEPTED, &Empty {}))
+    let app = replicas::recycle(&context, &key, &dyno).await?;
+    changed(&context, app.id, json(StatusCode::ACCEPTED, &Empty {}), None).await
 }

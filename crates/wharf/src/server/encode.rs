@@ -181,7 +181,7 @@ impl Wire<'_> {
                 .iter()
                 .map(|slug| api::release::Artifact { kind: "slug".to_owned(), id: slug.id })
                 .collect(),
-            eligible_for_rollback: slug.is_some(),
+            eligible_for_rollback: slug.is_some() && view.was_live(),
             slug,
             addon_plan_names: Vec::new(),
             output_stream_url: None,

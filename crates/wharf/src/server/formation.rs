@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{Path, State};
-use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use model::app::App;
 use model::problem::{Code, Problem};
 
-use super::answer::{Answer, json, ok, with_release};
+use super::answer::{Answer, changed, ok};
 use super::auth::Caller;
 use super::paging::{self, Field, Key};
 use super::request::Input;
@@ -52,11 +51,11 @@ pub(super) async fn update(
 ) -> Answer {
     let (app, wanted, frozen) = change(&context, &key, input.updates, &caller).await?;
     let wire = base.wire(&context.config);
-    let all: Vec<Formation> = wanted.iter().map(|one| wire.formation(&app, one)).collect();
-    Ok(answer(&all, frozen.as_ref()))
+    let body: Vec<_> = wanted.iter().map(|wanted| wire.formation(&app, wanted)).collect();
+    changed(&context, app.id, ok(&body)?, frozen.as_ref()).await
 }
 
-/// Counts first, which are there at once; sizes are a release.
+/// Counts first, sizes on top of them.
 async fn change(
     context: &Context,
     key: &str,
@@ -68,27 +67,13 @@ async fn change(
         counts.extend(update.quantity.map(|quantity| (update.process.clone(), quantity)));
         sizes.extend(update.size.map(|size| (update.process, size)));
     }
-    if counts.is_empty() && sizes.is_empty() {
-        return Err(Problem::new(Code::BadInput, "nothing to change was given")
-            .why("an update has a `quantity` or a `size`"));
+    if sizes.is_empty() {
+        return formation::scale(context, key, counts, &caller.user).await;
     }
-    let mut done = None;
     if !counts.is_empty() {
-        let (app, wanted) = formation::scale(context, key, counts, &caller.user).await?;
-        done = Some((app, wanted, None));
+        formation::scale(context, key, counts, &caller.user).await?;
     }
-    match done {
-        Some(done) if sizes.is_empty() => Ok(done),
-        _ => formation::resize(context, key, sizes, &caller.user).await,
-    }
-}
-
-fn answer<T: serde::Serialize>(value: &T, frozen: Option<&Frozen>) -> Response {
-    let response = json(StatusCode::OK, value);
-    match frozen {
-        Some(frozen) => with_release(response, frozen),
-        None => response,
-    }
+    formation::resize(context, key, sizes, &caller.user).await
 }
 
 pub(super) async fn update_one(
@@ -98,11 +83,16 @@ pub(super) async fn update_one(
     Path((key, process)): Path<(String, String)>,
     Input(input): Input<UpdateProcess>,
 ) -> Answer {
+    if input == UpdateProcess::default() {
+        return Err(Problem::new(Code::BadInput, "nothing to change was given")
+            .why("`quantity` and `size` are missing")
+            .into());
+    }
     let UpdateProcess { quantity, size } = input;
     let update = ProcessUpdate { process: process.clone(), quantity, size };
     let (app, wanted, frozen) = change(&context, &key, vec![update], &caller).await?;
-    let one = one(&app, &wanted, &process)?;
-    Ok(answer(&base.wire(&context.config).formation(&app, one), frozen.as_ref()))
+    let body = base.wire(&context.config).formation(&app, one(&app, &wanted, &process)?);
+    changed(&context, app.id, ok(&body)?, frozen.as_ref()).await
 }
 
 fn one<'a>(app: &App, wanted: &'a [Wanted], process: &str) -> Result<&'a Wanted, Problem> {

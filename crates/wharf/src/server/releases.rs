@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{Answer, json, ok, with_release, with_warning};
+use super::answer::{Answer, changed, json, ok, with_warning};
 use super::auth::Caller;
 use super::encode::change;
 use super::paging::{self, Field, Key};
@@ -53,7 +53,8 @@ pub(super) async fn roll_back(
         deploys: frozen.deploy.iter().cloned().collect(),
     };
     let body = base.wire(&context.config).release(&app, &view);
-    let response = with_release(json(StatusCode::CREATED, &body), &frozen);
+    let response = json(StatusCode::CREATED, &body);
+    let response = changed(&context, app.id, response, Some(&frozen)).await?;
     Ok(with_warning(response, warning.as_deref()))
 }
 

@@ -1,14 +1,17 @@
 //! Request bodies and queries as typed input, refused with a problem that names the place.
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::Method;
 use http::request::Parts;
 use model::problem::{Code, Problem};
 use serde::de::DeserializeOwned;
 
 use super::answer::Refusal;
 use super::auth::Caller;
-use crate::tasks::Tasks;
+use crate::context::Context;
 
 /// No API body is larger. Pushes have their own limit.
 const LARGEST: usize = 1 << 20;
@@ -79,18 +82,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 /// Runs a change to its end even when whoever asked for it hangs up: a dropped connection drops the
-/// handler, and half a destroy helps nobody.
-pub(super) async fn to_the_end<T: Send + 'static>(
-    tasks: &Tasks,
-    name: &'static str,
-    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
-) -> Result<T, Problem> {
+/// handler, and half a change helps nobody.
+pub(super) async fn to_the_end(
+    State(context): State<Context>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    tasks.spawn(name, async move {
-        // Nobody waits any more: the change itself is done.
-        let _ = sender.send(work.await);
+    context.tasks.spawn("change", async move {
+        // Nobody may wait any more: the change itself is done.
+        let _ = sender.send(next.run(request).await);
     });
     receiver.await.unwrap_or_else(|_| {
-        Err(Problem::new(Code::Internal, "the change broke off").next("look at the daemon's log"))
+        let problem = Problem::new(Code::Internal, "the change broke off");
+        Refusal::from(problem.next("look at the daemon's log")).into_response()
     })
 }

@@ -14,7 +14,7 @@ use super::encode::Wire;
 use super::sessions::Sessions;
 use super::{
     account, answer, apps, attach, builds, config_vars, domains, dynos, formation, logs, push,
-    releases, runs, status, stream,
+    releases, request, runs, status, stream,
 };
 use crate::config::Config;
 use crate::context::Context;
@@ -34,6 +34,7 @@ pub(super) fn make(context: Context, builder: Builder) -> Router {
         .layer(Extension(pipeline))
         .layer(guard)
         .merge(unguessable())
+        .layer(middleware::from_fn_with_state(context.clone(), request::to_the_end))
         .layer(Extension(Sessions::<logs::Wanted>::default()))
         .layer(Extension(Sessions::<attach::Wanted>::default()))
         .layer(middleware::from_fn(answer::with_etag))

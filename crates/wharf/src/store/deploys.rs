@@ -1,7 +1,7 @@
 //! Deploys and their phases. A change of phase and its event are one transaction.
 
 use jiff::Timestamp;
-use model::deploy::{Deploy, DeployPhase};
+use model::deploy::{Deploy, DeployPhase, Rolling};
 use model::event::Event;
 use model::id::{AppId, DeployId};
 use model::problem::Problem;
@@ -11,58 +11,82 @@ use super::{
     StoreError, Tx, apps, events, json, micros, read, read_json, signed, timestamp, unsigned,
 };
 
-const COLUMNS: &str = "id, app, generation, release, phase, problem, created_at, updated_at";
+const COLUMNS: &str =
+    "id, app, generation, release, phase, problem, created_at, updated_at, crew, rolling";
 
-type Raw = (String, String, i64, i64, String, Option<String>, i64, i64);
-
-fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
-    Ok((
-        row.get(0)?,
-        row.get(1)?,
-        row.get(2)?,
-        row.get(3)?,
-        row.get(4)?,
-        row.get(5)?,
-        row.get(6)?,
-        row.get(7)?,
-    ))
+struct Raw {
+    id: String,
+    app: String,
+    generation: i64,
+    release: i64,
+    phase: String,
+    problem: Option<String>,
+    created_at: i64,
+    updated_at: i64,
+    crew: Option<i64>,
+    rolling: String,
 }
 
-fn deploy(raw: Raw) -> Result<Deploy, StoreError> {
-    let (id, app, generation, release, phase, problem, created, updated) = raw;
-    Ok(Deploy {
-        id: read("deploys", &id, &id)?,
-        app: read("deploys", &id, &app)?,
-        generation: unsigned(generation),
-        release: unsigned(release),
-        phase: DeployPhase::parse(&phase).ok_or_else(|| StoreError::Damaged {
-            table: "deploys",
-            row: id.clone(),
-            what: format!("unknown phase {phase}"),
-        })?,
-        created_at: timestamp("deploys", &id, created)?,
-        updated_at: timestamp("deploys", &id, updated)?,
-        problem: problem.map(|text| read_json("deploys", &id, &text)).transpose()?,
+fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
+    Ok(Raw {
+        id: row.get(0)?,
+        app: row.get(1)?,
+        generation: row.get(2)?,
+        release: row.get(3)?,
+        phase: row.get(4)?,
+        problem: row.get(5)?,
+        created_at: row.get(6)?,
+        updated_at: row.get(7)?,
+        crew: row.get(8)?,
+        rolling: row.get(9)?,
     })
 }
 
+fn deploy(raw: Raw) -> Result<Deploy, StoreError> {
+    let id = raw.id.as_str();
+    let damaged = |noun: &str, text: &str| StoreError::Damaged {
+        table: "deploys",
+        row: id.to_owned(),
+        what: format!("unknown {noun} {text}"),
+    };
+    Ok(Deploy {
+        id: read("deploys", id, id)?,
+        app: read("deploys", id, &raw.app)?,
+        generation: unsigned(raw.generation),
+        crew: unsigned(raw.crew.unwrap_or(raw.generation)),
+        rolling: Rolling::parse(&raw.rolling).ok_or_else(|| damaged("rolling", &raw.rolling))?,
+        release: unsigned(raw.release),
+        phase: DeployPhase::parse(&raw.phase).ok_or_else(|| damaged("phase", &raw.phase))?,
+        created_at: timestamp("deploys", id, raw.created_at)?,
+        updated_at: timestamp("deploys", id, raw.updated_at)?,
+        problem: raw.problem.map(|text| read_json("deploys", id, &text)).transpose()?,
+    })
+}
+
+/// A deploy to be queued.
+#[derive(Debug, Clone)]
+pub struct NewDeploy {
+    pub id: DeployId,
+    pub app: AppId,
+    pub release: u64,
+    pub rolling: Rolling,
+}
+
 /// Queues a deploy of a release, with the app's next generation.
-pub fn queue(
-    tx: &Tx<'_>,
-    id: DeployId,
-    app: AppId,
-    release: u64,
-    now: Timestamp,
-) -> Result<Deploy, StoreError> {
+pub fn queue(tx: &Tx<'_>, new: NewDeploy, now: Timestamp) -> Result<Deploy, StoreError> {
+    let NewDeploy { id, app, release, rolling } = new;
     let last: Option<i64> = tx.sql.query_row(
         "SELECT max(generation) FROM deploys WHERE app=?1",
         [app.to_string()],
         |row| row.get(0),
     )?;
+    let generation = last.map_or(0, unsigned) + 1;
     let deploy = Deploy {
         id,
         app,
-        generation: last.map_or(0, unsigned) + 1,
+        generation,
+        crew: generation,
+        rolling,
         release,
         phase: DeployPhase::Queued,
         created_at: now,
@@ -70,15 +94,16 @@ pub fn queue(
         problem: None,
     };
     tx.sql.execute(
-        "INSERT INTO deploys (id, app, generation, release, phase, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
+        "INSERT INTO deploys (id, app, generation, release, phase, created_at, updated_at, rolling)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)",
         params![
             id.to_string(),
             app.to_string(),
             signed(deploy.generation),
             signed(release),
             deploy.phase.as_str(),
-            micros(now)
+            micros(now),
+            rolling.as_str()
         ],
     )?;
     record(tx, &deploy, now)?;
@@ -91,6 +116,8 @@ pub struct Move {
     pub app: AppId,
     pub generation: u64,
     pub to: DeployPhase,
+    /// Whose replicas serve for it, when that was settled now.
+    pub crew: Option<u64>,
     /// Why, when it is to `Failed`.
     pub problem: Option<Problem>,
 }
@@ -98,7 +125,7 @@ pub struct Move {
 /// Moves a deploy on. A move the phases do not allow is refused, so that two hands on one deploy
 /// cannot undo each other's work. Going live makes its generation the serving one.
 pub fn advance(tx: &Tx<'_>, step: Move, now: Timestamp) -> Result<Deploy, StoreError> {
-    let Move { app, generation, to, problem } = step;
+    let Move { app, generation, to, crew, problem } = step;
     let mut deploy = get(tx, app, generation)?;
     if !deploy.phase.may_become(to) {
         return Err(StoreError::Damaged {
@@ -108,11 +135,18 @@ pub fn advance(tx: &Tx<'_>, step: Move, now: Timestamp) -> Result<Deploy, StoreE
         });
     }
     deploy.phase = to;
+    deploy.crew = crew.unwrap_or(deploy.crew);
     deploy.problem = problem;
     deploy.updated_at = now;
     tx.sql.execute(
-        "UPDATE deploys SET phase=?2, problem=?3, updated_at=?4 WHERE id=?1",
-        params![deploy.id.to_string(), to.as_str(), deploy.problem.as_ref().map(json), micros(now)],
+        "UPDATE deploys SET phase=?2, problem=?3, updated_at=?4, crew=?5 WHERE id=?1",
+        params![
+            deploy.id.to_string(),
+            to.as_str(),
+            deploy.problem.as_ref().map(json),
+            micros(now),
+            signed(deploy.crew)
+        ],
     )?;
     if to == DeployPhase::Live {
         apps::set_serving(tx, app, generation)?;
@@ -158,6 +192,11 @@ pub fn find_in_flight(tx: &Tx<'_>, app: AppId) -> Result<Option<Deploy>, StoreEr
     );
     let row = tx.sql.query_row(&sql, [app.to_string()], raw).optional()?;
     row.map(deploy).transpose()
+}
+
+/// All that are not over, oldest first.
+pub fn list_in_flight(tx: &Tx<'_>, app: AppId) -> Result<Vec<Deploy>, StoreError> {
+    Ok(list(tx, app)?.into_iter().filter(|deploy| !deploy.phase.is_over()).collect())
 }
 
 /// The app's newest deploy.

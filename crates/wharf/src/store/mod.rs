@@ -18,8 +18,6 @@ pub mod domains;
 
 pub mod events;
 
-pub mod formations;
-
 pub mod releases;
 
 pub mod replicas;

@@ -118,6 +118,12 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     ",
     "
+    -- Counts are a release's own from here on; a crew that is not said is the deploy's own.
+    DROP TABLE formations;
+    ALTER TABLE deploys ADD COLUMN crew INTEGER;
+    ALTER TABLE deploys ADD COLUMN rolling TEXT NOT NULL DEFAULT 'when-different';
+    ",
+    "
     CREATE TABLE user_ranges (
         number INTEGER PRIMARY KEY,
         app TEXT NOT NULL UNIQUE REFERENCES apps(id) ON DELETE CASCADE

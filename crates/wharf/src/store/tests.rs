@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use model::app::{App, Secret};
-use model::deploy::DeployPhase;
+use model::deploy::{DeployPhase, Rolling};
 use model::id::{AppId, DeployId, ReleaseId};
 use model::release::{Release, Shape};
 use uuid::Uuid;
@@ -89,12 +89,15 @@ fn a_deploy_moves_only_as_its_phases_allow_and_goes_live_with_its_generation() {
     let bench = bench();
     let (app, now) = (bench.app.id, Timestamp::from_second(1_700_000_002).unwrap());
     let step = |to| {
-        let step = deploys::Move { app, generation: 1, to, problem: None };
+        let step = deploys::Move { app, generation: 1, to, crew: None, problem: None };
         bench.store.run_blocking(move |tx| deploys::advance(tx, step, now))
     };
     bench
         .store
-        .run_blocking(|tx| deploys::queue(tx, DeployId(Uuid::from_u128(7)), app, 1, now))
+        .run_blocking(|tx| {
+            let (id, rolling) = (DeployId(Uuid::from_u128(7)), Rolling::Never);
+            deploys::queue(tx, deploys::NewDeploy { id, app, release: 1, rolling }, now)
+        })
         .unwrap();
     assert!(step(DeployPhase::Live).is_err());
     for to in [DeployPhase::Starting, DeployPhase::Switching, DeployPhase::Live] {
@@ -112,11 +115,11 @@ fn failed_work_changes_nothing() {
     let bench = bench();
     let app = bench.app.id;
     let result = bench.store.run_blocking(|tx| {
-        formations::replace(tx, app, &BTreeMap::from([("web".parse().unwrap(), 9)]))?;
+        config_vars::replace(tx, app, &release(app, 1).config)?;
         apps::insert(tx, &bench.app)
     });
     assert!(matches!(result, Err(StoreError::Taken { noun: "app", .. })));
-    assert!(bench.store.run_blocking(|tx| formations::get(tx, app)).unwrap().is_empty());
+    assert!(bench.store.run_blocking(|tx| config_vars::get(tx, app)).unwrap().is_empty());
 }
 
 #[test]
@@ -127,7 +130,7 @@ fn destroying_an_app_leaves_no_row_of_it() {
         .store
         .run_blocking(|tx| {
             releases::insert(tx, &release(app, 1))?;
-            formations::replace(tx, app, &BTreeMap::from([("web".parse().unwrap(), 1)]))?;
+            config_vars::replace(tx, app, &release(app, 1).config)?;
             apps::delete(tx, app)
         })
         .unwrap();

@@ -17,11 +17,12 @@ use engine::spec::{
     ContainerSpec, ContainerStatus, Limits, NetworkSpec, RootSpec, UpperSpec, UserRange,
 };
 use engine::{Engine, EngineConfig};
-use model::id::BuildId;
+use model::id::{AppId, BuildId};
 use model::name::ProcessType;
 use model::problem::{Code, Problem};
 use model::size::ByteSize;
 use wharf::build::base::BaseSource;
+use wharf::build::cancel::Cancel;
 use wharf::build::line::BuildLine;
 use wharf::build::run::{BuildConfig, BuildContext, BuildRequest, BuiltImage, Link, run_build};
 use wharf::build::stores::Stores;
@@ -33,14 +34,14 @@ const USERS: u32 = 0x7200_0000;
 const WHARF: &str = env!("CARGO_BIN_EXE_wharf");
 
 /// A machine of the test's own.
-struct Machine {
-    folder: tempfile::TempDir,
-    ctx: BuildContext,
+pub(crate) struct Machine {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) ctx: BuildContext,
     cgroup: String,
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_memory(ByteSize::mib(2048))
     }
 
@@ -77,7 +78,7 @@ impl Machine {
         Self { folder, ctx, cgroup }
     }
 
-    fn build(&self, source: &Path) -> (Result<BuiltImage, Problem>, Vec<String>) {
+    pub(crate) fn build(&self, source: &Path) -> (Result<BuiltImage, Problem>, Vec<String>) {
         let mut lines = Vec::new();
         let extract = |into: &Path| {
             let status = run("cp", &["-a", &format!("{}/.", source.display()), path(into)]);
@@ -86,10 +87,11 @@ impl Machine {
         };
         let request = BuildRequest {
             id: BuildId(uuid::Uuid::new_v4()),
-            app: "shop".parse().unwrap(),
+            app: AppId(uuid::Uuid::nil()),
             extract: &extract,
             committed_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             config: BTreeMap::new(),
+            cancel: Cancel::default(),
             users: UserRange::starting_at(USERS),
         };
         let mut progress = |line: BuildLine| {
@@ -106,7 +108,7 @@ impl Machine {
     }
 
     /// Runs the image's `web` and answers what it says on `path`.
-    fn ask(&self, built: &BuiltImage, asked: &str) -> String {
+    pub(crate) fn ask(&self, built: &BuiltImage, asked: &str) -> String {
         let layers = self.ctx.stores.images.layer_paths(&built.image, &self.ctx.stores.layers);
         let config = self.ctx.stores.images.get(&built.image).unwrap().unwrap();
         let command = &built.shape.processes[&ProcessType::web()].command;
@@ -192,7 +194,7 @@ fn seed(data: &Path) {
     let lock = fs::File::create(folder.join("lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let stores = Stores::open(&made).unwrap();
-    base().ensure(&stores, &mut |line| println!("{line}")).unwrap();
+    base().ensure(&stores, &Cancel::default(), &mut |line| println!("{line}")).unwrap();
     assert!(run("cp", &["-al", path(&made), path(data)]));
 }
 
@@ -218,7 +220,7 @@ fn get(port: u16, asked: &str) -> String {
     }
 }
 
-fn example(name: &str, machine: &Machine) -> PathBuf {
+pub(crate) fn example(name: &str, machine: &Machine) -> PathBuf {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
     let to = machine.folder.path().join(name);
     assert!(run("cp", &["-a", path(&from), path(&to)]));

@@ -79,7 +79,7 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_deploy_finishes_or_undoes_it() {
     repo.commit("with a release command");
     host.push_well(&repo);
     let load = Load::start(host.edge(), "shop.localhost", 200);
-    let points = wharf::failpoints::ALL.iter().filter(|point| !is_of_a_failure(point));
+    let points = wharf::failpoints::ALL.iter().filter(|point| !OF_A_FAILURE.contains(point));
     for (number, point) in points.enumerate() {
         host.kill_daemon();
         host.start_daemon(&[("WHARF_FAILPOINT", point)]);
@@ -109,10 +109,58 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_deploy_finishes_or_undoes_it() {
     assert!(seen.failures.is_empty(), "{:?}\n{}", seen.failures, host.daemon_log());
 }
 
-/// These are only passed when a deploy fails; the test below is theirs.
-fn is_of_a_failure(point: &str) -> bool {
-    point == "deploy.failed" || point == "deploy.queued"
+#[test]
+fn a_daemon_that_dies_at_any_stored_step_of_a_change_of_counts_keeps_what_serves() {
+    if !require(&["root", "network"]) {
+        return;
+    }
+    let mut host = Host::start();
+    let repo = host.app("shop");
+    host.push_well(&repo);
+    let first = web_is_up(&host, "shop").unwrap()["id"].clone();
+    let load = Load::start(host.edge(), "shop.localhost", 200);
+    let (mut count, mut version) = (1, 1);
+    let points = wharf::failpoints::ALL.iter().filter(|point| !OF_A_FAILURE.contains(point));
+    for point in points.filter(|point| **point != "deploy.releasing") {
+        // Replicas are started for more of them, and ended for less.
+        let wanted = if point.starts_with("start.") || count == 1 { 2 } else { 1 };
+        let is_ending = point.starts_with("stop.") || point.starts_with("remove.");
+        if wanted == count || (is_ending && wanted > count) {
+            count = 3 - count;
+            version += 1;
+            host.wharf(&["ps:scale", &format!("web={count}"), "-a", "shop"]);
+            invariants::check(&host, count);
+        }
+        let wanted = 3 - count;
+        host.kill_daemon();
+        host.start_daemon(&[("WHARF_FAILPOINT", point)]);
+        // It may lose its connection; what was stored counts.
+        let scale = format!("web={wanted}");
+        let output = host.cli(&["ps:scale", &scale, "-a", "shop"]).output().unwrap();
+        host.wait_daemon_death();
+        let before = load.so_far();
+        wait_for("answers while the daemon is dead", Duration::from_secs(10), || {
+            (load.so_far().answered > before.answered + 20).then_some(())
+        });
+        host.start_daemon(&[]);
+        settled(&host);
+        (count, version) = (wanted, version + 1);
+        invariants::check(&host, count);
+        let failures = load.so_far().failures;
+        assert!(failures.is_empty(), "{point}: {failures:?} {output:?}\n{}", host.daemon_log());
+        let releases = host.json(&["releases", "-a", "shop"]);
+        let newest = releases.as_array().unwrap().last().unwrap();
+        assert_eq!((&newest["version"], &newest["current"]), (&version.into(), &true.into()));
+        let all = host.json(&["ps", "-a", "shop"]);
+        assert!(all.to_string().contains(first.as_str().unwrap()), "{point}: web.1 went\n{all}");
+    }
+    let (seen, _) = load.finish();
+    assert!(seen.failures.is_empty(), "{:?}\n{}", seen.failures, host.daemon_log());
 }
+
+/// These are only passed when a deploy fails. The two tests go through every name there is, and each
+/// waits for the daemon's death: a point that is never passed fails them.
+const OF_A_FAILURE: [&str; 1] = ["deploy.failed"];
 
 /// No deploy in flight any more.
 fn settled(host: &Host) {
@@ -132,7 +180,8 @@ fn a_daemon_that_dies_while_a_deploy_fails_leaves_the_old_release_alone() {
     let repo = host.app("shop");
     host.push_well(&repo);
     let load = Load::start(host.edge(), "shop.localhost", 200);
-    for point in ["deploy.starting", "start.started", "deploy.failed", "remove.cleared"] {
+    let more = ["deploy.starting", "start.started", "remove.cleared"];
+    for point in OF_A_FAILURE.into_iter().chain(more) {
         host.kill_daemon();
         host.start_daemon(&[("WHARF_FAILPOINT", point)]);
         repo.write("Procfile", "web: python3 -c 'import sys; sys.exit(4)'\n");

@@ -17,6 +17,8 @@ mod cli;
 
 mod config_vars;
 
+mod deploys;
+
 mod faults;
 
 mod git;
@@ -26,6 +28,10 @@ mod limits;
 mod logs;
 
 mod push;
+
+mod registry;
+
+mod releases;
 
 mod rooms;
 

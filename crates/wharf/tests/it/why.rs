@@ -79,6 +79,10 @@ fn what_the_push_says_when_the_build_fails_or_the_disk_is_full() {
     host.kill_daemon();
     host.start_daemon(&[("WHARF_DISK_RESERVE", "100000G")]);
     refused(&host, &repo, &["error[P203]", "free"]);
+    host.kill_daemon();
+    host.start_daemon(&[("WHARF_BASE", "127.0.0.1:1/team/base:1")]);
+    let reason = "`127.0.0.1:1` cannot be reached: Connection refused";
+    refused(&host, &repo, &["error[P210]", "127.0.0.1:1/team/base:1", reason, "oci-archive"]);
 }
 
 #[test]

@@ -1,26 +1,25 @@
 //! Doing the steps of a plan: a dull loop over values, each step safe to do twice.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use model::deploy::DeployPhase;
+use model::deploy::{Deploy, DeployPhase};
 use model::event::Event;
 use model::id::ReplicaId;
-use model::name::DomainName;
-use model::plan::{Place, Step};
+use model::plan::{Place, RouteGoal, Step};
 use model::problem::{Code, Problem};
-use model::replica::{Condition, EndingKind, Replica};
-use model::route::{Endpoint, EndpointAddress, Upstream, UpstreamState};
+use model::replica::{Condition, EndingKind, Replica, render_span};
+use model::route::spec::Route;
+use model::route::written::compose;
+use model::route::{Endpoint, EndpointAddress, Part, Upstream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::progress::Timings;
-use super::super::routes::AppRoutes;
-use super::super::{replica, verdict};
+use super::super::{registry, replica, verdict};
 use super::{Keeper, Life, Loaded, Stopwatch, Trouble, place_of};
 use crate::failpoints;
-use crate::store::{self, deploys};
+use crate::store::{self, StoreError, deploys};
 
 /// How many of a failed replica's last lines its owner is shown.
 const LINES_SHOWN: usize = 10;
@@ -33,12 +32,10 @@ impl Keeper {
                 self.fail(*generation, place, cause, loaded).await
             }
             Step::Start(place) => self.start(place, loaded).await,
-            Step::Route { state, generation, replicas } => {
-                let routes = self.routes(*state, *generation, replicas, loaded);
-                self.route(routes, loaded).await
-            }
+            Step::GiveUp { generation } => self.give_up(*generation, loaded).await,
+            Step::Route(goal) => self.route(goal, loaded).await,
             Step::Stop(id) => {
-                self.stop(*id, loaded);
+                self.stop(*id);
                 Ok(())
             }
             Step::Remove { id, is_crash } => self.remove(*id, *is_crash).await,
@@ -52,36 +49,41 @@ impl Keeper {
         to: DeployPhase,
         loaded: &Loaded,
     ) -> Result<(), Trouble> {
-        let step = deploys::Move { app: self.app, generation, to, problem: None };
-        let now = Timestamp::now();
-        let deploy = self.shared.store.run(move |tx| deploys::advance(tx, step, now)).await?;
+        let crew = loaded.goal.candidate.as_ref().map(|candidate| candidate.generation.crew);
+        let step = deploys::Move { app: self.app, generation, to, crew, problem: None };
+        let deploy = self.store_move(step).await?;
         let version = deploy.release;
         match to {
             DeployPhase::Releasing => {
                 self.stopwatch.releasing = Some(Instant::now());
-                let command = loaded
-                    .releases
-                    .get(&generation)
-                    .and_then(|release| release.shape.release_command.clone())
-                    .unwrap_or_default();
-                let line = format!("Running the release command: {command}");
-                self.shared.hub.say(deploy.id, line);
+                let shape = loaded.releases.get(&generation).map(|release| &release.shape);
+                let command = shape.and_then(|shape| shape.release_command.as_deref());
+                let limit = shape.map(|shape| shape.run.release_timeout).unwrap_or_default();
+                let command = command.unwrap_or_default();
+                let hub = &self.shared.hub;
+                hub.say(deploy.id, format!("Running the release command: {command}"));
+                let (limit, app) = (render_span(limit), &loaded.app.name);
+                let way_out = format!("wharf ps:stop release.1 -a {app}");
+                hub.say(deploy.id, format!("It may take {limit}; to end it: {way_out}"));
             }
             DeployPhase::Starting => {
                 self.stopwatch.starting = Some(Instant::now());
-                self.shared.hub.say(deploy.id, format!("Starting v{version}"));
+                if deploy.crew == generation {
+                    self.shared.hub.say(deploy.id, format!("Starting v{version}"));
+                }
             }
             DeployPhase::Switching => self.stopwatch.switching = Some(Instant::now()),
             DeployPhase::Live => {
                 self.shared.logs.say(self.app, "deploy", &format!("Release v{version} is live"));
                 let timings = std::mem::take(&mut self.stopwatch).timings();
-                self.crashes.retain(|place, _| place.generation >= generation);
+                self.crashes.retain(|place, _| place.generation >= deploy.crew);
                 self.shared.hub.finish(deploy.id, Ok(timings));
             }
             DeployPhase::Queued | DeployPhase::Failed => {}
         }
         failpoints::hit(match to {
-            DeployPhase::Queued => "deploy.queued",
+            // A deploy is born queued, with its release: nothing moves there.
+            DeployPhase::Queued => return Ok(()),
             DeployPhase::Releasing => "deploy.releasing",
             DeployPhase::Starting => "deploy.starting",
             DeployPhase::Switching => "deploy.switching",
@@ -115,24 +117,53 @@ impl Keeper {
             log,
         };
         let problem = verdict::problem_of(&failure);
-        let said = format!("Release v{} was not made current: {}", release.version, problem.code);
-        self.shared.logs.say(self.app, "deploy", &said);
-        let step = deploys::Move {
-            app: self.app,
-            generation,
-            to: DeployPhase::Failed,
-            problem: Some(problem.clone()),
+        self.store_failure(deploy, problem).await
+    }
+
+    /// Nothing the deploy could change is there: what it was made on top of did not go live.
+    async fn give_up(&mut self, generation: u64, loaded: &Loaded) -> Result<(), Trouble> {
+        let (Some(deploy), Some(release)) = (&loaded.deploy, loaded.releases.get(&generation))
+        else {
+            return Ok(());
         };
-        let now = Timestamp::now();
-        self.shared.store.run(move |tx| deploys::advance(tx, step, now)).await?;
+        let problem = verdict::stale(&loaded.app.name, release, loaded.serving_version());
+        self.store_failure(deploy, problem).await
+    }
+
+    async fn store_failure(&mut self, deploy: &Deploy, problem: Problem) -> Result<(), Trouble> {
+        let said = format!("Release v{} was not made current: {}", deploy.release, problem.code);
+        self.shared.logs.say(self.app, "deploy", &said);
+        self.store_move(deploys::Move {
+            app: self.app,
+            generation: deploy.generation,
+            to: DeployPhase::Failed,
+            crew: None,
+            problem: Some(problem.clone()),
+        })
+        .await?;
         self.stopwatch = Stopwatch::default();
         failpoints::hit("deploy.failed");
         self.shared.hub.finish(deploy.id, Err(problem));
         Ok(())
     }
 
+    /// The move, and whose the domains are after it, in one transaction.
+    async fn store_move(&self, step: deploys::Move) -> Result<Deploy, StoreError> {
+        let now = Timestamp::now();
+        let store = &self.shared.store;
+        store
+            .run(move |tx| {
+                let deploy = deploys::advance(tx, step, now)?;
+                if deploy.phase.is_over() {
+                    registry::settle(tx, deploy.app, now)?;
+                }
+                Ok(deploy)
+            })
+            .await
+    }
+
     async fn start(&mut self, place: &Place, loaded: &Loaded) -> Result<(), Trouble> {
-        let Some(release) = loaded.releases.get(&place.generation) else { return Ok(()) };
+        let Some(release) = loaded.release_for(place) else { return Ok(()) };
         let row = Replica {
             id: ReplicaId(uuid::Uuid::now_v7()),
             app: self.app,
@@ -159,6 +190,7 @@ impl Keeper {
             target: None,
             is_retired: false,
             is_told: false,
+            grace: release.shape.run.grace,
             end: CancellationToken::new(),
         };
         let end = life.end.clone();
@@ -176,53 +208,21 @@ impl Keeper {
         Ok(())
     }
 
-    fn routes(
-        &self,
-        state: UpstreamState,
-        generation: Option<u64>,
-        replicas: &BTreeSet<ReplicaId>,
-        loaded: &Loaded,
-    ) -> AppRoutes {
-        let endpoints = replicas
-            .iter()
-            .filter_map(|id| {
-                let life = self.lives.get(id)?;
-                Some(Endpoint {
-                    replica: *id,
-                    name: life.replica.name(),
-                    address: EndpointAddress::Namespace {
-                        dial_socket: self.shared.backend.dial_socket(*id),
-                        target: life.target?,
-                    },
-                })
-            })
-            .collect();
-        let release = generation
-            .and_then(|number| loaded.releases.get(&number))
-            .map_or(0, |release| release.version);
-        let upstream = Upstream { app: loaded.app.name.clone(), release, state, endpoints };
-        AppRoutes { hosts: self.hosts(loaded), upstream }
-    }
-
-    /// The app's own name under the house's domain, and the domains it was given.
-    fn hosts(&self, loaded: &Loaded) -> Vec<DomainName> {
-        let own = format!("{}.{}", loaded.app.name, self.shared.domain).parse().ok();
-        let mut hosts: Vec<DomainName> =
-            own.into_iter().chain(loaded.domains.iter().cloned()).collect();
-        hosts.sort();
-        hosts.dedup();
-        hosts
-    }
-
-    async fn route(&mut self, routes: AppRoutes, loaded: &Loaded) -> Result<(), Trouble> {
-        self.shared.routes.set(self.app, routes.clone()).await?;
+    /// Has the proxy serve by it; returns when it does.
+    async fn route(&mut self, goal: &RouteGoal, loaded: &Loaded) -> Result<(), Trouble> {
+        let endpoints = goal.replicas.iter().filter_map(|id| self.endpoint(*id)).collect();
+        let app = loaded.app.name.clone();
+        let (state, release) = (goal.state, goal.release);
+        let upstream = Upstream { app, release, state, endpoints };
+        let routes = app_routes(goal, loaded);
+        self.shared.routes.set(self.app, Part { routes, upstream }).await?;
         failpoints::hit("route.applied");
-        let replicas: BTreeSet<ReplicaId> =
-            routes.upstream.endpoints.iter().map(|endpoint| endpoint.replica).collect();
-        let left: Vec<ReplicaId> = self.route.replicas.difference(&replicas).copied().collect();
-        self.route.state = Some(routes.upstream.state);
-        self.route.replicas = replicas;
-        self.routed = Some(routes);
+        let left: Vec<ReplicaId> =
+            self.route.replicas.difference(&goal.replicas).copied().collect();
+        self.route.state = Some(state);
+        self.route.release = release;
+        self.route.hosts.clone_from(&goal.hosts);
+        self.route.replicas.clone_from(&goal.replicas);
         let limit = loaded.goal.serving.as_ref().map(|serving| serving.drain_timeout);
         for id in left {
             self.watch_leaving(id, limit.unwrap_or_default());
@@ -230,38 +230,23 @@ impl Keeper {
         Ok(())
     }
 
-    /// A change of name or domains alone; whether there was one.
-    pub(super) async fn follow_names(&mut self, loaded: &Loaded) -> Result<bool, Trouble> {
-        let Some(routed) = &self.routed else { return Ok(false) };
-        let mut known = routed.hosts.clone();
-        known.sort();
-        if loaded.app.is_doomed
-            || (known == self.hosts(loaded) && routed.upstream.app == loaded.app.name)
-        {
-            return Ok(false);
-        }
-        let mut routes = routed.clone();
-        routes.hosts = self.hosts(loaded);
-        routes.upstream.app = loaded.app.name.clone();
-        self.route(routes, loaded).await?;
-        Ok(true)
+    fn endpoint(&self, id: ReplicaId) -> Option<Endpoint> {
+        let life = self.lives.get(&id)?;
+        let address = EndpointAddress::Namespace {
+            dial_socket: self.shared.backend.dial_socket(id),
+            target: life.target?,
+        };
+        Some(Endpoint { replica: id, name: life.replica.name(), address })
     }
 
-    fn stop(&mut self, id: ReplicaId, loaded: &Loaded) {
+    fn stop(&mut self, id: ReplicaId) {
         let Some(life) = self.lives.get_mut(&id) else { return };
         life.condition = Condition::Stopping;
         life.is_told = true;
         life.end.cancel();
         life.since = Timestamp::now();
         self.route.leaving.remove(&id);
-        let name = life.replica.name();
-        let grace = loaded
-            .releases
-            .values()
-            .find(|release| release.version == life.replica.release)
-            .or(loaded.releases.values().next())
-            .map(|release| release.shape.run.grace)
-            .unwrap_or_default();
+        let (name, grace) = (life.replica.name(), life.grace);
         let shared = Arc::clone(&self.shared);
         let app = self.app;
         self.shared.logs.say(app, &name, "Stopping process with SIGTERM");
@@ -298,7 +283,7 @@ impl Keeper {
         self.shared.routes.remove(self.app).await?;
         self.shared.one_offs.end_all(self.app).await;
         self.shared.logs.remove(self.app).await?;
-        self.shared.backend.forget_app(self.app, &loaded.app.name).await?;
+        self.shared.backend.forget_app(self.app).await?;
         let (app, name) = (self.app, loaded.app.name.clone());
         let now = Timestamp::now();
         let cut = self
@@ -334,4 +319,12 @@ impl Stopwatch {
             swap: between(self.switching, Some(now)),
         }
     }
+}
+
+/// All routes of the app: those of the release's app file, and its hosts.
+fn app_routes(goal: &RouteGoal, loaded: &Loaded) -> Vec<Route> {
+    let release = loaded.releases.values().find(|own| own.version == goal.release);
+    let file = release.map_or(&[][..], |release| &release.shape.routes);
+    let hosts: Vec<_> = goal.hosts.iter().cloned().collect();
+    compose(&hosts, &[file])
 }

@@ -1,23 +1,22 @@
 //! The goal of one app as the store has it, with the releases it speaks of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::app::App;
 use model::deploy::{Deploy, DeployPhase};
 use model::id::AppId;
 use model::name::DomainName;
-use model::plan::{Candidate, Generation, Goal};
+use model::plan::{Candidate, Generation, Goal, Place, places_of};
 use model::release::Release;
 
-use crate::store::{Store, StoreError, Tx, apps, deploys, domains, formations, releases};
+use crate::store::{Store, StoreError, Tx, apps, deploys, domains, releases};
 
 /// The goal, and what it takes to reach it.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) app: App,
     pub(super) goal: Goal,
-    pub(super) domains: Vec<DomainName>,
     /// The deploy in flight.
     pub(super) deploy: Option<Deploy>,
     /// Generation → release.
@@ -30,57 +29,91 @@ impl Loaded {
         let serving = self.goal.serving.as_ref()?;
         self.releases.get(&serving.number).map(|release| release.version)
     }
+
+    /// The release a replica of that place is started for. In a crew that a deploy keeps, those that
+    /// serve already go on being of the release that serves.
+    pub(super) fn release_for(&self, place: &Place) -> Option<&Arc<Release>> {
+        let serving = self.goal.serving.iter().find(|serving| places_of(serving).contains(place));
+        let candidate = self.goal.candidate.as_ref().map(|candidate| &candidate.generation);
+        let generation = serving.or(candidate.filter(|one| one.crew == place.generation))?;
+        self.releases.get(&generation.number)
+    }
 }
 
-/// Reads the goal; none when the app is gone.
-pub(super) async fn load(store: &Store, app: AppId) -> Result<Option<Loaded>, StoreError> {
-    store.run(move |tx| read(tx, app)).await
+/// Reads the goal; none when the app is gone. `domain` is the one apps have their own address under.
+pub(super) async fn load(
+    store: &Store,
+    app: AppId,
+    domain: &str,
+) -> Result<Option<Loaded>, StoreError> {
+    let domain = domain.to_owned();
+    store.run(move |tx| read(tx, app, &domain)).await
 }
 
-fn read(tx: &Tx<'_>, id: AppId) -> Result<Option<Loaded>, StoreError> {
+fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreError> {
     let Some(app) = apps::find(tx, id)? else { return Ok(None) };
     let mut known = BTreeMap::new();
-    let serving = match apps::serving_generation(tx, id)? {
-        Some(number) => {
-            let deploy = deploys::get(tx, id, number)?;
-            Some(generation(tx, &deploy, &mut known)?)
-        }
-        None => None,
-    };
+    let mut serving = None;
+    if let Some(number) = apps::serving_generation(tx, id)? {
+        let deploy = deploys::get(tx, id, number)?;
+        let release = releases::get(tx, id, deploy.release)?;
+        serving = Some(generation(&deploy, deploy.crew, &release));
+        known.insert(number, Arc::new(release));
+    }
     let deploy = deploys::find_in_flight(tx, id)?;
-    let candidate = match &deploy {
-        Some(deploy) => {
-            let generation = generation(tx, deploy, &mut known)?;
-            let has_release_command = known
-                .get(&deploy.generation)
-                .is_some_and(|release| release.shape.release_command.is_some());
-            debug_assert!(!matches!(deploy.phase, DeployPhase::Live | DeployPhase::Failed));
-            Some(Candidate { generation, phase: deploy.phase, has_release_command })
-        }
-        None => None,
-    };
-    let goal = Goal {
-        serving,
-        candidate,
-        formation: formations::get(tx, id)?,
-        is_in_maintenance: app.is_in_maintenance,
-        is_doomed: app.is_doomed,
-    };
-    let domains = domains::list(tx, id)?.into_iter().map(|domain| domain.host).collect();
-    Ok(Some(Loaded { app, goal, domains, deploy, releases: known }))
+    let mut candidate = None;
+    if let Some(deploy) = &deploy {
+        let release = releases::get(tx, id, deploy.release)?;
+        candidate = Some(weigh(deploy, &release, serving.as_ref(), &known));
+        known.insert(deploy.generation, Arc::new(release));
+    }
+    let own: Option<DomainName> = format!("{}.{domain}", app.name).parse().ok();
+    let mut hosts: BTreeSet<DomainName> = own.into_iter().collect();
+    if serving.is_none() {
+        hosts.extend(domains::list(tx, id)?.into_iter().map(|domain| domain.host));
+    }
+    let (is_in_maintenance, is_doomed) = (app.is_in_maintenance, app.is_doomed);
+    let goal = Goal { serving, candidate, hosts, is_in_maintenance, is_doomed };
+    Ok(Some(Loaded { app, goal, deploy, releases: known }))
 }
 
-fn generation(
-    tx: &Tx<'_>,
+/// What the deploy in flight means, given what serves.
+fn weigh(
     deploy: &Deploy,
-    known: &mut BTreeMap<u64, Arc<Release>>,
-) -> Result<Generation, StoreError> {
-    let release = releases::get(tx, deploy.app, deploy.release)?;
-    let generation = Generation {
-        number: deploy.generation,
-        processes: release.shape.processes.keys().cloned().collect(),
-        drain_timeout: release.shape.run.drain_timeout,
+    release: &Release,
+    serving: Option<&Generation>,
+    known: &BTreeMap<u64, Arc<Release>>,
+) -> Candidate {
+    debug_assert!(!matches!(deploy.phase, DeployPhase::Live | DeployPhase::Failed));
+    let serves = serving.and_then(|one| Some((known.get(&one.number)?.as_ref(), one.crew)));
+    let settled = match deploy.phase {
+        DeployPhase::Queued => deploy.settle_crew(release, serves),
+        DeployPhase::Releasing
+        | DeployPhase::Starting
+        | DeployPhase::Switching
+        | DeployPhase::Live
+        | DeployPhase::Failed => Some(deploy.crew),
     };
-    known.insert(deploy.generation, Arc::new(release));
-    Ok(generation)
+    let crew = settled.unwrap_or(deploy.generation);
+    let is_rolled = crew == deploy.generation;
+    Candidate {
+        generation: generation(deploy, crew, release),
+        phase: deploy.phase,
+        has_release_command: is_rolled
+            && deploy.may_run_release_command()
+            && release.shape.release_command.is_some(),
+        is_stale: settled.is_none(),
+    }
+}
+
+fn generation(deploy: &Deploy, crew: u64, release: &Release) -> Generation {
+    Generation {
+        number: deploy.generation,
+        release: release.version,
+        crew,
+        processes: release.shape.processes.keys().cloned().collect(),
+        formation: release.formation.clone(),
+        domains: release.domains.iter().cloned().collect(),
+        drain_timeout: release.shape.run.drain_timeout,
+    }
 }

@@ -18,11 +18,11 @@ use model::id::{AppId, ReplicaId};
 use model::plan::{Leaving, Place, RouteSeen, Seen, Step, World, plan};
 use model::replica::{Condition, Crashes, Ending, EndingKind, Replica};
 use model::route::EndpointAddress;
+use model::route::host::HostPattern;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::routes::AppRoutes;
 use super::{ReplicaView, Shared, replica};
 use crate::backend::local::Observed;
 use crate::store::{self, StoreError};
@@ -37,6 +37,8 @@ pub(super) enum Message {
     /// A replica's task found something out.
     Fact(ReplicaId, Fact),
     Views(oneshot::Sender<Vec<ReplicaView>>),
+    /// Answered when the edge has what the store says now.
+    Settled(oneshot::Sender<()>),
     Recycle {
         name: Option<String>,
         answer: oneshot::Sender<usize>,
@@ -68,6 +70,8 @@ struct Life {
     is_retired: bool,
     /// We told it to end, so its end is no news to anybody.
     is_told: bool,
+    /// From TERM to KILL, as its own release has it.
+    grace: Duration,
     /// Cancelled when it is told to end: one that is still being started must hear of it too.
     end: CancellationToken,
 }
@@ -82,8 +86,9 @@ struct Keeper {
     /// How the last replica of a place ended by itself, and of which release it was.
     last_ending: BTreeMap<Place, (EndingKind, u64)>,
     route: RouteSeen,
-    routed: Option<AppRoutes>,
     stopwatch: Stopwatch,
+    /// Who waits for the edge.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// When the deploy in flight reached its marks.
@@ -164,6 +169,8 @@ impl Keeper {
         let mut targets = BTreeMap::new();
         if let Some(routed) = &routed {
             route.state = Some(routed.upstream.state);
+            route.release = routed.upstream.release;
+            route.hosts = routed.routes.iter().filter_map(|route| named(&route.host)).collect();
             for endpoint in &routed.upstream.endpoints {
                 route.replicas.insert(endpoint.replica);
                 if let EndpointAddress::Namespace { target, .. } = endpoint.address {
@@ -179,8 +186,8 @@ impl Keeper {
             crashes: BTreeMap::new(),
             last_ending: BTreeMap::new(),
             route,
-            routed,
             stopwatch: Stopwatch::default(),
+            waiting: Vec::new(),
         };
         for row in rows {
             keeper.adopt_replica(row, &targets).await?;
@@ -193,7 +200,9 @@ impl Keeper {
         row: Replica,
         targets: &BTreeMap<ReplicaId, SocketAddr>,
     ) -> Result<(), StoreError> {
-        let id = row.id;
+        let (id, app, version) = (row.id, self.app, row.release);
+        let release = self.shared.store.run(move |tx| store::releases::get(tx, app, version));
+        let release = release.await?;
         let is_routed = self.route.replicas.contains(&id);
         let (condition, is_alive) = match self.shared.backend.observe(id).await {
             Observed::Absent => (Condition::Planned, false),
@@ -211,15 +220,12 @@ impl Keeper {
             target: targets.get(&id).copied(),
             is_retired: false,
             is_told: false,
+            grace: release.shape.run.grace,
             end: CancellationToken::new(),
         };
         let end = life.end.clone();
         self.lives.insert(id, life);
         if is_alive {
-            let app = self.app;
-            let version = row.release;
-            let release =
-                self.shared.store.run(move |tx| store::releases::get(tx, app, version)).await?;
             let job = replica::Job {
                 replica: row,
                 release: Arc::new(release),
@@ -244,6 +250,7 @@ impl Keeper {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.views());
             }
+            Message::Settled(answer) => self.waiting.push(answer),
             Message::Recycle { name, answer } => {
                 let _ = answer.send(self.retire(name.as_deref()));
             }
@@ -375,6 +382,16 @@ impl Keeper {
     /// Marks replicas to be replaced.
     fn retire(&mut self, name: Option<&str>) -> usize {
         let mut count = 0;
+        // A release command is ended for good, and its deploy with it; only by its name.
+        for life in self.lives.values().filter(|life| life.replica.process.is_release()) {
+            let is_meant = name.is_some_and(|name| {
+                life.replica.name() == name || life.replica.process.as_str() == name
+            });
+            if is_meant && !matches!(life.condition, Condition::Ended(_)) {
+                life.end.cancel();
+                count += 1;
+            }
+        }
         for life in self.lives.values_mut() {
             let is_meant = name.is_none_or(|name| {
                 life.replica.name() == name || life.replica.process.as_str() == name
@@ -400,7 +417,8 @@ impl Keeper {
                     // No deploy has generation 0: it is nobody's any more.
                     place.generation = 0;
                 }
-                Seen { id: *id, place, condition: life.condition.clone() }
+                let release = life.replica.release;
+                Seen { id: *id, place, release, condition: life.condition.clone() }
             })
             .collect();
         World { replicas, route: self.route.clone(), crashes: self.crashes.clone() }
@@ -408,7 +426,8 @@ impl Keeper {
 
     /// One look, one plan, and its steps.
     async fn turn(&mut self) -> Result<Turn, Trouble> {
-        let Some(loaded) = goal::load(&self.shared.store, self.app).await? else {
+        let shared = Arc::clone(&self.shared);
+        let Some(loaded) = goal::load(&shared.store, self.app, &shared.domain).await? else {
             return Ok(Turn::Gone);
         };
         let now = self.now();
@@ -425,8 +444,11 @@ impl Keeper {
                 is_busy = true;
             }
         }
-        if !is_busy {
-            is_busy = self.follow_names(&loaded).await?;
+        if !plan.steps.iter().any(Step::is_before_the_edge) {
+            for waiting in self.waiting.drain(..) {
+                // Who went away needs no answer.
+                let _ = waiting.send(());
+            }
         }
         if is_busy {
             return Ok(Turn::Again);
@@ -460,4 +482,11 @@ fn coded(kind: &EndingKind) -> String {
 
 fn place_of(replica: &Replica) -> Place {
     Place { generation: replica.generation, process: replica.process.clone(), index: replica.index }
+}
+
+fn named(host: &HostPattern) -> Option<model::name::DomainName> {
+    match host {
+        HostPattern::Exact(host) => Some(host.clone()),
+        HostPattern::Below(_) | HostPattern::Any => None,
+    }
 }

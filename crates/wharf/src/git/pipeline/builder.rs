@@ -9,6 +9,7 @@ use engine::spec::NetworkSpec;
 use model::problem::{Code, Problem};
 
 use super::{BuildJob, Builder, Built};
+use crate::build::cancel::Cancel;
 use crate::build::run::{BuildConfig, BuildContext, BuildRequest, Link, run_build};
 use crate::build::stores::Stores;
 use crate::context::Context;
@@ -41,13 +42,14 @@ pub fn builder(context: &Context) -> Result<Builder, Problem> {
         let source = job.source.clone();
         let request = BuildRequest {
             id: job.build,
-            app: job.app.name.clone(),
+            app,
             extract: &move |target: &Path| move_into(&source, target),
             committed_at: committed_at(&job.source),
             config: vars
                 .iter()
                 .map(|(key, value)| (key.to_string(), value.expose().to_owned()))
                 .collect(),
+            cancel: Cancel::default(),
             users,
         };
         let built = run_build(&build, &request, &mut |line| say(line.to_string()))?;

@@ -139,13 +139,13 @@ impl Pipeline {
             Next::Take(version, image, shape) => {
                 voice.head(&format!("Commit {} was built for v{version} already", short(&commit)));
                 voice.detail("its image is used again");
-                (image, *shape)
+                (image, shape)
             }
             Next::Build => {
                 let began = Instant::now();
                 let built = self.build(push, received, &commit, voice).await?;
                 spent.build = began.elapsed();
-                (built.image, built.shape)
+                (built.image, Box::new(built.shape))
             }
         };
         self.launch(push, Change::Image { image, commit, shape }, spent, voice).await
@@ -273,6 +273,8 @@ impl Pipeline {
             Change::Image { commit, .. } => Some(commit.clone()),
             Change::ConfigVars(_)
             | Change::Sizes(_)
+            | Change::Formation(_)
+            | Change::Domains(_)
             | Change::Rollback { .. }
             | Change::Restart => None,
         };

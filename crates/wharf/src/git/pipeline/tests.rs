@@ -1,6 +1,7 @@
 //! What a pushed commit needs, and what a pusher reads.
 
 use super::*;
+use model::deploy::Rolling;
 use model::id::{AppId, DeployId, ReleaseId};
 use uuid::Uuid;
 
@@ -26,6 +27,8 @@ fn deploy(release: u64, phase: DeployPhase) -> Deploy {
         id: DeployId(Uuid::nil()),
         app: AppId(Uuid::nil()),
         generation: release,
+        crew: release,
+        rolling: Rolling::WhenDifferent,
         release,
         phase,
         created_at: Timestamp::UNIX_EPOCH,

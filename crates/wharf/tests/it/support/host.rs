@@ -218,6 +218,17 @@ impl Host {
         (output.status.success(), said)
     }
 
+    /// Begins a push of main and does not wait for its end.
+    pub(crate) fn push_in_background(&self, repo: &Repo) -> Child {
+        if let Some(name) = repo.folder.file_name() {
+            let url = self.git_url(&name.to_string_lossy());
+            repo.try_git(&["remote", "set-url", "wharf", &url]);
+        }
+        let mut push = super::repo::git(&repo.folder);
+        push.args(["push", "wharf", "main"]).stdout(Stdio::null()).stderr(Stdio::piped());
+        push.spawn().unwrap()
+    }
+
     /// Pushes main; must be accepted.
     pub(crate) fn push_well(&self, repo: &Repo) -> String {
         let (is_accepted, said) = self.push(repo);

@@ -1,0 +1,268 @@
+//! One client connection: its door, its handshake, its protocol, until it ends.
+//!
+//! Whatever the protocol, requests go the same way from here: `forward::serve`.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
+
+use crate::body::ResponseBody;
+use crate::config::{Config, Door, TrustedPeer};
+use crate::core::Core;
+use crate::forward;
+use crate::headers::{Client, Session};
+use crate::proxied::{self, Ends};
+use crate::strict::{Guard, Limits, Talk};
+use crate::tasks::spawn_detached;
+use crate::tls::{ACME_ALPN, H2_ALPN};
+
+/// An idle connection must speak again within this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A handshake must be done within this time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that takes nothing for this long is given up by the kernel.
+const STUCK_CLIENT_MS: u32 = 60_000;
+/// Requests one HTTP/2 connection may have at once.
+const MOST_STREAMS: u32 = 100;
+/// Streams a client opened and took back that wait to be noticed; past it the connection ends.
+const MOST_RESETS: usize = 20;
+
+/// How the two protocols are spoken.
+#[derive(Debug)]
+pub(crate) struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<LocalExecutor>,
+    limits: Limits,
+}
+
+/// Runs a stream's task on the core its connection is on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, work: F) {
+        spawn_detached(async move {
+            work.await;
+        });
+    }
+}
+
+impl Protocols {
+    pub(crate) fn new(config: &Config) -> Self {
+        let mut http1 = http1::Builder::new();
+        // What may pass is the guard's to say; hyper must be able to hold it.
+        let most = config.most_head_bytes.max(64 * 1024) + 64 * 1024;
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIMEOUT)
+            .max_buf_size(most)
+            .max_headers(config.most_fields.max(100) + 1);
+        let mut http2 = http2::Builder::new(LocalExecutor);
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MOST_STREAMS)
+            .max_header_list_size(u32::try_from(config.most_head_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(MOST_RESETS)
+            .max_local_error_reset_streams(MOST_RESETS)
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            .max_send_buf_size(256 * 1024)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(20));
+        let limits = Limits {
+            head_bytes: config.most_head_bytes,
+            target_bytes: config.most_target_bytes,
+            fields: config.most_fields,
+        };
+        Self { http1, http2, limits }
+    }
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(core: Rc<Core>, protocols: Rc<Protocols>, stream: TcpStream, door: Door) {
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    // A comfort: without it a stuck client is only found later.
+    let _kept_longer = rustix::net::sockopt::set_tcp_user_timeout(&stream, STUCK_CLIENT_MS);
+    let mut ends = Ends { client: peer, port: local.port() };
+    if core.config.proxied.contains(&door) {
+        let told = proxied::introduce(&core.config, &stream, ends);
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, told).await {
+            Ok(Ok(told)) => ends = told,
+            Ok(Err(error)) => return tracing::warn!(%peer, %error, "turned away"),
+            Err(_) => return tracing::warn!(%peer, "turned away: the PROXY header did not come"),
+        }
+    }
+    let is_trusted = |address| {
+        core.config.trusted_peers.iter().any(|range: &TrustedPeer| range.contains(address))
+    };
+    let is_trusted = is_trusted(ends.client.ip());
+    let (peer, port) = (ends.client, ends.port);
+    match door {
+        Door::Http => {
+            let client = Client::new(peer, port, is_trusted, None);
+            speak_http1(&core, &protocols, stream, client).await;
+        }
+        Door::Https => {
+            let Some(stream) = shake_hands(&core, stream, peer.ip()).await else { return };
+            let (_, tls) = stream.get_ref();
+            let is_http2 = tls.alpn_protocol() == Some(H2_ALPN);
+            let client = Client::new(peer, port, is_trusted, Some(session(&stream)));
+            if is_http2 {
+                speak_http2(&core, &protocols, stream, client).await;
+            } else {
+                speak_http1(&core, &protocols, stream, client).await;
+            }
+        }
+    }
+}
+
+fn session(stream: &TlsStream<TcpStream>) -> Session {
+    let (_, tls) = stream.get_ref();
+    let version = match tls.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+        _ => "1.3",
+    };
+    // A handshake without a name is shown no certificate, so there is one.
+    let name = tls.server_name().unwrap_or_default().to_ascii_lowercase();
+    Session { name, version }
+}
+
+/// None when there is nothing to serve: the client failed, was too slow, or only came to check a
+/// challenge, which is over once it has seen the certificate.
+async fn shake_hands(core: &Core, stream: TcpStream, peer: IpAddr) -> Option<TlsStream<TcpStream>> {
+    let shaking = core.tls.acceptor().accept(stream);
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await {
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(ACME_ALPN) => None,
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "no TLS with this client");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "the client was too slow with TLS");
+            None
+        }
+    }
+}
+
+async fn speak_http1<S>(core: &Rc<Core>, protocols: &Protocols, stream: S, client: Client)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = client.address();
+    let client = Rc::new(client);
+    let (stream, talk) = Guard::new(stream, protocols.limits, core.config.head_timeout);
+    let service = {
+        let core = core.clone();
+        let count = Cell::new(0_u64);
+        service_fn(move |request| {
+            count.set(count.get() + 1);
+            let (core, client, talk) = (core.clone(), client.clone(), talk.clone());
+            serve_in_turn((core, client), (talk, count.get()), request)
+        })
+    };
+    let connection = protocols.http1.serve_connection(TokioIo::new(stream), service);
+    let connection = connection.with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = core.stopped() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended
+        && error.is_parse()
+    {
+        core.sink.add(None, |line| {
+            let now = jiff::Timestamp::now();
+            let written = writeln!(
+                line,
+                "{now:.6} router at=error code=H26 desc=\"Request error: {error}\" fwd=\"{peer}\" status=400",
+            );
+            written.expect("writing into a String cannot fail");
+        });
+    }
+}
+
+/// One of the requests of an HTTP/1 connection, counted from 1.
+async fn serve_in_turn(
+    (core, client): (Rc<Core>, Rc<Client>),
+    (talk, number): (Arc<Talk>, u64),
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    if let Some(refusal) = talk.refusal(number) {
+        return Ok(forward::refuse(&core, &client, &request, refusal));
+    }
+    let answer = forward::serve(core, client, request).await;
+    talk.answered(number, answer.status() == StatusCode::SWITCHING_PROTOCOLS);
+    Ok(answer)
+}
+
+/// Requests one connection has now, and when it last had one.
+#[derive(Debug)]
+struct Use {
+    requests: Cell<u32>,
+    last: Cell<Instant>,
+}
+
+async fn speak_http2<S>(core: &Rc<Core>, protocols: &Protocols, stream: S, client: Client)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let client = Rc::new(client);
+    let used = Rc::new(Use { requests: Cell::new(0), last: Cell::new(Instant::now()) });
+    let service = {
+        let (core, used) = (core.clone(), used.clone());
+        service_fn(move |request| {
+            used.requests.set(used.requests.get() + 1);
+            let used = used.clone();
+            forward::serve(core.clone(), client.clone(), request).map(move |answer| {
+                used.requests.set(used.requests.get() - 1);
+                used.last.set(Instant::now());
+                Ok::<_, Infallible>(answer)
+            })
+        })
+    };
+    let connection = protocols.http2.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    // An end is an end, however the client brought it about: each request told its own story.
+    let _ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = async { tokio::select! { () = core.stopped() => {}, () = idle(&used) => {} } } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+}
+
+/// Ends when the connection had no request for as long as HTTP/1 may be silent.
+async fn idle(used: &Use) {
+    loop {
+        let until = used.last.get() + IDLE_TIMEOUT;
+        tokio::time::sleep_until(until).await;
+        if used.requests.get() > 0 {
+            used.last.set(Instant::now());
+        } else if used.last.get() + IDLE_TIMEOUT <= Instant::now() {
+            return;
+        }
+    }
+}

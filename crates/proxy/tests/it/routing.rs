@@ -1,0 +1,190 @@
+//! Routes as the edge goes by them: chosen, rewritten, split, redirected, or leading elsewhere.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use model::route::spec::Route;
+use model::route::written::{RouteSpec, compose};
+use model::route::{Part, RouteTable, TableChange, Upstream, UpstreamState};
+use proxy::error::Error;
+
+use crate::app::App;
+use crate::edge::{Edge, app_id, replica_id, tcp};
+
+/// A part with these routes, written as the app file has them, and perhaps one endpoint.
+fn part(name: &str, toml: &str, app: Option<(u128, &App)>) -> Arc<Part> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        #[serde(default)]
+        routes: Vec<RouteSpec>,
+    }
+    let file: File = toml::from_str(toml).unwrap();
+    let host = format!("{name}.localhost").parse().unwrap();
+    let upstream = Upstream {
+        app: name.parse().unwrap(),
+        release: 1,
+        state: UpstreamState::Live,
+        endpoints: app.iter().map(|(number, app)| tcp(*number, app.address)).collect(),
+    };
+    Arc::new(Part { routes: compose(&[host], &[&file.routes]), upstream })
+}
+
+fn table(version: u64, parts: Vec<Arc<Part>>) -> RouteTable {
+    let parts = (1..).zip(parts).map(|(number, part)| (app_id(number), part)).collect();
+    RouteTable { version, parts }
+}
+
+#[tokio::test]
+async fn requests_take_the_route_that_is_theirs() {
+    let edge = Edge::start().await;
+    let (shop, api) = (App::start("shop").await, App::start("api").await);
+    let shop_part = part(
+        "shop",
+        r#"
+        routes = [
+            { path = "*/styles/*.*", to = "api", weight = 1 },
+            { path = "/api", strip = true, to = "api" },
+            { path = "/old", redirect = "https://new.example/*", status = 301 },
+            { path = "/beta", headers = { x-beta = "*" }, to = "api" },
+            { path = "/lost", to = "nobody" },
+            { host = "www.shop.localhost", redirect = "bare" },
+            { host = "secure.localhost", redirect = "https" },
+        ]
+        "#,
+        Some((1, &shop)),
+    );
+    let api_part = part("api", "", Some((2, &api)));
+    edge.apply(table(1, vec![shop_part, api_part])).await;
+    for (path, body) in [
+        ("/", "shop / "),
+        ("/apis", "shop /apis "),
+        ("/api/x?y=1", "api /x?y=1 "),
+        ("/api", "api / "),
+        ("/%61pi/x", "api /x "),
+        ("/shop/styles/a.css", "api /shop/styles/a.css "),
+        ("/api/styles/a.css", "api /api/styles/a.css "),
+        ("/beta", "shop /beta "),
+    ] {
+        assert_eq!(edge.get("shop.localhost", path).await.body, body, "{path}");
+    }
+    let beta = "GET /beta HTTP/1.1\r\nHost: shop.localhost\r\nX-Beta: 1\r\n\r\n";
+    assert_eq!(edge.send(beta).await.body, "api /beta ");
+    let headers = edge.get("shop.localhost", "/api/headers").await.body;
+    assert!(headers.starts_with("GET /headers HTTP/1.1\r\n"), "{headers}");
+    assert!(headers.contains("x-forwarded-prefix: /api\r\n"), "{headers}");
+    assert!(headers.contains("host: shop.localhost\r\n"), "{headers}");
+
+    for (host, path, status, location) in [
+        ("shop.localhost", "/old/a?b", 301, "https://new.example/a?b"),
+        ("www.shop.localhost:81", "/x?y", 308, "http://shop.localhost:81/x?y"),
+        ("secure.localhost:81", "/x?y", 308, "https://secure.localhost/x?y"),
+    ] {
+        let reply = edge.get(host, path).await;
+        assert_eq!((reply.status, reply.header("location")), (status, Some(location)));
+        assert_eq!(reply.header("content-length"), Some("0"));
+        assert!(edge.log_line(Some(app_id(1)), path).await.contains(&format!("status={status}")));
+    }
+    for (host, path, code) in [
+        ("shop.localhost", "/lost", "H23"),
+        ("shop.localhost", "/api/../secret", "H26"),
+        ("shop.localhost", "/api/%2e%2E/secret", "H26"),
+        ("secure.localhost", "/x", "E404"),
+        ("x.localhost", "/", "E404"),
+    ] {
+        let mut raw = edge.connect().await;
+        // Trusted or not, an encrypted request is never sent to `https` once more.
+        let proto = if host.starts_with("secure") { "https" } else { "http" };
+        let head = format!("Host: {host}\r\nX-Forwarded-Proto: {proto}");
+        raw.send(&format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n")).await;
+        let reply = raw.reply().await;
+        if host.starts_with("secure") {
+            assert_eq!(reply.status, 308, "nobody is believed who is not trusted");
+        } else {
+            assert_eq!(reply.code(), Some(code), "{path}");
+        }
+    }
+    // Where no path decides anything, it is none of the edge's business.
+    assert_eq!(edge.get("api.localhost", "/a/../b").await.body, "api /a/../b ");
+}
+
+#[tokio::test]
+async fn a_split_sends_its_share_and_loses_none() {
+    let edge = Edge::start().await;
+    let (old, new) = (App::start("old").await, App::start("new").await);
+    let file = "routes = [{ split = { new = 30 } }]";
+    let parts = vec![part("old", file, Some((1, &old))), part("new", "", Some((2, &new)))];
+    edge.apply(table(1, parts)).await;
+    let mut raw = edge.connect().await;
+    let mut shares = [0_u32; 2];
+    for number in 0..1000 {
+        raw.send(&format!("GET /{number} HTTP/1.1\r\nHost: old.localhost\r\n\r\n")).await;
+        let body = raw.reply().await.body;
+        let is_new = body == format!("new /{number} ");
+        assert!(is_new || body == format!("old /{number} "), "{body}");
+        shares[usize::from(is_new)] += 1;
+    }
+    // Ten standard deviations: one run in 10^23 is outside.
+    assert!((155..=445).contains(&shares[1]), "{shares:?}");
+}
+
+#[tokio::test]
+async fn a_server_elsewhere_is_proxied_under_its_own_name() {
+    let edge = Edge::start().await;
+    let old = App::start("old").await;
+    let to = format!("http://127.0.0.1:{}", old.address.port());
+    let file = format!(
+        r#"routes = [
+            {{ path = "/kept", to = "{to}", keep_host = true }},
+            {{ path = "/gone", to = "http://127.0.0.1:1" }},
+            {{ path = "/unknown", to = "http://no-such-name.invalid" }},
+            {{ to = "{to}" }},
+        ]"#
+    );
+    edge.apply(table(1, vec![part("shop", &file, None)])).await;
+    assert_eq!(edge.get("shop.localhost", "/x?y").await.body, "old /x?y ");
+    let connections = old.connections.load(SeqCst);
+    let own = format!("host: 127.0.0.1:{}\r\n", old.address.port());
+    let headers = edge.get("shop.localhost", "/headers").await.body;
+    assert!(headers.contains(&own), "{headers}");
+    assert!(headers.contains("x-forwarded-host: shop.localhost\r\n"), "{headers}");
+    assert!(old.connections.load(SeqCst) <= connections + 1);
+    assert_eq!(edge.get("shop.localhost", "/gone").await.code(), Some("H21"), "and at once");
+    // A machine's resolver may also be silent until the limit.
+    let reply = edge.get("shop.localhost", "/unknown").await;
+    let is_named = reply.body.contains("the name of the server elsewhere has no address");
+    assert!(is_named || reply.code() == Some("H19"), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn a_change_is_made_only_to_the_table_it_is_of() {
+    let edge = Edge::start().await;
+    let (one, two) = (App::start("one").await, App::start("two").await);
+    edge.apply(table(1, vec![part("one", "", Some((1, &one)))])).await;
+    let two_part = part("two", "", Some((2, &two)));
+    let change = TableChange { base: 1, version: 2, parts: [(app_id(2), Some(two_part))].into() };
+    assert_eq!(edge.client.change(&change).await.unwrap().version, 2);
+    let again = edge.client.change(&change).await.unwrap_err();
+    assert!(matches!(again, Error::Stale { base: 1, served: 2 }), "{again:?}");
+    assert_eq!(edge.get("one.localhost", "/").await.body, "one / ");
+    assert_eq!(edge.get("two.localhost", "/").await.body, "two / ");
+    assert_eq!(edge.client.table().await.unwrap().parts.len(), 2);
+
+    // The same requests twice: refused, and all is as it was.
+    let mut thief = Part::clone(&part("thief", "", None));
+    thief.routes.push(Route::plain("one.localhost".parse().unwrap()));
+    let theft =
+        TableChange { base: 2, version: 3, parts: [(app_id(3), Some(Arc::new(thief)))].into() };
+    let refused = edge.client.change(&theft).await.unwrap_err().to_string();
+    let (first, second) = (app_id(1).to_string(), app_id(3).to_string());
+    assert!(refused.contains(&first) && refused.contains(&second), "{refused}");
+    assert!(refused.contains("`one.localhost/`"), "{refused}");
+    assert_eq!(edge.status().await.version, 2);
+    assert_eq!(edge.get("one.localhost", "/").await.body, "one / ");
+    assert_eq!(edge.get("thief.localhost", "/").await.code(), Some("E404"));
+
+    let change = TableChange { base: 2, version: 3, parts: [(app_id(1), None)].into() };
+    edge.client.change(&change).await.unwrap();
+    assert_eq!(edge.get("one.localhost", "/").await.code(), Some("E404"));
+    assert!(!edge.status().await.endpoints.contains_key(&replica_id(1)));
+    assert_eq!(edge.get("two.localhost", "/").await.body, "two / ");
+}
