@@ -10,6 +10,8 @@ pub mod id;
 
 pub mod size;
 
+pub mod limits;
+
 pub mod problem;
 
 pub mod app;

@@ -59,6 +59,7 @@ codes! {
     ReleaseStale "P108" "the release it was made on top of did not go live";
     ReleaseUnchanged "P109" "nothing to release: that is what runs already";
     ReleaseCommandTooLong "P110" "the release command took longer than its limit";
+    OverDisk "P111" "a process was ended because it wrote more than its disk bound";
     // P2: build
     NothingDetected "P201" "no language or framework was recognised";
     BuildStepFailed "P202" "a build step failed";

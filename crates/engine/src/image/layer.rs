@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pins::{Lease, Pins, Round};
 use super::{ImageError, stream};
+use crate::removal::remove_all;
 
 /// The digest of a layer's canonical tar: 64 hex digits. OCI's `diff_id` without its `sha256:`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -207,13 +208,7 @@ fn children(folder: &Path) -> Result<Vec<PathBuf>, ImageError> {
 
 /// Removes a tree; one that is not there is fine.
 pub fn remove_tree(path: &Path) -> Result<(), ImageError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            fs::remove_file(path).map_err(ImageError::io("remove", path))
-        }
-        other => other.map_err(ImageError::io("remove", path)),
-    }
+    remove_all(path).map_err(ImageError::io("remove", path))
 }
 
 fn sync_path(path: &Path) -> Result<(), ImageError> {

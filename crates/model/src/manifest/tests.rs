@@ -1,4 +1,5 @@
 use super::*;
+use crate::size::ByteSize;
 
 #[test]
 fn the_whole_file_is_read() {
@@ -7,6 +8,7 @@ fn the_whole_file_is_read() {
         port = 3000
         grace = "20s"
         drain = "500ms"
+        read_only = true
         [health]
         path = "/healthz?deep=1"
         deadline = "2m"
@@ -42,13 +44,14 @@ fn the_whole_file_is_read() {
     let run = manifest.run_settings();
     assert_eq!(run.drain_timeout, Duration::from_millis(500));
     assert_eq!(run.boot_timeout, Duration::from_secs(120));
+    assert!(run.is_read_only);
     assert_eq!(manifest.routes.len(), 2);
     let balance = manifest.balance.settings();
     assert_eq!((balance.concurrency, balance.queue), (Some(20), 1000));
     assert_eq!(balance.check.unwrap().every, Duration::from_secs(5));
     assert_eq!(manifest.processes[&ProcessType::web()], "node .");
     assert_eq!(manifest.process_limits(&ProcessType::web()).memory, ByteSize::mib(256));
-    assert_eq!(manifest.limits[&ProcessType::web()].cpu_millis(), Some(500));
+    assert_eq!(manifest.limits[&ProcessType::web()].cpu_millis, Some(500));
     let json = serde_json::to_string(&manifest).unwrap();
     assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
 }
@@ -87,7 +90,7 @@ fn mistakes_name_their_line_and_rule() {
         shown += &format!("{} | {} | {}\n", mistake.line, mistake.text, mistake.why);
     }
     insta::assert_snapshot!(shown, @r#"
-    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `health`, `processes`, `build`, `release`, `static`, `limits`, `balance`, `routes`
+    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `read_only`, `health`, `processes`, `build`, `release`, `static`, `limits`, `balance`, `routes`
     1 | port = 70000 | invalid value: integer `70000`, expected u16
     1 | port = | string values must be quoted, expected literal string
     1 | grace = "soon" | `soon` is not a duration: a whole number and ms, s, m or h, at least 1ms
@@ -95,7 +98,7 @@ fn mistakes_name_their_line_and_rule() {
     2 | path = "healthz" | `healthz` is not a path: it starts with / and has no space or #
     2 | root = "../etc" | `../etc` does not stay within the source: a relative path without `..`
     2 | memory = "lots" | `lots` is not a size: a whole number, then nothing, K, M, G or KiB, MiB, GiB
-    2 | memory = "10K" | a memory limit is at least 1M, not `10K`
+    2 | memory = "10K" | a limit is at least 1M, not `10K`
     2 | cpu = 0 | cpu is 0.01 to 1024 cores, not 0
     2 | "we b" = "x" | `we b` is not a process type: 1 to 63 characters of a-z, A-Z, 0-9, - and _, starting and ending with a letter or digit
     3 | [[ | unquoted keys cannot be empty, expected letters, numbers, `-`, `_`

@@ -64,6 +64,7 @@ pub fn status(code: Code) -> u16 {
         | Code::ImageMissing
         | Code::CrashedOnBoot
         | Code::OutOfMemory
+        | Code::OverDisk
         | Code::ReleaseCommandFailed
         | Code::ReleaseCommandTooLong
         | Code::NeverListened

@@ -13,8 +13,9 @@ use std::time::Duration;
 use engine::Engine;
 use engine::attach::Attach;
 use engine::dial::Family;
+use engine::disk::{DiskBound, DiskUse};
 use engine::exec::ExecHandle;
-use engine::image::layer::{LayerId, LayerStore};
+use engine::image::layer::{LayerId, LayerStore, remove_tree};
 use engine::image::pins::Lease;
 use engine::image::store::ImageStore;
 use engine::network::outbound::{OutboundConfig, OutboundPool};
@@ -23,13 +24,14 @@ use engine::spec::{
     UpperSpec, UserRange,
 };
 use model::id::{AppId, ReplicaId};
-use model::release::{ImageRef, ProcessLimits};
+use model::limits::ProcessLimits;
+use model::release::ImageRef;
 use model::replica::EndingKind;
 use model::size::ByteSize;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
-use super::command::shell;
+use super::error::BackendError;
 use super::look::until_seen;
 use crate::config::Config;
 
@@ -60,6 +62,8 @@ pub struct ReplicaSpec {
     pub command: String,
     pub env: Vec<(String, String)>,
     pub limits: ProcessLimits,
+    /// Nothing but `/tmp` can be written to.
+    pub is_read_only: bool,
     /// None when somebody is attached.
     pub log: Option<PathBuf>,
     pub grace: Duration,
@@ -106,41 +110,6 @@ pub enum Observed {
     /// It runs, but its shim was killed: no log, no new connections, no exit code.
     Abandoned,
     Ended(EndingKind),
-}
-
-/// What can go wrong here.
-#[derive(Debug, thiserror::Error)]
-pub enum BackendError {
-    #[error("the release has no image")]
-    NoImage,
-    #[error("the image {0} is gone")]
-    ImageGone(String),
-    #[error(transparent)]
-    Engine(#[from] engine::error::Error),
-    #[error(transparent)]
-    Image(#[from] engine::image::ImageError),
-    #[error("there are no user numbers for range {0} from `app_users_from` on")]
-    NoUsers(u32),
-    #[error("cannot clear {path}")]
-    Clear { path: PathBuf, source: std::io::Error },
-    #[error("the work was cut off")]
-    CutOff,
-}
-
-impl BackendError {
-    /// The whole chain in one line: what a person needs to see why nothing started.
-    pub fn for_people(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            let next = error.to_string();
-            if !text.contains(&next) {
-                text = format!("{text}: {next}");
-            }
-            source = error.source();
-        }
-        text
-    }
 }
 
 /// The machine.
@@ -238,23 +207,22 @@ impl Local {
                 .chain(spec.labels)
                 .collect(),
             hostname: spec.name.replace('.', "-"),
-            root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: false },
-            command: shell(&spec.command),
+            root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: spec.is_read_only },
+            command: super::command::shell(&spec.command),
             env,
             cwd: if cwd.is_empty() { PathBuf::from("/") } else { PathBuf::from(cwd) },
             uid: APP_UID,
             gid: APP_UID,
             users,
             mounts: Vec::new(),
-            limits: Limits {
-                memory: Some(spec.limits.memory),
-                cpu_millis: spec.limits.cpu_millis,
-                ..Limits::default()
-            },
+            limits: limits(&spec.limits),
             network: NetworkSpec::Prepared(slot.path),
             log: spec.log.map(|path| LogSpec {
                 path,
-                rotate_at: self.config.log_rotate_at,
+                // So many older files and the one that is written.
+                rotate_at: spec.limits.log.map_or(self.config.log_rotate_at, |all| {
+                    ByteSize(all.bytes() / u64::from(LOGS_KEPT + 1))
+                }),
                 keep: LOGS_KEPT,
             }),
             grace: spec.grace,
@@ -506,12 +474,7 @@ impl Local {
             self.config.git_dir().join(format!("{app}.git")),
             self.config.cache_dir().join(app.to_string()),
         ] {
-            match tokio::fs::remove_dir_all(&path).await {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(BackendError::Clear { path, source });
-                }
-                Ok(()) | Err(_) => {}
-            }
+            blocking(move || Ok(remove_tree(&path)?)).await?;
         }
         Ok(())
     }
@@ -522,6 +485,18 @@ impl Local {
         let look = move |id| Some((id, local.memory(id)?));
         let found = blocking(move || Ok(ids.into_iter().filter_map(look).collect())).await;
         found.unwrap_or_default()
+    }
+
+    /// The folder all replicas write below.
+    pub fn scratch(&self) -> PathBuf {
+        self.config.data_dir.join("scratch")
+    }
+
+    /// Ends a replica that has written more than its bound; what it had written then.
+    pub async fn check_disk(self: &Arc<Self>, id: ReplicaId) -> Option<DiskUse> {
+        let local = Arc::clone(self);
+        // One that has ended meanwhile is no trouble any more.
+        blocking(move || Ok(local.engine.check_disk(&id.to_string())?)).await.ok().flatten()
     }
 
     /// Memory in use by a replica.
@@ -559,10 +534,28 @@ fn state_of(engine: &Engine, id: &str) -> Option<ContainerStatus> {
     engine.find(id).ok().flatten().map(|state| state.status)
 }
 
+/// A process type's limits in the engine's words.
+fn limits(limits: &ProcessLimits) -> Limits {
+    Limits {
+        memory: Some(limits.memory),
+        memory_soft: limits.memory_soft,
+        // 1024 is the kernel's ordinary share.
+        cpu_weight: (limits.cpu_weight.saturating_mul(1024) / 100).max(2),
+        cpu_millis: limits.cpu_millis,
+        pids: limits.pids,
+        io_weight: limits.io_weight,
+        open_files: limits.open_files.into(),
+        disk: Some(DiskBound { size: limits.disk, files: limits.files.into() }),
+    }
+}
+
 /// What an exit record means.
 fn ending(record: ExitRecord) -> EndingKind {
     if let Some(error) = record.error {
         return EndingKind::NotStarted(error);
+    }
+    if record.is_over_disk {
+        return EndingKind::OverDisk;
     }
     if record.oom_kills > 0 && record.code != 0 {
         return EndingKind::OutOfMemory;
@@ -599,6 +592,7 @@ mod tests {
             code,
             signal: None,
             oom_kills,
+            is_over_disk: false,
             at_millis: 0,
             error: None,
         };

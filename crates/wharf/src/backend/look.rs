@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::local::{BackendError, Observed};
+use super::error::BackendError;
+use super::local::Observed;
 
 /// The first wait after a look that failed, and the longest.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));

@@ -5,3 +5,5 @@ pub mod local;
 pub mod command;
 
 mod look;
+
+pub mod error;

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use engine::image::layer::remove_tree;
 use engine::spec::{ContainerSpec, Limits, MountSpec, NetworkSpec, RootSpec, UpperSpec};
 use model::problem::{Code, Problem};
 use model::size::ByteSize;
@@ -148,8 +149,8 @@ pub(super) fn forget(upper: &Path, more: &[String]) -> std::io::Result<()> {
             continue;
         }
         match fs::symlink_metadata(&path) {
-            Ok(meta) if meta.is_dir() => fs::remove_dir_all(&path)?,
-            Ok(_) => fs::remove_file(&path)?,
+            // However deep the step made it.
+            Ok(_) => remove_tree(&path).map_err(std::io::Error::other)?,
             Err(_) => continue,
         }
         // Folders that were only there to hold it.

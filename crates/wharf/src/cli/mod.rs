@@ -121,6 +121,9 @@ enum Command {
     /// Say how many of each process run
     #[command(name = "ps:scale", visible_alias = "scale")]
     PsScale(ps::ScaleArgs),
+    /// Say how much each process may use
+    #[command(name = "ps:resize", visible_alias = "resize")]
+    PsResize(ps::ResizeArgs),
     /// Start all processes afresh, without a gap
     #[command(visible_alias = "ps:restart")]
     Restart(ps::RestartArgs),
@@ -331,6 +334,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::RemoteAdd(args) => apps::add_remote(session, &args).await,
         Command::Ps(args) => ps::list(session, &args).await,
         Command::PsScale(args) => ps::scale(session, &args).await,
+        Command::PsResize(args) => ps::resize(session, &args).await,
         Command::Restart(args) => ps::restart(session, &args).await,
         Command::PsStop(args) => ps::stop(session, &args).await,
         Command::Logs(args) => logs::show(session, &args).await,

@@ -25,6 +25,8 @@ mod replica;
 
 mod verdict;
 
+mod watch;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -80,6 +82,9 @@ struct Shared {
     images: Arc<tokio::sync::RwLock<()>>,
     /// Something may be nobody's any more.
     surplus: tokio::sync::Notify,
+    /// Told when the disk fills fast.
+    fills: tokio::sync::watch::Sender<()>,
+    walks: tokio::sync::Semaphore,
     began: tokio::time::Instant,
 }
 
@@ -141,6 +146,8 @@ impl Deploys {
             starts: tokio::sync::Semaphore::new(STARTS_AT_ONCE),
             images: Arc::default(),
             surplus: tokio::sync::Notify::new(),
+            fills: tokio::sync::watch::Sender::new(()),
+            walks: tokio::sync::Semaphore::new(1),
             began: tokio::time::Instant::now(),
         };
         Self { inner: Arc::new(Inner { shared: Arc::new(shared), keepers: Mutex::default() }) }
@@ -152,6 +159,10 @@ impl Deploys {
         for app in apps {
             self.wake(app.id);
         }
+        let shared = Arc::clone(&self.inner.shared);
+        self.inner.shared.tasks.spawn_until_stop("disk watch", async move {
+            watch::look_at_disk(&shared.backend.scratch(), &shared.fills).await;
+        });
         Ok(())
     }
 

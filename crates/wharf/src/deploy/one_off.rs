@@ -15,17 +15,19 @@ use engine::spec::ExecSpec;
 use jiff::Timestamp;
 use model::app::App;
 use model::id::{AppId, ReplicaId};
+use model::limits::ProcessLimits;
 use model::name::ProcessType;
 use model::problem::{Code, Problem};
-use model::release::{ProcessLimits, Release};
+use model::release::Release;
 use model::replica::{EndingKind, Replica};
 use model::size::ByteSize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deploys, ReplicaView, Shared, release, replica, store_problem};
+use super::{Deploys, ReplicaView, Shared, release, replica, store_problem, watch};
 use crate::backend::command::shell;
-use crate::backend::local::{APP_UID, BackendError, Exec, Observed, ReplicaSpec};
+use crate::backend::error::BackendError;
+use crate::backend::local::{APP_UID, Exec, Observed, ReplicaSpec};
 use crate::store;
 
 /// After HUP, and again after TERM, so long until the next harder word.
@@ -133,11 +135,15 @@ impl Job {
         if let Err(error) = self.shared.backend.remove(id).await {
             tracing::warn!(one_off = self.name, error = error.for_people(), "not cleared away");
         }
+        if let Some((code, words)) = ending.run_code() {
+            let said = format!("Error {code} ({words}): {ending}");
+            self.shared.logs.say(self.app, &self.name, &said);
+        }
         self.shared.logs.say(self.app, &self.name, &format!("Process {ending}"));
         drop(ticket);
         match ending {
             EndingKind::Exited(code) => code,
-            EndingKind::OutOfMemory => 137,
+            EndingKind::OutOfMemory | EndingKind::OverDisk => 137,
             EndingKind::Unhealthy(_)
             | EndingKind::NotStarted(_)
             | EndingKind::Lost
@@ -148,8 +154,11 @@ impl Job {
 
     async fn ended(&self) {
         match &self.kind {
-            Kind::OneOff(id, _) => {
-                self.shared.backend.wait_ended(*id).await;
+            Kind::OneOff(id, ticket) => {
+                tokio::select! {
+                    _ = self.shared.backend.wait_ended(*id) => {}
+                    () = watch::watch(&self.shared, &ticket.replica, ticket.limits) => {}
+                }
             }
             Kind::Exec(exec) => exec.ended().await,
         }
@@ -199,6 +208,8 @@ struct Entry {
 #[derive(Debug)]
 struct Ticket {
     id: ReplicaId,
+    replica: Replica,
+    limits: ProcessLimits,
     stop: CancellationToken,
     shared: Arc<Shared>,
 }
@@ -233,12 +244,12 @@ impl Register {
     }
 }
 
-fn enter(shared: &Arc<Shared>, replica: &Replica, command: &str) -> Ticket {
+fn enter(shared: &Arc<Shared>, replica: &Replica, command: &str, limits: ProcessLimits) -> Ticket {
     let (id, stop) = (replica.id, CancellationToken::new());
     let (replica, command) = (replica.clone(), command.to_owned());
-    let entry = Entry { replica, command, stop: stop.clone() };
+    let entry = Entry { replica: replica.clone(), command, stop: stop.clone() };
     shared.one_offs.lock().insert(id, entry);
-    Ticket { id, stop, shared: Arc::clone(shared) }
+    Ticket { id, replica, limits, stop, shared: Arc::clone(shared) }
 }
 
 impl Deploys {
@@ -246,7 +257,8 @@ impl Deploys {
     pub async fn order(&self, app: AppId, order: Order) -> Result<Ordered, Problem> {
         let (owner, release) = runnable(&self.inner.shared, app).await?;
         let named = release.shape.processes.iter().find(|(name, _)| name.as_str() == order.command);
-        let mut limits = named.map(|(_, spec)| spec.limits).unwrap_or_default();
+        let mut limits =
+            named.map(|(process, _)| release.shape.limits(process)).unwrap_or_default();
         limits.memory = order.memory.unwrap_or(limits.memory);
         let command = named.map_or(order.command, |(_, spec)| spec.command.clone());
         let id = ReplicaId(uuid::Uuid::now_v7());
@@ -267,7 +279,7 @@ impl Deploys {
     /// Starts a one-off. With [`Attach::Log`] its output goes to the app's log.
     pub async fn run_once(&self, ordered: Ordered, streams: Attach) -> Result<Job, Problem> {
         let shared = &self.inner.shared;
-        let ticket = enter(shared, &ordered.replica, &ordered.command);
+        let ticket = enter(shared, &ordered.replica, &ordered.command, ordered.limits);
         let Ordered { replica, release, limits, command, owner, env: more, time_to_live } = ordered;
         // Whoever destroys the app looks into the register after the app was doomed: either it finds
         // this one there, or the app is found doomed here.
@@ -289,6 +301,7 @@ impl Deploys {
             command: command.clone(),
             env,
             limits,
+            is_read_only: release.shape.run.is_read_only,
             log: is_logged.then(|| shared.logs.replica_path(&replica)),
             grace: release.shape.run.grace,
             labels: if is_logged {
@@ -330,7 +343,9 @@ impl Deploys {
             if !apps.contains(&replica.app) {
                 continue;
             }
-            let ticket = enter(shared, &replica, &labels[COMMAND]);
+            // Its bounds hold in the kernel; what is only watched is watched by the ordinary ones.
+            let limits = ProcessLimits::default();
+            let ticket = enter(shared, &replica, &labels[COMMAND], limits);
             let (name, app) = (replica.name(), replica.app);
             let kind = Kind::OneOff(id, ticket);
             self.see_out(Job { name, app, kind, time_to_live, shared: Arc::clone(shared) });

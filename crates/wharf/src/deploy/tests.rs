@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use model::app::{App, Formation, Secret};
 use model::deploy::{DeployPhase, Rolling};
 use model::id::AppId;
+use model::limits::ProcessLimits;
 use model::problem::{Code, Problem};
-use model::release::{ImageRef, ProcessLimits, ProcessSpec, Shape};
+use model::release::{ImageRef, ProcessSpec, Shape};
 use model::size::ByteSize;
 use uuid::Uuid;
 
@@ -46,7 +47,7 @@ fn bench() -> Bench {
 }
 
 fn image(name: &str, memory: u64) -> Change {
-    let limits = ProcessLimits { memory: ByteSize::mib(memory), cpu_millis: None };
+    let limits = ProcessLimits { memory: ByteSize::mib(memory), ..ProcessLimits::default() };
     let spec = ProcessSpec { command: name.to_owned(), limits };
     let shape = Shape {
         processes: BTreeMap::from([

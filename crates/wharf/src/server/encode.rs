@@ -1,7 +1,8 @@
 //! From the house's words to the wire's: replica → dyno, image → slug, and so on.
 
 use model::app::App;
-use model::release::{ImageRef, ProcessLimits, Release};
+use model::limits::ProcessLimits;
+use model::release::{ImageRef, Release};
 use uuid::Uuid;
 
 use crate::api;
@@ -330,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_size_that_can_be_typed_again() {
-        let limits = |memory| ProcessLimits { memory, cpu_millis: None };
+        let limits = |memory| ProcessLimits { memory, ..ProcessLimits::default() };
         for bytes in [ByteSize::mib(512), ByteSize::mib(1024)] {
             assert_eq!(size(&limits(bytes)).parse::<ByteSize>().unwrap(), bytes);
         }

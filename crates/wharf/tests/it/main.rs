@@ -29,6 +29,8 @@ mod faults;
 
 mod git;
 
+mod limits;
+
 mod logs;
 
 mod push;

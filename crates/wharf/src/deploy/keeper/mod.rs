@@ -297,6 +297,10 @@ impl Keeper {
                     _ if is_done => "complete",
                     _ => "crashed",
                 };
+                if let Some((code, words)) = kind.run_code() {
+                    let said = format!("Error {code} ({words}): {kind}");
+                    self.shared.logs.say(self.app, &name, &said);
+                }
                 self.shared.logs.say(self.app, &name, &format!("Process {kind}"));
                 let change = format!("State changed from {was} to {to}");
                 self.shared.logs.say(self.app, &name, &change);
@@ -324,11 +328,11 @@ impl Keeper {
                     Condition::Ended(_) => "crashed",
                 },
                 note: match &life.condition {
-                    Condition::Ended(ending) => Some(ending.kind.to_string()),
+                    Condition::Ended(ending) => Some(coded(&ending.kind)),
                     Condition::Starting => self
                         .last_ending
                         .get(&place_of(&life.replica))
-                        .map(|(kind, _)| format!("before: {kind}")),
+                        .map(|(kind, _)| format!("before: {}", coded(kind))),
                     Condition::Planned | Condition::Ready | Condition::Stopping => None,
                 },
                 since: life.since,
@@ -372,7 +376,7 @@ impl Keeper {
                 slot: None,
             },
             status: "crashed",
-            note: Some(format!("{why}; next start in {} s", wait.as_secs().max(1))),
+            note: Some(format!("{}; next start in {} s", coded(why), wait.as_secs().max(1))),
             since: Timestamp::now(),
             port: None,
         }
@@ -472,6 +476,14 @@ impl Keeper {
             // A keeper that is gone needs no facts.
             let _ = sender.send(Message::Fact(id, Fact::Idle));
         });
+    }
+}
+
+/// How it ended, with its code where it has one: `R15: killed: out of memory`.
+fn coded(kind: &EndingKind) -> String {
+    match kind.run_code() {
+        Some((code, _)) => format!("{code}: {kind}"),
+        None => kind.to_string(),
     }
 }
 

@@ -148,19 +148,18 @@ impl Pipeline {
             Next::Take(version, image, shape) => {
                 voice.head(&format!("Commit {} was built for v{version} already", short(&commit)));
                 voice.detail("its image is used again");
-                (image, *shape)
+                (image, shape)
             }
             Next::Build => {
                 let began = Instant::now();
                 let built = self.build(push, received, &commit, voice).await?;
                 spent.build = began.elapsed();
                 lease = built.lease;
-                (built.image, built.shape)
+                (built.image, Box::new(built.shape))
             }
         };
-        let launched = self
-            .launch(push, Change::Image { image, commit, shape: Box::new(shape) }, spent, voice)
-            .await;
+        let launched =
+            self.launch(push, Change::Image { image, commit, shape }, spent, voice).await;
         // A release names the image now.
         drop(lease);
         launched
@@ -320,6 +319,7 @@ impl Pipeline {
         let commit = match &change {
             Change::Image { commit, .. } => Some(commit.clone()),
             Change::ConfigVars(_)
+            | Change::Sizes(_)
             | Change::Formation(_)
             | Change::Domains(_)
             | Change::Rollback { .. }
