@@ -25,10 +25,10 @@ pids = 40
 open_files = 99
 "#;
 
-/// Each holds or does what its name says.
+/// Each holds or does what its name says; the one that ends lives long enough for its deploy.
 const PROCFILE: &str = r#"web: python3 server.py
 fat: python3 -c "x = bytearray(b'x' * (60 << 20)); import time; time.sleep(1000)"
-greedy: python3 -c "x = bytearray(b'x' * (600 << 20))"
+greedy: sleep 2; python3 -c "x = bytearray(b'x' * (600 << 20))"
 writer: cat /dev/zero > /tmp/big
 stubborn: trap '' TERM; echo deaf; while true; do sleep 1; done
 "#;
