@@ -13,15 +13,14 @@ use std::time::Duration;
 use engine::Engine;
 use engine::attach::Attach;
 use engine::dial::Family;
-use engine::disk::{DiskBound, DiskUse};
+use engine::disk::DiskUse;
 use engine::exec::ExecHandle;
 use engine::image::layer::{LayerId, LayerStore, remove_tree};
 use engine::image::pins::Lease;
 use engine::image::store::ImageStore;
 use engine::network::outbound::{OutboundConfig, OutboundPool};
 use engine::spec::{
-    ContainerSpec, ContainerStatus, ExecSpec, ExitRecord, Limits, LogSpec, NetworkSpec, RootSpec,
-    UpperSpec, UserRange,
+    ContainerSpec, ContainerStatus, ExecSpec, LogSpec, NetworkSpec, RootSpec, UpperSpec, UserRange,
 };
 use model::id::{AppId, ReplicaId};
 use model::limits::ProcessLimits;
@@ -33,6 +32,7 @@ use tokio::net::TcpStream;
 
 use super::error::BackendError;
 use super::look::until_seen;
+use super::words::{ending, limits};
 use crate::config::Config;
 
 /// The user every app runs as, inside.
@@ -534,35 +534,6 @@ fn state_of(engine: &Engine, id: &str) -> Option<ContainerStatus> {
     engine.find(id).ok().flatten().map(|state| state.status)
 }
 
-/// A process type's limits in the engine's words.
-fn limits(limits: &ProcessLimits) -> Limits {
-    Limits {
-        memory: Some(limits.memory),
-        memory_soft: limits.memory_soft,
-        // 1024 is the kernel's ordinary share.
-        cpu_weight: (limits.cpu_weight.saturating_mul(1024) / 100).max(2),
-        cpu_millis: limits.cpu_millis,
-        pids: limits.pids,
-        io_weight: limits.io_weight,
-        open_files: limits.open_files.into(),
-        disk: Some(DiskBound { size: limits.disk, files: limits.files.into() }),
-    }
-}
-
-/// What an exit record means.
-fn ending(record: ExitRecord) -> EndingKind {
-    if let Some(error) = record.error {
-        return EndingKind::NotStarted(error);
-    }
-    if record.is_over_disk {
-        return EndingKind::OverDisk;
-    }
-    if record.oom_kills > 0 && record.code != 0 {
-        return EndingKind::OutOfMemory;
-    }
-    EndingKind::Exited(record.code)
-}
-
 #[expect(deprecated, reason = "unsound for types that close early; an `OwnedFd` cannot")]
 /// Waits until it is readable; false when that could not be waited for.
 async fn wait_readable(pidfd: OwnedFd) -> bool {
@@ -580,24 +551,4 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
 ) -> Result<T, BackendError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(BackendError::CutOff))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn oom_is_oom_only_when_the_app_died_of_it() {
-        let record = |code, oom_kills| ExitRecord {
-            code,
-            signal: None,
-            oom_kills,
-            is_over_disk: false,
-            at_millis: 0,
-            error: None,
-        };
-        assert_eq!(ending(record(137, 1)), EndingKind::OutOfMemory);
-        assert_eq!(ending(record(0, 1)), EndingKind::Exited(0));
-        assert_eq!(ending(record(3, 0)), EndingKind::Exited(3));
-    }
 }

@@ -6,4 +6,6 @@ pub mod command;
 
 mod look;
 
+mod words;
+
 pub mod error;
