@@ -276,7 +276,8 @@ async fn lose_one_answer(listener: tokio::net::UnixListener, proxy: std::path::P
             continue;
         }
         server.write_all(line.as_bytes()).await.unwrap();
-        let is_lost = line.contains("\"apply\"") && !has_lost;
+        let is_of_routes = line.contains("\"apply\"") || line.contains("\"change\"");
+        let is_lost = is_of_routes && !has_lost;
         line.clear();
         server.read_line(&mut line).await.unwrap();
         if is_lost {
