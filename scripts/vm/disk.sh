@@ -69,9 +69,10 @@ rm -f "$work/etc/machine-id"
 echo uninitialized >"$work/etc/machine-id"
 if [ -d "$out/engine-tests" ]; then
   cp -r "$out/engine-tests" "$work/opt/vm/"
-  # They know the program whose hidden roles they start by the path it was built at.
-  shim=$(cat "$out/engine-tests/shim-path")
-  install -D -m 755 "$out/engine-tests/engine-shim" "$work$shim"
+  # They know the programs they start by the paths these were built at.
+  while read -r name path; do
+    install -D -m 755 "$out/engine-tests/programs/$name" "$work$path"
+  done <"$out/engine-tests/paths"
   git ls-files 'crates/engine/*.snap' | tar -cf - -T - | tar -xf - -C "$work/opt/vm/engine-tests"
 fi
 

@@ -10,7 +10,8 @@ OUT = os.path.join(ROOT, "target", "vm", "engine-tests")
 
 built = subprocess.run(["cargo", "test", "-p", "engine", "--no-run", "--message-format", "json-render-diagnostics"],
                        cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-os.makedirs(OUT)
+os.makedirs(os.path.join(OUT, "programs"))
+paths = []
 for message in map(json.loads, built.stdout.splitlines()):
     program, target = message.get("executable"), message.get("target", {})
     if not program:
@@ -20,7 +21,8 @@ for message in map(json.loads, built.stdout.splitlines()):
     elif target["kind"] == ["lib"]:
         shutil.copy(program, os.path.join(OUT, "unit"))
     elif target["kind"] == ["bin"] and not message["profile"]["test"]:
-        shutil.copy(program, os.path.join(OUT, "engine-shim"))
-        with open(os.path.join(OUT, "shim-path"), "w") as file:
-            file.write(program)
-assert sorted(os.listdir(OUT)) == ["engine-shim", "it", "shim-path", "unit"], os.listdir(OUT)
+        shutil.copy(program, os.path.join(OUT, "programs", target["name"]))
+        paths.append(f"{target['name']} {program}\n")
+with open(os.path.join(OUT, "paths"), "w") as file:
+    file.writelines(paths)
+assert sorted(os.listdir(OUT)) == ["it", "paths", "programs", "unit"], os.listdir(OUT)

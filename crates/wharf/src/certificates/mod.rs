@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Nothing is remembered here that a restart of the daemon would miss. See
-//! docs/decisions/0011-keys-sealed-with-a-key-only-the-holder-reads.md.
+//! docs/decisions/0004-keys-sealed-with-a-key-only-the-holder-reads.md.
 
 pub mod acme;
 pub mod authority;
