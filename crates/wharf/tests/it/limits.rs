@@ -90,8 +90,10 @@ fn who_uses_too_much_is_told_and_ended_and_nobody_else_notices() {
     host.wharf(&["ps:resize", "web=standard-2x", "fat=memory=300M,pids=77", "-a", "shop"]);
     let resized = host.wharf(&["releases", "-a", "shop"]);
     assert!(resized.contains("Resize fat to 300 MiB"), "{resized}");
-    let spec = spec_of(&host, "web.1");
-    assert_eq!(spec["limits"]["memory"], 1_u64 << 30);
+    // The one before is gone a moment after the new one serves.
+    let is_resized = |spec: &serde_json::Value| spec["limits"]["memory"] == 1_u64 << 30;
+    let find = || Some(spec_of(&host, "web.1")).filter(is_resized);
+    let spec = wait_for("the new size", LIMIT, find);
     assert_eq!(
         (&spec["limits"]["pids"], &spec["limits"]["cpu_weight"]),
         (&40.into(), &2048.into())
