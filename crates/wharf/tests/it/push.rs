@@ -43,6 +43,10 @@ fn twenty_pushes_in_a_row_under_load_fail_no_request() {
         host.push_well(&repo);
         let (_, body) = host.get("shop.localhost", "/");
         assert!(body.starts_with(&format!("version-{number} ")), "{body}");
+        let version = format!("version-{number}");
+        wait_for("the load to meet the version", Duration::from_secs(30), || {
+            load.so_far().bodies.contains_key(&version).then_some(())
+        });
     }
     let (seen, rate) = load.finish();
     println!("{} answered, {rate:.0} a second, slowest {:?}", seen.answered, seen.slowest);
