@@ -29,7 +29,7 @@ release: ## the one static binary
 	@ls -l target/x86_64-unknown-linux-gnu/release/wharf
 
 docs: ## the generated part of the manual
-	cargo run -q --bin wharf -- manual > docs/manual/cli.md
+	UPDATE_MANUAL=1 cargo test -q -p wharf --lib manual
 
 vm: ## four boots of Debian's own kernel with cgroup v2 and systemd; writes docs/checks/vm.md
 	@scripts/vm.sh

@@ -14,8 +14,12 @@ profile=${VM_PROFILE:-release}
 flags=()
 [ "$profile" = release ] && flags=(--release)
 cargo build "${flags[@]}" --bin wharf
+rm -rf target/vm/engine-tests
+if [ "${VM_ENGINE_TESTS:-1}" = 1 ]; then
+  scripts/vm/engine_tests.py
+fi
 scripts/vm/disk.sh "target/x86_64-unknown-linux-gnu/$profile/wharf"
 status=0
-python3 scripts/vm/run.py --record || status=$?
+python3 scripts/vm/run.py || status=$?
 rm -f target/vm/disk
 exit "$status"

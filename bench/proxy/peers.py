@@ -209,13 +209,11 @@ class Wharf(Peer):
         app, echo = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
         table = {
             "version": 1,
-            "routes": [{"host": host, "upstream": app} for host in hosts(routes)]
-            + [{"host": "socket.bench", "upstream": echo}],
-            "upstreams": {app: self.upstream("app", origin.port, 3),
-                          echo: self.upstream("echo", origin.echo_port, 4)},
+            "parts": {app: self.part("app", origin.port, 3, hosts(routes)),
+                      echo: self.part("echo", origin.echo_port, 4, ["socket.bench"])},
         }
         body = json.dumps(table).encode()
-        head = f"wharf-routes 1 {len(body)} {hashlib.sha256(body).hexdigest()}\n"
+        head = f"wharf-routes 2 {len(body)} {hashlib.sha256(body).hexdigest()}\n"
         (state / "routes").write_bytes(head.encode() + body)
         return [
             str(place.BUILT / "wharf"), "proxy", "--listen", f"127.0.0.1:{self.port}",
@@ -224,10 +222,11 @@ class Wharf(Peer):
         ], {}
 
     @staticmethod
-    def upstream(app: str, port: int, replica: int) -> dict:
+    def part(app: str, port: int, replica: int, names: list[str]) -> dict:
         endpoint = {"replica": str(uuid.UUID(int=replica)), "name": "web.1",
                     "address": {"tcp": f"127.0.0.1:{port}"}}
-        return {"app": app, "release": 1, "state": "live", "endpoints": [endpoint]}
+        upstream = {"app": app, "release": 1, "state": "live", "endpoints": [endpoint]}
+        return {"routes": [{"host": name} for name in names], "upstream": upstream}
 
 
 PEERS = (Wharf, Nginx, Haproxy, Caddy)

@@ -69,6 +69,11 @@ rm -f "$work/etc/machine-id"
 echo uninitialized >"$work/etc/machine-id"
 if [ -d "$out/engine-tests" ]; then
   cp -r "$out/engine-tests" "$work/opt/vm/"
+  # They know the programs they start by the paths these were built at.
+  while read -r name path; do
+    install -D -m 755 "$out/engine-tests/programs/$name" "$work$path"
+  done <"$out/engine-tests/paths"
+  git ls-files 'crates/engine/*.snap' | tar -cf - -T - | tar -xf - -C "$work/opt/vm/engine-tests"
 fi
 
 rm -f "$out/disk"

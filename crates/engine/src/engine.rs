@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use crate::attach::{Attach, Outcome, send_request};
 use crate::cgroup::Cgroup;
+use crate::disk::{self, DiskUse};
 use crate::error::Error;
 use crate::exec::{ExecHandle, ExecRequest, send_signal};
 use crate::listening;
 use crate::process::{self, ProcessId, spawn_role};
+use crate::removal::remove_all;
 use crate::seccomp;
 use crate::shim::ShimRequest;
 use crate::spec::{ContainerSpec, ContainerState, ContainerStatus, ExecSpec, Listening, Usage};
-use crate::state::{StateFolder, create_dir, work_folder, write_atomic};
+use crate::state::{OVER_DISK, StateFolder, create_dir, work_folder, write_atomic};
 
 /// A start that takes longer is hung; the slowest seen on a loaded machine was a tenth of this.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -76,7 +78,7 @@ impl Engine {
             .flatten()
         {
             if !containers.join(entry.file_name()).exists() {
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = remove_all(&entry.path());
             }
         }
         Ok(engine)
@@ -259,12 +261,7 @@ impl Engine {
         if let Ok(spec) = state.spec() {
             let scratch = self.config.scratch_dir.join(&spec.id);
             for folder in [work_folder(&spec, &scratch), scratch] {
-                match fs::remove_dir_all(&folder) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(Error::file("remove", &folder)(error));
-                    }
-                    Ok(()) | Err(_) => {}
-                }
+                remove_all(&folder).map_err(Error::file("remove", &folder))?;
             }
         }
         // Out of everybody's sight in one step; a kill from here on leaves only what `open` clears.
@@ -285,6 +282,32 @@ impl Engine {
     pub fn usage(&self, id: &str) -> Result<Usage, Error> {
         self.init(id)?;
         Ok(Cgroup::of(&self.config.cgroup_parent, id).usage())
+    }
+
+    /// What it has written where it is thrown away with it. Walks: costs as much as there is.
+    pub fn disk(&self, id: &str) -> Result<DiskUse, Error> {
+        self.init(id)?;
+        Ok(disk::measure(&self.written(id), None))
+    }
+
+    /// Looks whether it has written more than its bound, and ends it if so; what it had written then.
+    pub fn check_disk(&self, id: &str) -> Result<Option<DiskUse>, Error> {
+        let (_, init) = self.init(id)?;
+        let state = self.state(id);
+        let Some(bound) = state.spec()?.limits.disk else { return Ok(None) };
+        let written = disk::measure(&self.written(id), Some(&bound));
+        if !written.is_over(&bound) {
+            return Ok(None);
+        }
+        // Before the signal, so that its shim finds it.
+        write_atomic(&state.join(OVER_DISK), b"")?;
+        send_signal(&init, libc::SIGKILL)?;
+        Ok(Some(written))
+    }
+
+    fn written(&self, id: &str) -> [PathBuf; 2] {
+        let scratch = self.config.scratch_dir.join(id);
+        [scratch.join("upper"), scratch.join("tmp")]
     }
 
     /// Runs a second command in it, as confined as the app itself.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use model::size::ByteSize;
+
+use crate::disk::DiskBound;
 use serde::{Deserialize, Serialize};
 
 /// One container to start. Written to the container's state folder before anything is made, so a
@@ -162,6 +164,9 @@ pub struct Limits {
     #[serde(default)]
     pub io_weight: Option<u16>,
     pub open_files: u64,
+    /// Of what is thrown away with it; see [`Engine::check_disk`](crate::Engine::check_disk).
+    #[serde(default)]
+    pub disk: Option<DiskBound>,
 }
 
 impl Default for Limits {
@@ -174,6 +179,7 @@ impl Default for Limits {
             pids: 1024,
             io_weight: None,
             open_files: 65_536,
+            disk: None,
         }
     }
 }
@@ -233,6 +239,9 @@ pub struct ExitRecord {
     pub signal: Option<i32>,
     /// Processes the kernel killed in it for want of memory; more than 0 is reported as OOM.
     pub oom_kills: u64,
+    /// It was ended because it wrote more than its bound.
+    #[serde(default)]
+    pub is_over_disk: bool,
     /// Milliseconds since the epoch.
     pub at_millis: u64,
     /// Set when it never ran: what stood in the way.

@@ -10,6 +10,7 @@
 //!   etc/                  hosts, hostname, resolv.conf
 //!   fs/             0700  l/ (short links to the layers), root/ (the mount's place)
 //!   lc/                   libcontainer's own state
+//!   over-disk             there when it was ended for what it wrote
 //!   shim.log              what the shim could not tell anybody else
 //! <scratch dir>/<id>/             tmp/, and upper/ and work/ of a root that is not kept
 //! ```
@@ -25,6 +26,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::process::ProcessId;
 use crate::spec::{ContainerSpec, ContainerStatus, ExitRecord, UpperSpec};
+
+/// There when the container was ended because it wrote too much.
+pub(crate) const OVER_DISK: &str = "over-disk";
 
 /// What the shim writes down of itself and its container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::HttpsPolicy;
 use crate::deploy::DeployPhase;
 use crate::name::AppName;
+use crate::order::OrderPhase;
 use crate::problem::Problem;
 
 /// One fact.
@@ -22,7 +24,15 @@ pub enum Event {
     FormationChanged { formation: std::collections::BTreeMap<String, u32> },
     DomainAdded { domain: String },
     DomainRemoved { domain: String },
+    RouteAdded { route: String },
+    RouteRemoved { route: String },
+    CertificateAdded { name: String, names: Vec<String> },
+    CertificateReplaced { name: String, names: Vec<String> },
+    CertificateRemoved { name: String },
+    OrderMoved { host: String, phase: OrderPhase },
+    HttpsChanged { policy: HttpsPolicy },
     MaintenanceChanged { is_on: bool },
+    PauseChanged { is_on: bool },
     ReplicaStarted { replica: String, release: u64 },
     ReplicaEnded { replica: String, release: u64, how: String },
 }

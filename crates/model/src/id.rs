@@ -50,6 +50,18 @@ id!(
     ReplicaId
 );
 id!(
+    /// A certificate of an app; a renewed one keeps it.
+    CertificateId
+);
+id!(
+    /// One try to get a certificate.
+    OrderId
+);
+id!(
     /// A host name given to an app.
     DomainId
+);
+id!(
+    /// A route given to an app.
+    RouteId
 );

@@ -10,11 +10,15 @@ pub mod id;
 
 pub mod size;
 
+pub mod limits;
+
 pub mod problem;
 
 pub mod app;
 
 pub mod release;
+
+pub mod retention;
 
 pub mod deploy;
 
@@ -27,6 +31,8 @@ pub mod plan;
 pub mod route;
 
 pub mod certificate;
+
+pub mod order;
 
 pub mod event;
 

@@ -59,6 +59,7 @@ codes! {
     ReleaseStale "P108" "the release it was made on top of did not go live";
     ReleaseUnchanged "P109" "nothing to release: that is what runs already";
     ReleaseCommandTooLong "P110" "the release command took longer than its limit";
+    OverDisk "P111" "a process was ended because it wrote more than its disk bound";
     // P2: build
     NothingDetected "P201" "no language or framework was recognised";
     BuildStepFailed "P202" "a build step failed";
@@ -76,6 +77,17 @@ codes! {
     // P4: route, domain, certificate
     DomainTaken "P401" "another app has that domain";
     DomainUnknown "P402" "the app does not have that domain";
+    RouteTaken "P403" "another route is for the same requests";
+    RouteUnknown "P404" "the app does not have that route";
+    CertificateUnreadable "P430" "the certificate or its key cannot be read";
+    CertificateKeyWrong "P431" "the key does not belong to the certificate";
+    CertificateNotValid "P432" "the certificate is not valid at this time";
+    CertificateForOthers "P433" "the certificate covers none of the app's domains";
+    CertificateChainBroken "P434" "the certificate chain is out of order";
+    CertificateUnknown "P435" "the app has no such certificate";
+    CertificateNotIssued "P440" "the authority did not issue the certificate";
+    NameLeadsElsewhere "P441" "the name does not lead to this machine";
+    AuthorityNotAllowed "P442" "the name's CAA records forbid this authority";
     // P5: add-on, binding, volume
     // P6: node and cluster
     // P7: host and engine

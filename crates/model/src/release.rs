@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::{ConfigVars, Formation};
 use crate::id::{AppId, ReleaseId};
+use crate::limits::{Bounds, ProcessLimits};
 use crate::name::{DomainName, ProcessType};
+use crate::route::balance::Balance;
 use crate::route::written::RouteSpec;
-use crate::size::ByteSize;
 
 /// An image by the digest of its OCI config: `sha256:…`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,9 +59,23 @@ pub struct Shape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_command: Option<String>,
     pub run: RunSettings,
+    /// How requests are shared among its `web` replicas.
+    #[serde(default, skip_serializing_if = "Balance::is_default")]
+    pub balance: Balance,
     /// The routes its app file has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteSpec>,
+    /// What `ps:resize` said, over what the app file says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sizes: BTreeMap<ProcessType, Bounds>,
+}
+
+impl Shape {
+    /// What holds for the replicas of a process type.
+    pub fn limits(&self, process: &ProcessType) -> ProcessLimits {
+        let said = self.processes.get(process).map(|spec| spec.limits).unwrap_or_default();
+        self.sizes.get(process).map_or(said, |bounds| said.with(bounds))
+    }
 }
 
 /// One named command.
@@ -68,23 +83,9 @@ pub struct Shape {
 pub struct ProcessSpec {
     /// Given to a shell in the image.
     pub command: String,
+    /// What the app file says; [`Shape::limits`] has what holds.
     #[serde(default)]
     pub limits: ProcessLimits,
-}
-
-/// Bounds of one process type's replicas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessLimits {
-    pub memory: ByteSize,
-    /// Thousandths of a core; none is no bound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_millis: Option<u32>,
-}
-
-impl Default for ProcessLimits {
-    fn default() -> Self {
-        Self { memory: ByteSize::mib(512), cpu_millis: None }
-    }
 }
 
 /// How replicas are started, checked and stopped.
@@ -101,6 +102,9 @@ pub struct RunSettings {
     pub drain_timeout: Duration,
     /// From TERM to KILL.
     pub grace: Duration,
+    /// Nothing but `/tmp` and what is mounted can be written to.
+    #[serde(default)]
+    pub is_read_only: bool,
     /// How long the release command may take.
     #[serde(default = "RunSettings::default_release_timeout")]
     pub release_timeout: Duration,
@@ -124,6 +128,7 @@ impl Default for RunSettings {
             boot_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(30),
+            is_read_only: false,
             release_timeout: Self::default_release_timeout(),
         }
     }

@@ -70,6 +70,8 @@ pub enum EndingKind {
     Exited(i32),
     /// The kernel killed it for want of memory.
     OutOfMemory,
+    /// It was ended because it had written more than its bound to its disk.
+    OverDisk,
     /// It was started but never became healthy; why, in words.
     Unhealthy(Unhealthy),
     /// It could not be started; why, in words.
@@ -80,6 +82,22 @@ pub enum EndingKind {
     TooLong(Duration),
     /// Somebody ended it by its name.
     Stopped,
+}
+
+impl EndingKind {
+    /// The code of an end that is the platform's doing, and Heroku's words for it.
+    pub fn run_code(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::OutOfMemory => Some(("R15", "Memory quota vastly exceeded")),
+            Self::OverDisk => Some(("R20", "Disk quota exceeded")),
+            Self::Unhealthy(_) => Some(("R10", "Boot timeout")),
+            Self::Exited(_)
+            | Self::NotStarted(_)
+            | Self::Lost
+            | Self::TooLong(_)
+            | Self::Stopped => None,
+        }
+    }
 }
 
 /// Why a replica was given up as unhealthy.
@@ -101,6 +119,7 @@ impl fmt::Display for EndingKind {
             }
             Self::Exited(code) => write!(f, "exited with code {code}"),
             Self::OutOfMemory => f.write_str("killed: out of memory"),
+            Self::OverDisk => f.write_str("killed: it wrote more than its disk bound"),
             Self::Unhealthy(Unhealthy::NeverListened(why) | Unhealthy::BadAnswer(why)) => {
                 write!(f, "unhealthy: {why}")
             }

@@ -30,6 +30,23 @@ pub(crate) enum Failure {
     Final(EdgeCode, Option<Broken>),
 }
 
+impl Failure {
+    /// Whether it speaks against the endpoint, and not against the client.
+    pub(crate) fn is_the_endpoints(&self) -> bool {
+        match self {
+            Self::NotConnected(_) | Self::Unanswered => true,
+            // An idle connection may be closed by anybody.
+            Self::NotSent => false,
+            Self::Final(code, _) => {
+                matches!(
+                    code,
+                    EdgeCode::FirstByteTimeout | EdgeCode::BadAnswer | EdgeCode::UnsafeAnswer
+                )
+            }
+        }
+    }
+}
+
 /// Methods a proxy may send twice.
 pub(crate) fn is_idempotent(method: &Method) -> bool {
     matches!(

@@ -61,6 +61,8 @@ codes! {
     BootTimeout "H20" 503 "App still starting", "The app had not started when the waiting time ended.";
     /// The replica refuses.
     Refused "H21" 503 "Backend connection refused", "The app refused the connection.";
+    /// Every replica has as many requests as it may, for too long.
+    AtCapacity "H22" 503 "Connection limit reached", "Every process of the app had as many requests as it may have.";
     /// The route leads nowhere.
     Misrouted "H23" 503 "Endpoint misconfigured", "The route for this address leads to something that is not there.";
     /// The answer is legal HTTP, but not safe to pass on.
@@ -87,6 +89,8 @@ codes! {
     TargetTooLong "E414" 414 "Request target too long", "The request's address is longer than what is taken here.";
     /// A head past its limit.
     HeadTooLarge "E431" 431 "Request header too large", "The request's header fields are more or longer than what is taken here.";
+    /// Paused by its owner for longer than requests wait.
+    Paused "E503" 503 "App paused", "The app is paused and was not resumed in time.";
     /// The request went in circles.
     Loop "E508" 508 "Loop detected", "The request passed through too many proxies and probably goes in circles.";
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::balance::Turns;
 use crate::budget::Budgets;
+use crate::checker;
 use crate::config::{Config, Door};
 use crate::connection::{self, Protocols};
 use crate::control::Event;
@@ -51,6 +52,8 @@ pub(crate) struct Birth {
     pub(crate) log: SyncSender<Batch>,
     pub(crate) lost: Arc<Lost>,
     pub(crate) events: broadcast::Sender<Event>,
+    /// Whether this core does what one must do for all.
+    pub(crate) is_first: bool,
 }
 
 /// What the requests of one core share.
@@ -76,12 +79,16 @@ pub(crate) struct Core {
 
 /// Runs a core to its end; called on a thread of its own.
 pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::UnboundedReceiver<Mail>) {
+    let is_first = birth.is_first;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs only an epoll and an eventfd");
     let drain_limit = birth.config.drain_limit;
     LocalSet::new().block_on(&runtime, async move {
         let core = Rc::new(Core::new(birth));
         spawn_detached(core.sink.clone().run());
+        if is_first {
+            spawn_detached(checker::run(core.clone()));
+        }
         let plain = core.config.listen.len();
         for (position, listener) in listeners.into_iter().enumerate() {
             let door = if position < plain { Door::Http } else { Door::Https };

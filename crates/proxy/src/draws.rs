@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use crate::balance::mix;
+
 /// One row of numbers, all of it decided by its seed (SplitMix64).
 #[derive(Debug)]
 pub(crate) struct Draws(Cell<u64>);
@@ -24,8 +26,6 @@ impl Draws {
     pub(crate) fn next(&self) -> u64 {
         let state = self.0.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
         self.0.set(state);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        mix(state)
     }
 }

@@ -1,12 +1,17 @@
 //! One request there and back: checked, routed, tried, held if it must be, answered.
 
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+};
 use model::id::ReplicaId;
 use model::route::UpstreamState;
+use model::route::balance::Sticky;
 use tokio::time::Instant;
 
 use crate::attempt::{Borrowed, Failure, Sending, attempt, is_idempotent};
@@ -23,12 +28,20 @@ use crate::http2;
 use crate::log::Record;
 use crate::page::{self, Form};
 use crate::pool::ConnectFailure;
+use crate::queue::Queued;
+use crate::select::{self, Pick, Visitor};
 use crate::table::{AppStats, Upstream};
 use crate::upgrade;
 use crate::way::{self, Turn, Way};
 
+/// A client's promise that the same request twice is one.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// Most tries for one request that were lost after its first byte went out, or never sent.
 const MOST_RETRIES: u32 = 2;
+
+/// How often a request that waits for room looks by itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 type Refusal = (EdgeCode, Option<Broken>);
 
@@ -81,8 +94,19 @@ pub(crate) async fn serve(
     headers::towards_app(&mut head.headers, &client, &id, chain, now_ms);
     head.uri = origin_form(&head.uri);
     let most = core.config.most_body_bytes;
-    let upload = Upload::new(incoming, is_idempotent(&head.method) && !wants_upgrade, most);
-    let mut journey = Journey { core: &core, host: &host, head: &head, upload: &upload, record };
+    let can_repeat = is_idempotent(&head.method) || head.headers.contains_key(IDEMPOTENCY_KEY);
+    let can_repeat = can_repeat && !wants_upgrade;
+    let upload = Upload::new(incoming, can_repeat, most);
+    let mut journey = Journey {
+        core: &core,
+        host: &host,
+        head: &head,
+        upload: &upload,
+        client: client.address(),
+        can_repeat,
+        record,
+        cookie: None,
+    };
     let (mut answer, lease, in_flight) = match journey.answer().await {
         Ok(answer) => answer,
         Err(End::Refused(code, rule)) => {
@@ -93,7 +117,7 @@ pub(crate) async fn serve(
             return page::redirect(status, location, journey.record);
         }
     };
-    let mut record = journey.record;
+    let (mut record, cookie) = (journey.record, journey.cookie);
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(from_client) = from_client else {
             let rule = Some(Broken("101 without being asked"));
@@ -106,6 +130,9 @@ pub(crate) async fn serve(
     headers::towards_client(answer.headers_mut(), &id);
     if let (Some(_), Some(app)) = (client.tls(), record.app) {
         front::promise_https(&core, app, answer.headers_mut());
+    }
+    if let Some(cookie) = cookie {
+        answer.headers_mut().append(SET_COOKIE, cookie);
     }
     let pool = core.pool.clone();
     answer.map(|body| ResponseBody::app(body, lease, in_flight, pool, record))
@@ -159,7 +186,12 @@ struct Journey<'a> {
     host: &'a str,
     head: &'a Parts,
     upload: &'a Upload,
+    client: IpAddr,
+    /// Whether the same request may be sent a second time.
+    can_repeat: bool,
     record: Record,
+    /// What the answer tells a visitor who shall come back to the same replica.
+    cookie: Option<HeaderValue>,
 }
 
 /// What happened to a journey so far.
@@ -170,6 +202,7 @@ struct Past {
     retries: u32,
     wants_fresh: bool,
     held: Option<Held>,
+    queued: Option<Queued>,
     drawn: Option<u64>,
 }
 
@@ -189,24 +222,63 @@ impl Journey<'_> {
             self.record.app = Some(upstream.app);
             self.record.release = upstream.release;
             check_state(upstream)?;
-            let Some(endpoint) = self.pick(upstream, &past) else {
+            if upstream.is_paused && !way.is_elsewhere() {
                 self.hold(upstream, &mut past, deadline).await?;
                 continue;
-            };
+            }
+            let visitor = Visitor::of(&self.head.headers, self.client, upstream.balance.sticky);
+            if past.queued.is_none() && upstream.stats.queue.has_waiting() {
+                self.queue(upstream, &mut past, deadline).await?;
+                continue;
+            }
             // Counted before the first await: a drain that began earlier will wait for it.
-            let in_flight = InFlight::new(&endpoint.stats);
+            let (endpoint, in_flight) =
+                match select::pick(self.core, upstream, &past.tried, visitor) {
+                    Pick::Taken(endpoint, in_flight) => (endpoint, in_flight),
+                    Pick::Busy => {
+                        self.queue(upstream, &mut past, deadline).await?;
+                        continue;
+                    }
+                    Pick::Nobody => {
+                        self.hold(upstream, &mut past, deadline).await?;
+                        continue;
+                    }
+                };
+            if let Some(queued) = past.queued.take() {
+                queued.got_through(|| select::has_room(upstream, self.core.now_ms()));
+            }
             self.record.replica = Some(endpoint.name.clone());
             self.record.tries += 1;
             let (head, upload) = (self.head, self.upload);
             let sending = Sending { head, upload, way: &way, wants_fresh: past.wants_fresh };
-            match attempt(self.core, endpoint, sending, &mut self.record.connect).await {
+            let (began, connected) = (Instant::now(), self.record.connect);
+            let tried = attempt(self.core, endpoint, sending, &mut self.record.connect).await;
+            let now_ms = self.core.now_ms();
+            match tried {
                 Ok((answer, lease)) => {
+                    let took = began.elapsed().saturating_sub(self.record.connect - connected);
+                    let is_failure = answer.status().is_server_error();
+                    select::learn(now_ms, upstream, endpoint, (took, is_failure));
+                    if self.may_ask_another(answer.status(), upstream, endpoint, &past) {
+                        past.tried.push(endpoint.replica);
+                        past.retries += 1;
+                        AppStats::add(&upstream.stats.retries);
+                        continue;
+                    }
                     if let Some(held) = past.held.take() {
                         held.got_through();
+                    }
+                    if upstream.balance.sticky == Sticky::Cookie
+                        && visitor.token != Some(endpoint.token)
+                    {
+                        self.cookie = Some(select::cookie(endpoint.token));
                     }
                     return Ok((answer, lease, in_flight));
                 }
                 Err(failure) => {
+                    if failure.is_the_endpoints() {
+                        select::learn_failure(now_ms, upstream, endpoint);
+                    }
                     past.tried.push(endpoint.replica);
                     self.after(failure, upstream, &mut past)?;
                 }
@@ -234,13 +306,65 @@ impl Journey<'_> {
         }
     }
 
-    fn pick<'t>(&self, upstream: &'t Upstream, past: &Past) -> Option<&'t Endpoint> {
+    /// Whether an answer of failure is not passed on because another replica may do better: only where
+    /// the app asked for it, the request may be repeated, and there is somebody else.
+    fn may_ask_another(
+        &self,
+        status: StatusCode,
+        upstream: &Upstream,
+        endpoint: &Endpoint,
+        past: &Past,
+    ) -> bool {
         let now = self.core.now_ms();
-        let is_untried = |endpoint: &Endpoint| !past.tried.contains(&endpoint.replica);
-        let (turns, endpoints) = (&self.core.turns, &upstream.endpoints);
-        turns
-            .pick(endpoints, |endpoint| is_untried(endpoint) && !endpoint.stats.is_down(now))
-            .or_else(|| turns.pick(endpoints, is_untried))
+        let is_other = |other: &Endpoint| {
+            other.replica != endpoint.replica
+                && !past.tried.contains(&other.replica)
+                && !other.stats.is_down(now)
+        };
+        upstream.balance.retry.contains(&status.as_u16())
+            && past.retries < 1
+            && self.can_repeat
+            && self.upload.can_be_sent_again()
+            && !self.core.is_stopping()
+            && upstream.endpoints.iter().any(is_other)
+            && self.core.budgets.withdraw(upstream.app, now)
+    }
+
+    /// Waits until a replica has room, or says that the queue is full or was too slow.
+    async fn queue(
+        &self,
+        upstream: &Upstream,
+        past: &mut Past,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
+        let queued = match &mut past.queued {
+            Some(queued) => queued,
+            empty => {
+                let queued = upstream.stats.queue.enter(upstream.balance.queue);
+                empty.insert(queued.ok_or((EdgeCode::QueueFull, None))?)
+            }
+        };
+        // Who failed a try elsewhere may find that one free again.
+        past.tried.clear();
+        let has_room = || select::has_room(upstream, self.core.now_ms());
+        let turn = queued.wait(&has_room);
+        tokio::pin!(turn);
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err((EdgeCode::AtCapacity, None));
+                }
+                () = &mut turn => return Ok(()),
+                () = self.core.rooms.wait_change() => return Ok(()),
+                // Requests from before there was a bound tell nobody when they end.
+                () = tokio::time::sleep(LOOK_AGAIN) => {
+                    if has_room() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
     }
 
     /// Decides whether a failed try may be followed by another.
@@ -286,7 +410,7 @@ impl Journey<'_> {
             Some(held) => held,
             empty => {
                 self.core.tell_held(upstream);
-                let held = self.core.rooms.enter(upstream.app, &upstream.stats);
+                let held = self.core.rooms.enter(upstream);
                 empty.insert(held.ok_or((EdgeCode::QueueFull, None))?)
             }
         };
@@ -294,7 +418,11 @@ impl Journey<'_> {
             past.tried.clear();
             return Ok(());
         }
-        Err(connect_refusal(past.failure))
+        Err(if upstream.is_paused {
+            (EdgeCode::Paused, None)
+        } else {
+            connect_refusal(past.failure)
+        })
     }
 
     fn count_edge_error(&self) {

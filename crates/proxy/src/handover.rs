@@ -29,6 +29,8 @@ pub(crate) struct Handover {
     pub(crate) sockets: usize,
     /// Who may speak to the control socket, beside root: the one who started the holder.
     pub(crate) owner: u32,
+    /// The holder's process; a worker that has another parent has outlived it.
+    pub(crate) holder: u32,
     /// Opens the kept certificates.
     pub(crate) seal_key: SealKey,
 }

@@ -52,6 +52,11 @@ impl Client {
         Self { address, text, port, is_trusted, tls }
     }
 
+    /// Who it is.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// The handshake, if there was one.
     pub(crate) fn tls(&self) -> Option<&Session> {
         self.tls.as_ref()

@@ -12,10 +12,8 @@ use model::id::AppId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::table::AppStats;
+use crate::table::{AppStats, Upstream};
 
-/// Requests that may wait for one app.
-const MOST_HELD: u64 = 1000;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,13 +41,14 @@ pub(crate) struct Held {
 
 impl Rooms {
     /// Lets a request in, or says that the room is full.
-    pub(crate) fn enter(&self, app: AppId, stats: &Arc<AppStats>) -> Option<Held> {
-        if stats.held.fetch_add(1, Relaxed) >= MOST_HELD {
+    pub(crate) fn enter(&self, upstream: &Upstream) -> Option<Held> {
+        let stats = &upstream.stats;
+        if stats.held.fetch_add(1, Relaxed) >= u64::from(upstream.balance.queue) {
             stats.held.fetch_sub(1, Relaxed);
             return None;
         }
         AppStats::add(&stats.held_total);
-        let room = self.rooms.borrow_mut().entry(app).or_default().clone();
+        let room = self.rooms.borrow_mut().entry(upstream.app).or_default().clone();
         Some(Held { room, stats: stats.clone(), is_prober: false, pause: FIRST_PAUSE })
     }
 
@@ -57,6 +56,11 @@ impl Rooms {
     pub(crate) fn wake_all(&self) {
         self.table_changed.notify_waiters();
         self.rooms.borrow_mut().retain(|_, room| Rc::strong_count(room) > 1);
+    }
+
+    /// Waits until the table changes.
+    pub(crate) async fn wait_change(&self) {
+        self.table_changed.notified().await;
     }
 
     /// Waits until it is worth another look; false when the deadline passed.

@@ -45,7 +45,8 @@ pub fn holder_main(mut config: Config) -> Result<()> {
     let sockets = listen(&mut config, cores)?;
     shed_privileges();
     let owner = rustix::process::getuid().as_raw();
-    let handover = Handover { sockets: sockets.len(), cores, owner, seal_key, config };
+    let holder = std::process::id();
+    let handover = Handover { sockets: sockets.len(), cores, owner, holder, seal_key, config };
     let mut pause = Duration::ZERO;
     loop {
         let born = Instant::now();
@@ -209,6 +210,10 @@ fn make_folders(config: &Config) -> Result<()> {
 /// One socket per core and address, those for HTTPS after the plain ones; port 0 becomes the port
 /// it got.
 fn listen(config: &mut Config, cores: usize) -> Result<Vec<OwnedFd>> {
+    // Connections in the backlog of a socket that is closed go to the others on its port (ip-sysctl,
+    // Linux 5.14): when one proxy takes over from another, nobody is reset. Without the right to say
+    // so, those few are.
+    let _no_right = std::fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "1");
     let mut sockets = Vec::new();
     for _core in 0..cores {
         for address in config.listen.iter_mut().chain(&mut config.listen_https) {

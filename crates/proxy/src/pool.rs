@@ -145,7 +145,8 @@ impl Pool {
         }
     }
 
-    async fn open(&self, endpoint: &Endpoint) -> io::Result<Stream> {
+    /// A bare connection.
+    pub(crate) async fn open(&self, endpoint: &Endpoint) -> io::Result<Stream> {
         match &endpoint.address {
             EndpointAddress::External(external) => {
                 let stream = Outside::open(external).await?;

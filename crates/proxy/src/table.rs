@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use model::id::{AppId, ReplicaId};
 use model::name::AppName;
+use model::route::balance::Balance;
 use model::route::destination::{Destination, External};
 use model::route::router::{Edit, RouteConflict, Router};
 use model::route::shards::Shards;
@@ -16,7 +17,9 @@ use model::route::spec::{Action, Route};
 use model::route::{EndpointAddress, Part, UpstreamState};
 use sha2::{Digest, Sha256};
 
+use crate::balance::mix;
 use crate::endpoint::{Endpoint, EndpointStats};
+use crate::queue::Queue;
 
 /// One applied table, ready to be read by every core.
 #[derive(Debug, Default, Clone)]
@@ -25,6 +28,8 @@ pub(crate) struct Table {
     upstreams: Shards<AppId, Arc<Upstream>>,
     names: Shards<AppName, AppId>,
     replicas: Shards<ReplicaId, ()>,
+    /// The apps whose replicas are asked how they are.
+    pub(crate) checked: Arc<[AppId]>,
 }
 
 /// An app's pool of endpoints.
@@ -33,6 +38,8 @@ pub(crate) struct Upstream {
     pub(crate) app: AppId,
     pub(crate) release: u64,
     pub(crate) state: UpstreamState,
+    pub(crate) is_paused: bool,
+    pub(crate) balance: Balance,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) stats: Arc<AppStats>,
     /// The servers elsewhere that the app's routes lead to.
@@ -49,6 +56,8 @@ pub(crate) struct AppStats {
     /// Requests waiting now.
     pub(crate) held: AtomicU64,
     pub(crate) held_total: AtomicU64,
+    /// Requests that wait because every replica has its most.
+    pub(crate) queue: Arc<Queue>,
 }
 
 impl AppStats {
@@ -97,6 +106,8 @@ pub(crate) struct Registry {
     pub(crate) replicas: HashMap<ReplicaId, Arc<EndpointStats>>,
     pub(crate) apps: HashMap<AppId, Arc<AppStats>>,
     table: Table,
+    /// Replicas that left the table and may have requests still.
+    leaving: Vec<ReplicaId>,
 }
 
 impl Registry {
@@ -116,6 +127,7 @@ impl Registry {
             let Some(before) = before else { continue };
             if let Some(upstream) = next.upstreams.get(app).cloned() {
                 upstream.replicas().for_each(|replica| next.replicas.remove(&replica));
+                self.leaving.extend(upstream.replicas());
                 next.upstreams.remove(app);
             }
             if next.names.get(&before.upstream.app) == Some(app) {
@@ -129,6 +141,11 @@ impl Registry {
             next.upstreams.insert(*app, Arc::new(upstream));
             next.names.insert(after.upstream.app.clone(), *app);
         }
+        let is_checked = |part: &Part| part.upstream.balance.check.is_some();
+        if edits.iter().any(|(_, b, a)| b.is_some_and(is_checked) || a.is_some_and(is_checked)) {
+            let all = next.upstreams.iter().filter(|(_, u)| u.balance.check.is_some());
+            next.checked = all.map(|(app, _)| *app).collect();
+        }
         self.table = next;
         Ok(Arc::new(self.table.clone()))
     }
@@ -139,6 +156,8 @@ impl Registry {
             app,
             release: part.upstream.release,
             state,
+            is_paused: part.upstream.is_paused,
+            balance: part.upstream.balance.clone(),
             endpoints,
             stats: stats.clone(),
             externals,
@@ -153,6 +172,7 @@ impl Registry {
                 replica,
                 name: external.host.as_str().into(),
                 address: EndpointAddress::External(external.clone()),
+                token: token(replica),
                 stats: self.replicas.entry(replica).or_default().clone(),
             };
             let there = upstream(UpstreamState::Live, vec![endpoint], Vec::new());
@@ -162,6 +182,7 @@ impl Registry {
             replica: endpoint.replica,
             name: endpoint.name.as_str().into(),
             address: endpoint.address.clone(),
+            token: token(endpoint.replica),
             stats: self.replicas.entry(endpoint.replica).or_default().clone(),
         });
         upstream(part.upstream.state, endpoints.collect(), externals)
@@ -169,10 +190,19 @@ impl Registry {
 
     /// Forgets what is neither in the table nor busy. Only once every core serves from the table: a
     /// request may start by the older one until then, and a drain must see it.
-    pub(crate) fn forget_gone(&mut self) {
-        let table = &self.table;
-        self.replicas.retain(|id, stats| table.has_replica(*id) || stats.in_flight() > 0);
-        self.apps.retain(|id, _| table.upstream(*id).is_some());
+    pub(crate) fn forget_gone(&mut self, edits: impl Iterator<Item = AppId>) {
+        let Self { replicas, apps, table, leaving } = self;
+        leaving.retain(|id| !table.has_replica(*id));
+        leaving.retain(|id| {
+            let is_busy = replicas.get(id).is_some_and(|stats| stats.in_flight() > 0);
+            if !is_busy {
+                replicas.remove(id);
+            }
+            is_busy
+        });
+        for app in edits.filter(|app| table.upstream(*app).is_none()) {
+            apps.remove(&app);
+        }
     }
 
     /// Whether a replica takes new requests.
@@ -186,6 +216,12 @@ impl Upstream {
         let externals = self.externals.iter().flat_map(|(_, upstream)| &upstream.endpoints);
         self.endpoints.iter().chain(externals).map(|endpoint| endpoint.replica)
     }
+}
+
+/// A replica as a visitor remembers it: tells nothing of it.
+fn token(replica: ReplicaId) -> u64 {
+    let (high, low) = replica.0.as_u64_pair();
+    mix(high ^ mix(low))
 }
 
 fn routes(part: Option<&Part>) -> &[Route] {

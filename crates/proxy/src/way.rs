@@ -16,6 +16,7 @@ use model::route::spec::{Action, Ask, Route, Serve};
 
 use crate::check::Broken;
 use crate::code::EdgeCode;
+use crate::endpoint::Endpoint;
 use crate::headers;
 use crate::table::{Table, Upstream};
 
@@ -133,6 +134,11 @@ fn strip(uri: &Uri, prefix: &str) -> Option<Uri> {
 }
 
 impl Way {
+    /// Whether it leads to a server that is none of ours.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.upstream.endpoints.iter().any(Endpoint::is_elsewhere)
+    }
+
     /// The target the request leaves with.
     pub(crate) fn uri<'a>(&'a self, own: &'a Uri) -> &'a Uri {
         self.uri.as_ref().unwrap_or(own)

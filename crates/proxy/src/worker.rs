@@ -56,6 +56,7 @@ pub fn worker_main() -> Result<()> {
         log,
         lost: lost.clone(),
         events: events.clone(),
+        is_first: false,
     };
     let (threads, mail) = start_cores(&birth, sockets, handover.cores)?;
     drop(birth);
@@ -65,8 +66,8 @@ pub fn worker_main() -> Result<()> {
         .map_err(system("start the control runtime"))?;
     let keeper = Keeper::new(&config.state_dir);
     let kept = Kept { registry, table: kept.unwrap_or_default(), keeper, certificates };
-    let control =
-        Control::new((config, tls, handover.seal_key), kept, mail, (events, lost, handover.owner));
+    let told = (events, lost, handover.owner, handover.holder);
+    let control = Control::new((config, tls, handover.seal_key), kept, mail, told);
     let served = runtime.block_on(serve(control, holder));
     drop(runtime);
     for thread in threads {
@@ -94,7 +95,8 @@ fn start_cores(birth: &Birth, sockets: Vec<TcpListener>, cores: usize) -> Result
     let (mut threads, mut mail) = (Vec::new(), Vec::new());
     for core in 0..cores {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let (birth, sockets) = (birth.clone(), sockets.by_ref().take(per_core).collect());
+        let birth = Birth { is_first: core == 0, ..birth.clone() };
+        let sockets = sockets.by_ref().take(per_core).collect();
         let thread = std::thread::Builder::new().name(format!("core-{core}")).spawn(move || {
             pin(core);
             // A core without its thread would leave its sockets unserved: better none at all, for

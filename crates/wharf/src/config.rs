@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use engine::spec::UserRange;
 use model::problem::{Code, Problem};
 use model::size::ByteSize;
+use proxy::config::{Door, DoorError, TrustedPeer, TrustedPeerError};
 use serde::Deserialize;
 
 /// The file, and the same names as flags and `WHARF_…` variables. All optional: flag beats variable
@@ -29,6 +30,47 @@ pub struct Settings {
     /// is set]
     #[arg(long, env = "WHARF_LISTEN_HTTPS", value_delimiter = ',')]
     pub listen_https: Option<Vec<SocketAddr>>,
+    /// Give hosts without a certificate one of a local authority: true or false [default: true where
+    /// `domain` is a name for local use, as localhost is]
+    #[arg(long, env = "WHARF_LOCAL_CERTIFICATES")]
+    pub local_certificates: Option<bool>,
+    /// Doors behind a load balancer that sends PROXY headers: http, https [default: none]
+    #[arg(long, env = "WHARF_PROXIED", value_delimiter = ',')]
+    pub proxied: Option<Vec<String>>,
+    /// Load balancers that may come by those doors, as address or address/bits
+    #[arg(long, env = "WHARF_PROXIED_FROM", value_delimiter = ',')]
+    pub proxied_from: Option<Vec<String>>,
+    /// Proxies whose X-Forwarded headers are believed, as address or address/bits [default: none]
+    #[arg(long, env = "WHARF_TRUSTED_PEERS", value_delimiter = ',')]
+    pub trusted_peers: Option<Vec<String>>,
+    /// Longest request body taken; 0 is any [default: 0]
+    #[arg(long, env = "WHARF_MOST_BODY")]
+    pub most_body: Option<String>,
+    /// Longest request head taken [default: 32K]
+    #[arg(long, env = "WHARF_MOST_HEAD")]
+    pub most_head: Option<String>,
+    /// Authority that signs certificates by itself: letsencrypt, letsencrypt-staging, or the address
+    /// of an ACME directory [default: none]
+    #[arg(long, env = "WHARF_ACME")]
+    pub acme: Option<String>,
+    /// Where the authority writes to before a certificate expires
+    #[arg(long, env = "WHARF_ACME_CONTACT")]
+    pub acme_contact: Option<String>,
+    /// PEM of the root that is trusted for the directory, for an authority of one's own
+    #[arg(long, env = "WHARF_ACME_ROOT")]
+    pub acme_root: Option<PathBuf>,
+    /// How names are proven: http-01, tls-alpn-01 or dns-01 [default: http-01]
+    #[arg(long, env = "WHARF_ACME_CHALLENGE")]
+    pub acme_challenge: Option<String>,
+    /// For dns-01: called as `<program> present|cleanup <name> <value>` to set the TXT record
+    #[arg(long, env = "WHARF_ACME_DNS_HOOK")]
+    pub acme_dns_hook: Option<PathBuf>,
+    /// Where the authority comes to for http-01 [default: 80]
+    #[arg(long, env = "WHARF_ACME_HTTP_PORT")]
+    pub acme_http_port: Option<u16>,
+    /// Name server for all of this [default: those of /etc/resolv.conf]
+    #[arg(long, env = "WHARF_RESOLVER")]
+    pub resolver: Option<SocketAddr>,
     /// Where the API and git listen besides the unix socket [default: 127.0.0.1:7070]
     #[arg(long, env = "WHARF_API_LISTEN")]
     pub api_listen: Option<SocketAddr>,
@@ -74,6 +116,12 @@ pub struct Settings {
     /// No build starts with less free disk than this [default: 1G]
     #[arg(long, env = "WHARF_DISK_RESERVE")]
     pub disk_reserve: Option<String>,
+    /// Images of so many of each app's newest releases are kept for a rollback [default: 10]
+    #[arg(long, env = "WHARF_KEEP_RELEASES")]
+    pub keep_releases: Option<u32>,
+    /// What builds may keep for the next one, of steps and of each app's packages [default: 2G]
+    #[arg(long, env = "WHARF_BUILD_CACHE")]
+    pub build_cache: Option<String>,
     /// A replica's log is rotated at this size [default: 10M]
     #[arg(long, env = "WHARF_LOG_ROTATE_AT")]
     pub log_rotate_at: Option<String>,
@@ -89,6 +137,9 @@ pub struct Config {
     pub run_dir: PathBuf,
     pub listen: Vec<SocketAddr>,
     pub listen_https: Vec<SocketAddr>,
+    pub local_certificates: bool,
+    pub edge: Edge,
+    pub acme: Option<Acme>,
     pub api_listen: SocketAddr,
     /// Certificate and key.
     pub api_tls: Option<(PathBuf, PathBuf)>,
@@ -105,9 +156,88 @@ pub struct Config {
     pub mirror: String,
     pub build_memory: ByteSize,
     pub disk_reserve: ByteSize,
+    pub keep_releases: u32,
+    pub build_cache: ByteSize,
     pub log_rotate_at: ByteSize,
     /// This very program, for the roles it starts.
     pub program: PathBuf,
+}
+
+/// What the proxy is told of whom it listens to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    pub proxied: Vec<Door>,
+    pub proxied_from: Vec<TrustedPeer>,
+    pub trusted_peers: Vec<TrustedPeer>,
+    pub most_body: ByteSize,
+    pub most_head: ByteSize,
+}
+
+/// An authority that signs by itself, and how names are proven to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    pub directory: String,
+    pub contact: Option<String>,
+    pub root: Option<PathBuf>,
+    pub challenge: Challenge,
+    pub dns_hook: Option<PathBuf>,
+    pub http_port: u16,
+    pub resolver: Option<SocketAddr>,
+}
+
+/// A way to prove a name (RFC 8555, RFC 8737).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Challenge {
+    Http01,
+    TlsAlpn01,
+    Dns01,
+}
+
+impl std::fmt::Display for Challenge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Http01 => "http-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+            Self::Dns01 => "dns-01",
+        })
+    }
+}
+
+impl std::str::FromStr for Challenge {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Http01, Self::TlsAlpn01, Self::Dns01];
+        let found = all.into_iter().find(|challenge| challenge.to_string() == text);
+        found.ok_or_else(|| format!("`{text}` is none of http-01, tls-alpn-01, dns-01"))
+    }
+}
+
+fn directory(authority: &str) -> Result<String, String> {
+    match authority {
+        "letsencrypt" => Ok("https://acme-v02.api.letsencrypt.org/directory".to_owned()),
+        "letsencrypt-staging" => {
+            Ok("https://acme-staging-v02.api.letsencrypt.org/directory".to_owned())
+        }
+        address if address.starts_with("https://") => Ok(address.to_owned()),
+        other => Err(format!("`{other}` is no authority known by name, and no https address")),
+    }
+}
+
+fn doors(given: Option<Vec<String>>) -> Result<Vec<Door>, String> {
+    let parse = |text: String| text.parse().map_err(|error: DoorError| error.to_string());
+    given.unwrap_or_default().into_iter().map(parse).collect()
+}
+
+fn peers(given: Option<Vec<String>>) -> Result<Vec<TrustedPeer>, String> {
+    let parse = |text: String| text.parse().map_err(|error: TrustedPeerError| error.to_string());
+    given.unwrap_or_default().into_iter().map(parse).collect()
+}
+
+/// Names no public authority signs for (RFC 6761, RFC 8375, ICANN's `internal`).
+pub fn is_for_local_use(domain: &str) -> bool {
+    let last = domain.rsplit('.').next().unwrap_or_default();
+    ["localhost", "test", "local", "internal", "invalid", "example"].contains(&last)
+        || domain.ends_with("home.arpa")
 }
 
 impl Settings {
@@ -130,6 +260,19 @@ impl Settings {
             run_dir: self.run_dir.or(other.run_dir),
             listen: self.listen.or(other.listen),
             listen_https: self.listen_https.or(other.listen_https),
+            local_certificates: self.local_certificates.or(other.local_certificates),
+            proxied: self.proxied.or(other.proxied),
+            proxied_from: self.proxied_from.or(other.proxied_from),
+            trusted_peers: self.trusted_peers.or(other.trusted_peers),
+            most_body: self.most_body.or(other.most_body),
+            most_head: self.most_head.or(other.most_head),
+            acme: self.acme.or(other.acme),
+            acme_contact: self.acme_contact.or(other.acme_contact),
+            acme_root: self.acme_root.or(other.acme_root),
+            acme_challenge: self.acme_challenge.or(other.acme_challenge),
+            acme_dns_hook: self.acme_dns_hook.or(other.acme_dns_hook),
+            acme_http_port: self.acme_http_port.or(other.acme_http_port),
+            resolver: self.resolver.or(other.resolver),
             api_listen: self.api_listen.or(other.api_listen),
             api_certificate: self.api_certificate.or(other.api_certificate),
             api_key: self.api_key.or(other.api_key),
@@ -145,6 +288,8 @@ impl Settings {
             mirror: self.mirror.or(other.mirror),
             build_memory: self.build_memory.or(other.build_memory),
             disk_reserve: self.disk_reserve.or(other.disk_reserve),
+            keep_releases: self.keep_releases.or(other.keep_releases),
+            build_cache: self.build_cache.or(other.build_cache),
             log_rotate_at: self.log_rotate_at.or(other.log_rotate_at),
         }
     }
@@ -196,11 +341,42 @@ impl Settings {
             Some(_) => Vec::new(),
             None => vec![SocketAddr::from(([0, 0, 0, 0], 443))],
         });
+        let acme = match self.acme.as_deref() {
+            None | Some("off") => None,
+            Some(authority) => Some(Acme {
+                directory: directory(authority).map_err(|why| broken("acme", why))?,
+                contact: self.acme_contact,
+                root: self.acme_root,
+                challenge: match self.acme_challenge {
+                    Some(text) => text.parse().map_err(|why| broken("acme_challenge", why))?,
+                    None => Challenge::Http01,
+                },
+                dns_hook: self.acme_dns_hook,
+                http_port: self.acme_http_port.unwrap_or(80),
+                resolver: self.resolver,
+            }),
+        };
+        if let Some(Acme { challenge: Challenge::Dns01, dns_hook: None, .. }) = acme {
+            return Err(broken("acme_dns_hook", "dns-01 needs a program to set records".into()));
+        }
         Ok(Config {
             data_dir: self.data_dir.unwrap_or_else(|| "/var/lib/wharf".into()),
             run_dir: self.run_dir.unwrap_or_else(|| "/run/wharf".into()),
             listen: listen.unwrap_or_else(|| vec![SocketAddr::from(([0, 0, 0, 0], 80))]),
             listen_https,
+            local_certificates: self
+                .local_certificates
+                .unwrap_or_else(|| is_for_local_use(&domain)),
+            acme,
+            edge: Edge {
+                proxied: doors(self.proxied).map_err(|why| broken("proxied", why))?,
+                proxied_from: peers(self.proxied_from)
+                    .map_err(|why| broken("proxied_from", why))?,
+                trusted_peers: peers(self.trusted_peers)
+                    .map_err(|why| broken("trusted_peers", why))?,
+                most_body: size("most_body", self.most_body, ByteSize(0))?,
+                most_head: size("most_head", self.most_head, ByteSize(32 * 1024))?,
+            },
             api_listen: self.api_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7070))),
             api_tls,
             domain,
@@ -218,6 +394,8 @@ impl Settings {
             mirror: self.mirror.unwrap_or_else(|| "http://deb.debian.org/debian".to_owned()),
             build_memory: size("build_memory", self.build_memory, ByteSize::mib(2048))?,
             disk_reserve: size("disk_reserve", self.disk_reserve, ByteSize::mib(1024))?,
+            keep_releases: self.keep_releases.unwrap_or(10),
+            build_cache: size("build_cache", self.build_cache, ByteSize::mib(2048))?,
             log_rotate_at: size("log_rotate_at", self.log_rotate_at, ByteSize::mib(10))?,
             program,
         })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::backend::local::Local;
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::deploy::Deploys;
 use crate::logs::AppLogs;
@@ -18,6 +19,7 @@ pub struct Context {
     pub deploys: Deploys,
     pub backend: Arc<Local>,
     pub link: ProxyLink,
+    pub certificates: Certificates,
     pub logs: AppLogs,
     pub tasks: Tasks,
     pub started_at: jiff::Timestamp,

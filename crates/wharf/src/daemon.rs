@@ -19,6 +19,8 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::local::{Local, outbound_config};
+use crate::certificates::Certificates;
+use crate::certificates::acme::Orders;
 use crate::config::Config;
 use crate::context::Context;
 use crate::deploy::routes::Routes;
@@ -30,10 +32,13 @@ use crate::secrets::{self, Vault};
 use crate::store::builds::BuildPhase;
 use crate::store::{self, Store, StoreError};
 use crate::tasks::Tasks;
-use crate::{build, git, logs, server};
+use crate::{build, collect, git, logs, server};
 
 /// How long a stopping daemon waits for what is under way.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long to wait for the lock of a daemon that was killed a moment ago.
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until it is told to stop.
 pub fn run(config: Config) -> Result<(), Problem> {
@@ -73,12 +78,14 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
         tasks: tasks.clone(),
         domain: config.domain.clone(),
     });
+    let certificates = Certificates::new(store.clone(), link.clone(), Arc::clone(&config));
     let context = Context {
         config: Arc::clone(&config),
-        store,
+        store: store.clone(),
         deploys,
         backend,
         link: link.clone(),
+        certificates: certificates.clone(),
         logs,
         tasks: tasks.clone(),
         started_at: Timestamp::now(),
@@ -88,7 +95,13 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
     let builder = git::pipeline::builder::builder(&context)?;
     let served = server::serve(&context, builder).await?;
     context.deploys.keep_all().await.map_err(|error| store_problem(&error))?;
-    ProxyGuard::new(&config, link).watch(&tasks, routes);
+    collect::spawn(&context);
+    ProxyGuard::new(&config, link).watch(&tasks, (routes, certificates.clone()));
+    certificates.keep(&tasks);
+    let orders = Orders::new(store, certificates, Arc::clone(&config), tasks.clone());
+    if let Some(orders) = orders {
+        orders.keep();
+    }
     announce(&config, &served, token.is_some())?;
     wait_for_the_end().await?;
     tracing::info!("stopping; apps and proxy go on serving");
@@ -110,7 +123,7 @@ fn lock(config: &Config) -> Result<std::fs::File, Problem> {
         .write(true)
         .open(&path)
         .map_err(|error| host_problem(&format!("cannot open {}", path.display()), &error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match take(&file) {
         Ok(()) => {
             // Whoever wants this daemon to end finds its pid here.
             let written = file
@@ -126,6 +139,20 @@ fn lock(config: &Config) -> Result<std::fs::File, Problem> {
         .why(format!("`{}` is locked", path.display()))
         .still("that daemon and all it serves")
         .next("stop it first, or give this one its own --data-dir and --run-dir")),
+    }
+}
+
+/// The lock, at once or within a moment: a child that the last daemon had just forked when it was killed
+/// holds it until its program begins.
+fn take(file: &std::fs::File) -> rustix::io::Result<()> {
+    let until = std::time::Instant::now() + LOCK_LIMIT;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(_) if std::time::Instant::now() < until => {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            result => return result,
+        }
     }
 }
 
@@ -206,7 +233,10 @@ async fn settle_the_past(context: &Context, routes: &Routes) -> Result<(), Probl
         })
         .await
         .map_err(|error| store_problem(&error))?;
-    let known = replicas.iter().map(|replica| replica.id).collect();
+    let apps: Vec<_> = apps.iter().map(|app| app.id).collect();
+    let adopted = context.deploys.adopt_one_offs(&apps).await;
+    let adopted = adopted.map_err(|error| host_problem("cannot look for detached runs", &error))?;
+    let known = replicas.iter().map(|replica| replica.id).chain(adopted).collect();
     let removed = context
         .backend
         .remove_orphans(known)
@@ -215,10 +245,8 @@ async fn settle_the_past(context: &Context, routes: &Routes) -> Result<(), Probl
     if removed > 0 {
         tracing::info!(removed, "cleared away containers that were nobody's");
     }
-    let apps: Vec<_> = apps.iter().map(|app| app.id).collect();
     routes.keep_only(&apps).await.map_err(|error| host_problem("cannot tell the proxy", &error))?;
     build::run::clean_leftovers(&context.config)?;
-    collect(context).await?;
     let cleaner = context.clone();
     context.tasks.spawn_until_stop("log cleaner", async move {
         loop {
@@ -231,26 +259,6 @@ async fn settle_the_past(context: &Context, routes: &Routes) -> Result<(), Probl
     let stop = context.tasks.stop_token();
     context.tasks.spawn("outbound", refill(pool, ready, stop));
     Ok(())
-}
-
-/// Removes images and layers no release needs. Only now: no build is under way, so nothing that is
-/// about to be needed can look unneeded.
-async fn collect(context: &Context) -> Result<(), Problem> {
-    let images = context.store.run(store::releases::list_images).await;
-    let keep = images.map_err(|error| store_problem(&error))?.into_iter().collect();
-    let root = context.config.data_dir.clone();
-    let collected = tokio::task::spawn_blocking(move || {
-        build::stores::Stores::open(&root)?.collect(&keep, std::time::SystemTime::now())
-    });
-    match collected.await {
-        Ok(Ok(layers)) if layers.is_empty() => Ok(()),
-        Ok(Ok(layers)) => {
-            tracing::info!(layers = layers.len(), "removed layers no release needs");
-            Ok(())
-        }
-        Ok(Err(problem)) => Err(problem),
-        Err(error) => Err(host_problem("cannot collect layers", &error)),
-    }
 }
 
 /// Removes what is too old or too much of every app's logs.

@@ -20,6 +20,14 @@ pub const ALL: &[&str] = &[
     "stop.asked",
     "remove.cleared",
     "remove.forgotten",
+    "collect.image",
+    "collect.layer",
+    "order.checking",
+    "order.ordering",
+    "order.proving",
+    "order.finalizing",
+    "order.issued",
+    "order.failed",
 ];
 
 /// Dies here if that was asked for.

@@ -30,6 +30,10 @@ pub mod explain;
 
 pub mod backend;
 
+pub mod certificates;
+
+pub mod dns;
+
 pub mod proxy_link;
 
 pub mod proxy_guard;
@@ -47,5 +51,7 @@ pub mod tasks;
 pub mod failpoints;
 
 pub mod secrets;
+
+pub mod collect;
 
 pub mod store;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use model::problem::{Code, Problem};
 
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::daemon::host_problem;
 use crate::deploy::routes::Routes;
@@ -63,6 +64,23 @@ impl ProxyGuard {
             .log(lines.into_iter().rev().collect()))
     }
 
+    /// A worker without a holder serves, but nobody would start the next one: a new holder takes the
+    /// ports beside it, and the orphan ends by itself once the new worker took over.
+    async fn replace_orphan(&self, orphan: u32) {
+        if let Err(problem) = self.start() {
+            tracing::error!(%problem, "cannot start a proxy in the place of an orphan");
+            return;
+        }
+        let replaced = async {
+            while self.link.status().await.is_ok_and(|status| status.pid == orphan) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(START_LIMIT, replaced).await.is_err() {
+            tracing::error!(orphan, "the proxy's worker has no holder, and none could take over");
+        }
+    }
+
     async fn answers_within(&self, limit: Duration) -> bool {
         let answers = async {
             while self.link.status().await.is_err() {
@@ -95,13 +113,20 @@ impl ProxyGuard {
 
     /// Looks after it from now on: a proxy that came back with less is told all again, and one whose
     /// holder is gone is replaced. A worker that died is its holder's business.
-    pub fn watch(self, tasks: &Tasks, routes: Routes) {
+    pub fn watch(self, tasks: &Tasks, (routes, certificates): (Routes, Certificates)) {
         tasks.spawn_until_stop("proxy guard", async move {
-            let mut holder = None;
+            let (mut holder, mut pid) = (None, None);
             loop {
                 match self.link.status().await {
                     Ok(status) => {
-                        holder = Some(status.holder_pid);
+                        // A worker that was started again may have kept less than it was told.
+                        if pid.replace(status.pid) != Some(status.pid) {
+                            certificates.wake();
+                        }
+                        holder = status.holder_pid;
+                        if holder.is_none() && !self.config.external_proxy {
+                            self.replace_orphan(status.pid).await;
+                        }
                         if status.version < routes.version().await
                             && let Err(error) = routes.repeat().await
                         {

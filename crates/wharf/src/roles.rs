@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use proxy::config::{Door, TrustedPeer};
+
 use crate::config::{Config, Settings};
 
 /// Flags of `wharf proxy`, as the daemon or a systemd unit gives them.
@@ -17,6 +19,21 @@ pub struct ProxyArgs {
     /// Where visitors arrive by HTTPS, comma-separated
     #[arg(long, value_delimiter = ',')]
     pub listen_https: Vec<SocketAddr>,
+    /// Doors behind a load balancer that sends PROXY headers: http, https
+    #[arg(long, value_delimiter = ',')]
+    pub proxied: Vec<Door>,
+    /// Load balancers that may come by those doors
+    #[arg(long, value_delimiter = ',')]
+    pub proxied_from: Vec<TrustedPeer>,
+    /// Proxies whose X-Forwarded headers are believed
+    #[arg(long, value_delimiter = ',')]
+    pub trusted_peers: Vec<TrustedPeer>,
+    /// Most bytes of a request's body; 0 is any
+    #[arg(long, default_value_t = 0)]
+    pub most_body_bytes: u64,
+    /// Most bytes of a request's head
+    #[arg(long, default_value_t = 32 * 1024)]
+    pub most_head_bytes: usize,
     /// Where the daemon tells it what to do
     #[arg(long, default_value = "/run/wharf/proxy/control.sock")]
     pub control: PathBuf,
@@ -53,6 +70,22 @@ pub fn proxy_arguments(config: &Config) -> Vec<OsString> {
     ] {
         arguments.extend([flag.into(), value.into()]);
     }
+    let edge = &config.edge;
+    for door in &edge.proxied {
+        arguments.extend(["--proxied".into(), door.as_str().into()]);
+    }
+    for (flag, peers) in
+        [("--proxied-from", &edge.proxied_from), ("--trusted-peers", &edge.trusted_peers)]
+    {
+        for peer in peers {
+            arguments.extend([flag.into(), String::from(*peer).into()]);
+        }
+    }
+    for (flag, size) in
+        [("--most-body-bytes", edge.most_body), ("--most-head-bytes", edge.most_head)]
+    {
+        arguments.extend([flag.into(), size.0.to_string().into()]);
+    }
     arguments.extend(["--uid".into(), config.proxy_uid.to_string().into()]);
     arguments
 }
@@ -65,6 +98,13 @@ impl ProxyArgs {
             listen: self.listen,
             listen_https: self.listen_https,
             key_file: self.key_file,
+            proxied: self.proxied,
+            proxied_from: self.proxied_from,
+            trusted_peers: self.trusted_peers,
+            most_body_bytes: self.most_body_bytes,
+            most_head_bytes: self.most_head_bytes,
+            // The target is part of the head; it may take a quarter of it.
+            most_target_bytes: self.most_head_bytes / 4,
             control_socket: self.control,
             state_dir: self.state_dir,
             log_dir: self.log_dir,

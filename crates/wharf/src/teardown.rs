@@ -62,8 +62,8 @@ fn stop_proxy(config: &Config, left: &mut Vec<String>) {
     };
     let link = ProxyLink::new(config.proxy_socket());
     let Ok(status) = runtime.block_on(link.status()) else { return };
-    let pids = [status.holder_pid, status.pid];
-    for pid in pids.into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+    let pids = status.holder_pid.into_iter().chain([status.pid]);
+    for pid in pids.filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
         let _ = kill_process(pid, Signal::TERM);
         if !wait_for(|| test_kill_process(pid).is_err()) {
             let _ = kill_process(pid, Signal::KILL);

@@ -8,7 +8,7 @@ import threading
 import time
 
 # Everything is emulated here, and slow: limits end a hang and judge nothing.
-LONG = 150
+LONG = 400
 
 
 def run(*command, limit=LONG, check=True, cwd=None):

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::layer::{LayerId, LayerStore, remove_tree};
+use super::pins::Lease;
 use super::{ImageError, hex};
 
 /// Everything a step's result depends on, as one digest.
@@ -66,17 +67,25 @@ impl KeyIndex {
         Ok(Self { keys })
     }
 
-    /// The layer a step of this key made, if it is still there. Asking marks the key as used now.
-    pub fn find(&self, key: &StepKey, layers: &LayerStore) -> Result<Option<LayerId>, ImageError> {
+    /// The layer a step of this key made, if it is still there; then the lease holds it. Asking marks
+    /// the key as used now.
+    pub fn find(
+        &self,
+        key: &StepKey,
+        layers: &LayerStore,
+        lease: &Lease,
+    ) -> Result<Option<LayerId>, ImageError> {
         let path = self.keys.join(&key.0);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(ImageError::io("read", &path)(error)),
         };
-        let Some(id) = text.trim().parse().ok().filter(|id| layers.has(id)) else {
+        let Ok(id) = text.trim().parse::<LayerId>() else { return Ok(None) };
+        lease.pin(id.as_str());
+        if !layers.has(&id) {
             return Ok(None);
-        };
+        }
         if let Ok(file) = fs::File::options().write(true).open(&path) {
             // Only the age of the entry hangs on it.
             let _ = file.set_modified(SystemTime::now());
@@ -102,20 +111,35 @@ impl KeyIndex {
         remove_tree(&self.keys.join(&key.0))
     }
 
-    /// The layers of all keys used within `age` before `now`; older keys are forgotten.
-    pub fn expire(&self, now: SystemTime, age: Duration) -> Result<BTreeSet<LayerId>, ImageError> {
-        let mut kept = BTreeSet::new();
+    /// Every key with its layer and when it was last used; what cannot be read is forgotten.
+    pub fn list(&self) -> Result<Vec<(StepKey, LayerId, SystemTime)>, ImageError> {
+        let mut all = Vec::new();
         let read = || ImageError::io("read the folder", &self.keys);
         for entry in fs::read_dir(&self.keys).map_err(read())? {
             let path = entry.map_err(read())?.path();
+            // One being written this moment.
+            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+                continue;
+            }
             let used = fs::metadata(&path).and_then(|meta| meta.modified());
-            let is_old = used.is_ok_and(|at| now.duration_since(at).is_ok_and(|past| past > age));
             let id = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
-            match id {
-                Some(id) if !is_old => {
-                    kept.insert(id);
-                }
+            let key = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            match (key, id, used) {
+                (Some(key), Some(id), Ok(used)) => all.push((key, id, used)),
                 _ => remove_tree(&path)?,
+            }
+        }
+        Ok(all)
+    }
+
+    /// The layers of all keys used within `age` before `now`; older keys are forgotten.
+    pub fn expire(&self, now: SystemTime, age: Duration) -> Result<BTreeSet<LayerId>, ImageError> {
+        let mut kept = BTreeSet::new();
+        for (key, id, used) in self.list()? {
+            if now.duration_since(used).is_ok_and(|past| past > age) {
+                self.remove(&key)?;
+            } else {
+                kept.insert(id);
             }
         }
         Ok(kept)

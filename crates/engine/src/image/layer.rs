@@ -4,15 +4,15 @@
 //! renamed into place. Whoever dies half-way leaves only something in `tmp/`, which the next start
 //! clears away. A layer never changes once it is in place.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{RwLock, RwLockReadGuard};
 
 use serde::{Deserialize, Serialize};
 
+use super::pins::{Lease, Pins, Round};
 use super::{ImageError, stream};
+use crate::removal::remove_all;
 
 /// The digest of a layer's canonical tar: 64 hex digits. OCI's `diff_id` without its `sha256:`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,15 +68,7 @@ impl std::fmt::Display for LayerId {
 pub struct LayerStore {
     layers: PathBuf,
     tmp: PathBuf,
-    /// Held for reading by those who are about to use layers nobody else refers to yet, for writing
-    /// by the collector.
-    in_use: RwLock<()>,
-}
-
-/// While it lives, no layer is collected.
-#[derive(Debug)]
-pub struct Lease<'a> {
-    _guard: RwLockReadGuard<'a, ()>,
+    pins: Pins,
 }
 
 /// Fewer new files than this are made durable one by one; more, by one flush of the file system,
@@ -87,7 +79,7 @@ impl LayerStore {
     /// Opens (and makes) the store in `root`, which gets `layers/` and `tmp/`.
     pub fn open(root: &Path) -> Result<Self, ImageError> {
         let store =
-            Self { layers: root.join("layers"), tmp: root.join("tmp"), in_use: RwLock::new(()) };
+            Self { layers: root.join("layers"), tmp: root.join("tmp"), pins: Pins::default() };
         for path in [&store.layers, &store.tmp] {
             fs::create_dir_all(path).map_err(ImageError::io("make", path))?;
         }
@@ -125,17 +117,22 @@ impl LayerStore {
         }
     }
 
-    /// Keeps layers from being collected.
-    pub fn lease(&self) -> Lease<'_> {
-        let guard = self.in_use.read();
-        Lease { _guard: guard.unwrap_or_else(std::sync::PoisonError::into_inner) }
+    /// A lease, for those who are about to use layers and images nobody else refers to yet.
+    pub fn lease(&self) -> Lease {
+        self.pins.lease()
+    }
+
+    /// Begins a collection; to be called before asking what must be kept.
+    pub fn round(&self) -> Round {
+        self.pins.round()
     }
 
     /// Makes `folder` (on the store's file system) a layer: digest, durable, renamed into place. A
     /// layer that is there already wins and the folder is removed, so two adopters of the same tree
-    /// both get what they want.
-    pub fn adopt(&self, folder: &Path) -> Result<LayerId, ImageError> {
+    /// both get what they want. The lease holds it.
+    pub fn adopt(&self, folder: &Path, lease: &Lease) -> Result<LayerId, ImageError> {
         let id = LayerId(stream::digest(folder)?);
+        lease.pin(&id.0);
         let place = self.place(&id);
         if !place.is_dir() {
             make_durable(folder)?;
@@ -173,28 +170,18 @@ impl LayerStore {
         Ok(ids)
     }
 
-    /// Removes a layer, if it is here.
-    pub fn remove(&self, id: &LayerId) -> Result<(), ImageError> {
+    /// Removes a layer, if it is here and nobody holds it; whether it did.
+    pub fn remove(&self, id: &LayerId, round: &Round) -> Result<bool, ImageError> {
         let grave = self.scratch("removed")?.join("layer");
-        match fs::rename(self.place(id), &grave) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(ImageError::io("remove", &self.place(id))(error)),
-        }
-        remove_tree(grave.parent().unwrap_or(&grave))
-    }
-
-    /// Removes every layer that is not in `keep`; nothing at all while somebody holds a lease.
-    pub fn collect(&self, keep: &BTreeSet<LayerId>) -> Result<Vec<LayerId>, ImageError> {
-        let Ok(_alone) = self.in_use.try_write() else { return Ok(Vec::new()) };
-        let mut removed = Vec::new();
-        for id in self.list()? {
-            if !keep.contains(&id) {
-                self.remove(&id)?;
-                removed.push(id);
+        // Out of the way in one step; the long work is done when nobody waits for it.
+        let removed = round.unless_pinned(&id.0, || match fs::rename(self.place(id), &grave) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(ImageError::io("remove", &self.place(id))(error))
             }
-        }
-        Ok(removed)
+            Ok(()) | Err(_) => Ok(()),
+        });
+        remove_tree(grave.parent().unwrap_or(&grave))?;
+        removed
     }
 
     /// Reads a layer again and compares it with its name.
@@ -221,13 +208,7 @@ fn children(folder: &Path) -> Result<Vec<PathBuf>, ImageError> {
 
 /// Removes a tree; one that is not there is fine.
 pub fn remove_tree(path: &Path) -> Result<(), ImageError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            fs::remove_file(path).map_err(ImageError::io("remove", path))
-        }
-        other => other.map_err(ImageError::io("remove", path)),
-    }
+    remove_all(path).map_err(ImageError::io("remove", path))
 }
 
 fn sync_path(path: &Path) -> Result<(), ImageError> {

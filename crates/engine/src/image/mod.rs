@@ -5,6 +5,8 @@
 //! An image is an OCI image config, stored by its own digest. This room never starts a container,
 //! and it never decides what is still in use: it is told.
 
+pub mod pins;
+
 pub mod layer;
 
 pub mod stream;

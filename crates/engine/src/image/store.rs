@@ -1,6 +1,5 @@
 //! The image store: OCI image configs by their digest.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::ImageConfig;
 use super::layer::{LayerId, LayerStore, remove_tree};
+use super::pins::{Lease, Round};
 use super::{ImageError, hex};
 
 /// All images of this machine.
@@ -26,11 +26,12 @@ impl ImageStore {
         Ok(Self { images })
     }
 
-    /// Keeps an image; the same config is the same image.
-    pub fn put(&self, config: &ImageConfig) -> Result<ImageRef, ImageError> {
+    /// Keeps an image; the same config is the same image. The lease holds it.
+    pub fn put(&self, config: &ImageConfig, lease: &Lease) -> Result<ImageRef, ImageError> {
         let json = |source| ImageError::Json { path: self.images.clone(), source };
         let bytes = serde_json::to_vec(config).map_err(json)?;
         let digits = hex(&Sha256::digest(&bytes));
+        lease.pin(&digits);
         let path = self.images.join(&digits);
         if !path.exists() {
             let temp = self.images.join(format!(".{digits}.{}", std::process::id()));
@@ -88,22 +89,26 @@ impl ImageStore {
         Ok(images)
     }
 
-    /// Removes an image, if it is here; its layers are the collector's.
-    pub fn remove(&self, image: &ImageRef) -> Result<(), ImageError> {
-        remove_tree(&self.path(image)?)
+    /// Removes an image, if it is here and nobody holds it; whether it did. Its layers are another
+    /// matter.
+    pub fn remove(&self, image: &ImageRef, round: &Round) -> Result<bool, ImageError> {
+        let path = self.path(image)?;
+        let id: LayerId = image.0.parse()?;
+        round.unless_pinned(id.as_str(), || remove_tree(&path))
     }
 
-    /// Removes every image not in `keep`; the layers of those that stay.
-    pub fn collect(&self, keep: &BTreeSet<ImageRef>) -> Result<BTreeSet<LayerId>, ImageError> {
-        let mut layers = BTreeSet::new();
-        for image in self.list()? {
-            if !keep.contains(&image) {
-                self.remove(&image)?;
-            } else if let Some(config) = self.get(&image)? {
-                layers.extend(config.layers().cloned());
-            }
-        }
-        Ok(layers)
+    /// The lease holds an image, and all its layers, if all of it is here; whether it is.
+    pub fn hold(
+        &self,
+        image: &ImageRef,
+        layers: &LayerStore,
+        lease: &Lease,
+    ) -> Result<bool, ImageError> {
+        let id: LayerId = image.0.parse()?;
+        lease.pin(id.as_str());
+        let Some(config) = self.get(image)? else { return Ok(false) };
+        config.layers().for_each(|id| lease.pin(id.as_str()));
+        Ok(config.layers().all(|id| layers.has(id)))
     }
 
     fn path(&self, image: &ImageRef) -> Result<PathBuf, ImageError> {

@@ -118,9 +118,10 @@ fn adopting_twice_gives_one_layer_and_two_at_once_do_not_hurt() {
         fs::File::open(scratch.join("x")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         scratch
     };
-    let first = store.adopt(&make()).unwrap();
+    let first = store.adopt(&make(), &store.lease()).unwrap();
     let ids = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| store.adopt(&make()))).collect();
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| store.adopt(&make(), &store.lease()))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect::<Vec<_>>()
     });
     assert!(ids.iter().all(|id| *id == first));
@@ -132,28 +133,40 @@ fn adopting_twice_gives_one_layer_and_two_at_once_do_not_hurt() {
 }
 
 #[test]
-fn the_collector_spares_what_is_kept_and_waits_for_leases() {
+fn what_a_lease_holds_is_not_removed_and_one_that_ends_in_a_round_counts_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let layers = LayerStore::open(folder.path()).unwrap();
     let images = ImageStore::open(folder.path()).unwrap();
+    let lease = layers.lease();
     let layer = |text: &str| {
         let scratch = layers.scratch("t").unwrap();
         fs::write(scratch.join("x"), text).unwrap();
-        layers.adopt(&scratch).unwrap()
+        layers.adopt(&scratch, &lease).unwrap()
     };
     let (one, two) = (layer("1"), layer("2"));
-    let kept = images.put(&ImageConfig::new([one.clone()], RunConfig::default())).unwrap();
-    let dropped = images.put(&ImageConfig::new([two.clone()], RunConfig::default())).unwrap();
-    let keep = images.collect(&BTreeSet::from([kept.clone()])).unwrap();
-    assert_eq!(images.get(&dropped).unwrap(), None);
-    {
-        let _lease = layers.lease();
-        assert_eq!(layers.collect(&keep).unwrap(), []);
-    }
-    assert_eq!(layers.collect(&keep).unwrap(), [two]);
-    assert_eq!(images.layer_paths(&kept, &layers).unwrap().unwrap().len(), 1);
-    layers.remove(&one).unwrap();
-    assert!(images.layer_paths(&kept, &layers).is_err());
+    let config = ImageConfig::new([one.clone()], RunConfig::default());
+    let image = images.put(&config, &lease).unwrap();
+    let round = layers.round();
+    assert!(!layers.remove(&one, &round).unwrap() && !images.remove(&image, &round).unwrap());
+    // What must be kept was asked for before this end: it may have been for a release since.
+    drop(lease);
+    assert!(!layers.remove(&one, &round).unwrap() && !images.remove(&image, &round).unwrap());
+    drop(round);
+    // Held again by somebody who found it.
+    let lease = layers.lease();
+    assert!(images.hold(&image, &layers, &lease).unwrap());
+    let round = layers.round();
+    assert!(!layers.remove(&one, &round).unwrap() && layers.remove(&two, &round).unwrap());
+    drop((lease, round));
+    let round = layers.round();
+    assert!(layers.remove(&one, &round).unwrap());
+    assert!(images.layer_paths(&image, &layers).is_err());
+    assert!(!images.hold(&image, &layers, &layers.lease()).unwrap());
+    drop(round);
+    let round = layers.round();
+    assert!(images.remove(&image, &round).unwrap() && images.get(&image).unwrap().is_none());
+    assert_eq!(layers.list().unwrap(), []);
+    assert_eq!(layers.clear_leftovers().unwrap(), 0);
 }
 
 #[test]
@@ -163,16 +176,16 @@ fn a_known_key_is_found_until_its_layer_is_gone_or_it_is_old() {
     let keys = KeyIndex::open(folder.path()).unwrap();
     let scratch = layers.scratch("t").unwrap();
     fs::write(scratch.join("x"), "x").unwrap();
-    let id = layers.adopt(&scratch).unwrap();
+    let id = layers.adopt(&scratch, &layers.lease()).unwrap();
     let key = StepKey::of([("base", b"1".as_slice()), ("lock", b"2")]);
     assert_ne!(key, StepKey::of([("base", b"12".as_slice()), ("lock", b"")]));
-    assert_eq!(keys.find(&key, &layers).unwrap(), None);
+    assert_eq!(keys.find(&key, &layers, &layers.lease()).unwrap(), None);
     keys.insert(&key, &id).unwrap();
-    assert_eq!(keys.find(&key, &layers).unwrap(), Some(id.clone()));
+    assert_eq!(keys.find(&key, &layers, &layers.lease()).unwrap(), Some(id.clone()));
     let day = Duration::from_secs(86_400);
     assert_eq!(keys.expire(SystemTime::now(), day).unwrap(), BTreeSet::from([id.clone()]));
-    layers.remove(&id).unwrap();
-    assert_eq!(keys.find(&key, &layers).unwrap(), None);
+    assert!(layers.remove(&id, &layers.round()).unwrap());
+    assert_eq!(keys.find(&key, &layers, &layers.lease()).unwrap(), None);
     assert!(keys.expire(SystemTime::now() + 2 * day, day).unwrap().is_empty());
 }
 
@@ -186,8 +199,11 @@ fn an_exported_image_unpacks_to_the_same_tree() {
     let two = layers.scratch("t").unwrap();
     fs::create_dir(two.join("app")).unwrap();
     fs::write(two.join("app/second"), "2").unwrap();
-    let ids = [layers.adopt(&one).unwrap(), layers.adopt(&two).unwrap()];
-    let image = images.put(&ImageConfig::new(ids, RunConfig::default())).unwrap();
+    let ids = [
+        layers.adopt(&one, &layers.lease()).unwrap(),
+        layers.adopt(&two, &layers.lease()).unwrap(),
+    ];
+    let image = images.put(&ImageConfig::new(ids, RunConfig::default()), &layers.lease()).unwrap();
     let file = folder.path().join("image.tar");
     archive::export(&image, "t:v1", (&images, &layers), &file).unwrap();
     let into = folder.path().join("into");

@@ -37,7 +37,7 @@ use crate::error::Error;
 use crate::log;
 use crate::process::ProcessId;
 use crate::spec::{ContainerSpec, ExitRecord};
-use crate::state::{StateFolder, StatusFile};
+use crate::state::{OVER_DISK, StateFolder, StatusFile};
 use crate::sys;
 
 /// What the engine tells a shim beside the spec.
@@ -93,7 +93,9 @@ fn run(state: &StateFolder) -> Result<(), Error> {
             answer(&mut control, &Outcome::Started { pid: container.init.pid });
             drop(control);
             let end = watch::watch(&mut container, &spec);
-            ending(&spec, &cgroup, end.code(), container.end_signal(end))
+            let mut record = ending(&spec, &cgroup, end.code(), container.end_signal(end));
+            record.is_over_disk = state.join(OVER_DISK).exists();
+            record
         }
         Err(error) => {
             let why = error.chain();
@@ -118,7 +120,7 @@ fn ending(spec: &ContainerSpec, cgroup: &Cgroup, code: i32, signal: Option<i32>)
         let _ = writeln!(std::io::stderr(), "cgroup of {} is still there: {error}", spec.id);
     }
     let at_millis = u64::try_from(log::now().as_millis()).unwrap_or(u64::MAX);
-    ExitRecord { code, signal, oom_kills, at_millis, error: None }
+    ExitRecord { code, signal, oom_kills, is_over_disk: false, at_millis, error: None }
 }
 
 /// The control socket is stdin; afterwards stdin is empty.

@@ -2,7 +2,8 @@
 //! answers. The program is `tests/programs/hostile.rs`.
 
 use crate::bench::{Bench, skip, until};
-use engine::spec::{ContainerSpec, ContainerStatus};
+use engine::disk::DiskBound;
+use engine::spec::{ContainerSpec, ContainerStatus, ExitRecord};
 use model::size::ByteSize;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -153,4 +154,47 @@ fn sockets_without_a_file_are_another_world() {
     let script = format!("grep -c {name} /proc/net/unix; grep -c . /proc/sysvipc/shm");
     // The heading alone: no shared memory of the host's either.
     assert_eq!(bench.run(&bench.spec("a", &script)).1, "0\n1");
+}
+
+/// Runs it with a bound on what it may write until a watch has ended it.
+fn watched(what: &str) -> ExitRecord {
+    let bench = Bench::new();
+    let mut spec = bench.hostile("a", 1000, &[what]);
+    spec.cwd = "/tmp".into();
+    spec.limits.disk = Some(DiskBound { size: ByteSize::mib(16), files: 6000 });
+    bench.start(&spec);
+    until("it is over its bound", || bench.engine.check_disk("a").is_ok_and(|over| over.is_some()));
+    let end = bench.end("a");
+    bench.engine.remove("a").unwrap();
+    assert!(!bench.path("scratch/a").exists());
+    end
+}
+
+#[test]
+fn bytes_files_and_depths_without_end_are_ended() {
+    if skip() {
+        return;
+    }
+    for what in ["bytes", "files", "depths"] {
+        let end = watched(what);
+        assert_eq!((end.code, end.is_over_disk), (137, true), "{what}: {end:?}");
+    }
+}
+
+#[test]
+fn one_within_its_bound_is_left_alone() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    let mut spec =
+        bench.spec("a", "head -c 3000000 /dev/zero > /tmp/a; echo > /tmp/b; echo up; sleep 1000");
+    spec.limits.disk = Some(DiskBound { size: ByteSize::mib(4), files: 10 });
+    bench.start(&spec);
+    bench.wait_until_said("a", "up");
+    assert_eq!(bench.engine.check_disk("a").unwrap(), None);
+    let written = bench.engine.disk("a").unwrap();
+    assert!((3_000_000..3_200_000).contains(&written.size.bytes()), "{written:?}");
+    bench.engine.signal("a", libc::SIGKILL).unwrap();
+    assert!(!bench.end("a").is_over_disk);
 }

@@ -49,6 +49,7 @@ fn main() {
         Some("walls") => walls(),
         Some("connect") => std::env::args().skip(2).for_each(|address| connect(&address)),
         Some("files") => files(),
+        Some("depths") => depths(),
         Some("forks") => forks(),
         Some("lines") => lines(),
         Some("bytes") => bytes(),
@@ -327,6 +328,22 @@ fn files() {
             return;
         }
     }
+}
+
+/// Folders in folders, deeper than any name can say.
+fn depths() {
+    let mut count = 0_u64;
+    while count < 500 {
+        let made = fs::create_dir("a-name-of-some-length")
+            .and_then(|()| std::env::set_current_dir("a-name-of-some-length"));
+        if made.is_err() {
+            break;
+        }
+        count += 1;
+    }
+    tell("deep", count.to_string());
+    // SAFETY: waits for a signal.
+    unsafe { libc::pause() };
 }
 
 /// Children until no more can be made, all of which wait.

@@ -3,16 +3,19 @@
 //! Every field is optional, and an unknown one is a mistake with its line, not a silence. What it
 //! says wins over the Procfile and over detection; a setting on the server wins over it.
 
+pub mod balance;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
+use self::balance::BalanceFile;
+use crate::limits::{Bounds, ProcessLimits};
 use crate::name::ProcessType;
 use crate::problem::{Code, Problem};
-use crate::release::{ProcessLimits, RunSettings};
+use crate::release::RunSettings;
 use crate::route::written::{RouteSpec, find_twice};
-use crate::size::ByteSize;
 
 /// The file's name, at the root of the app's source.
 pub const FILE: &str = "wharf.toml";
@@ -32,6 +35,8 @@ pub struct Manifest {
     /// So long a replaced replica may finish its requests: `"30s"`.
     #[serde(default, with = "duration")]
     pub drain: Option<Duration>,
+    /// Whether replicas may write to `/tmp` alone.
+    pub read_only: Option<bool>,
     #[serde(default)]
     pub health: Health,
     /// Process type → command; wins over the Procfile line of the same type.
@@ -47,6 +52,9 @@ pub struct Manifest {
     /// Process type → upper bounds.
     #[serde(default)]
     pub limits: BTreeMap<ProcessType, Bounds>,
+    /// How requests are shared among `web` replicas.
+    #[serde(default)]
+    pub balance: BalanceFile,
     /// Which requests come to the app, beside all those for its hosts.
     #[serde(default, deserialize_with = "routes")]
     pub routes: Vec<RouteSpec>,
@@ -94,18 +102,6 @@ pub struct StaticSite {
     pub fallback: Option<String>,
 }
 
-/// Upper bounds of one process type's replicas.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bounds {
-    /// `"512M"`.
-    #[serde(default, with = "size")]
-    pub memory: Option<ByteSize>,
-    /// Cores, `0.5` is half of one.
-    #[serde(default, deserialize_with = "cores")]
-    pub cpu: Option<f64>,
-}
-
 impl Manifest {
     /// How replicas are run, the defaults where the file is silent.
     pub fn run_settings(&self) -> RunSettings {
@@ -116,32 +112,15 @@ impl Manifest {
             boot_timeout: self.health.deadline.unwrap_or(default.boot_timeout),
             drain_timeout: self.drain.unwrap_or(default.drain_timeout),
             grace: self.grace.unwrap_or(default.grace),
+            is_read_only: self.read_only.unwrap_or(default.is_read_only),
             release_timeout: self.release.timeout.unwrap_or(default.release_timeout),
         }
     }
 
     /// The bounds of one process type.
     pub fn process_limits(&self, process: &ProcessType) -> ProcessLimits {
-        let default = ProcessLimits::default();
-        let Some(bounds) = self.limits.get(process) else { return default };
-        ProcessLimits {
-            memory: bounds.memory.unwrap_or(default.memory),
-            cpu_millis: bounds.cpu_millis(),
-        }
-    }
-}
-
-impl Bounds {
-    /// The bound on cpu time in thousandths of a core.
-    pub fn cpu_millis(&self) -> Option<u32> {
-        let millis = (self.cpu? * 1000.0).round();
-        // Checked on reading to be within 0.01 and 1024 cores.
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "within 10 and 1,024,000"
-        )]
-        Some(millis as u32)
+        let bounds = self.limits.get(process).copied().unwrap_or_default();
+        ProcessLimits::default().with(&bounds)
     }
 }
 
@@ -228,29 +207,6 @@ mod duration {
     }
 }
 
-mod size {
-    use super::{ByteSize, Deserialize, Deserializer, Serialize};
-    use serde::{Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(
-        value: &Option<ByteSize>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        value.map(|size| size.bytes().to_string()).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<ByteSize>, D::Error> {
-        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        let size: ByteSize = text.parse().map_err(D::Error::custom)?;
-        if size < ByteSize::mib(1) {
-            return Err(D::Error::custom(format!("a memory limit is at least 1M, not `{text}`")));
-        }
-        Ok(Some(size))
-    }
-}
-
 fn url_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let Some(path) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
@@ -290,14 +246,6 @@ fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RouteSpec>, 
         Some(subject) => Err(D::Error::custom(format!("two routes are for `{subject}`"))),
         None => Ok(routes),
     }
-}
-
-fn cores<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    let Some(cpu) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
-    if (0.01..=1024.0).contains(&cpu) {
-        return Ok(Some(cpu));
-    }
-    Err(D::Error::custom(format!("cpu is 0.01 to 1024 cores, not {cpu}")))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::size::ByteSize;
 
 #[test]
 fn the_whole_file_is_read() {
@@ -7,6 +8,7 @@ fn the_whole_file_is_read() {
         port = 3000
         grace = "20s"
         drain = "500ms"
+        read_only = true
         [health]
         path = "/healthz?deep=1"
         deadline = "2m"
@@ -22,6 +24,13 @@ fn the_whole_file_is_read() {
         cpu = 0.5
         [limits.worker]
         cpu = 2
+        [balance]
+        method = "least-connections"
+        sticky = "cookie"
+        concurrency = 20
+        retry = [503]
+        slow_start = "10s"
+        check_path = "/up"
         [[routes]]
         path = "/api"
         strip = true
@@ -35,10 +44,14 @@ fn the_whole_file_is_read() {
     let run = manifest.run_settings();
     assert_eq!(run.drain_timeout, Duration::from_millis(500));
     assert_eq!(run.boot_timeout, Duration::from_secs(120));
+    assert!(run.is_read_only);
     assert_eq!(manifest.routes.len(), 2);
+    let balance = manifest.balance.settings();
+    assert_eq!((balance.concurrency, balance.queue), (Some(20), 1000));
+    assert_eq!(balance.check.unwrap().every, Duration::from_secs(5));
     assert_eq!(manifest.processes[&ProcessType::web()], "node .");
     assert_eq!(manifest.process_limits(&ProcessType::web()).memory, ByteSize::mib(256));
-    assert_eq!(manifest.limits[&ProcessType::web()].cpu_millis(), Some(500));
+    assert_eq!(manifest.limits[&ProcessType::web()].cpu_millis, Some(500));
     let json = serde_json::to_string(&manifest).unwrap();
     assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
 }
@@ -65,6 +78,10 @@ fn mistakes_name_their_line_and_rule() {
         "a = 1\n\n[[",
         "[[routes]]\npath = \"/a\"\n[[routes]]\nhost = \"*x\"",
         "port = 1\n\n[[routes]]\nstatus = 301",
+        "[balance]\nmethod = \"random\"",
+        "[balance]\nconcurrency = 0",
+        "[balance]\neject_most = 101",
+        "[balance]\nretry = [404]",
         "port = 1\n[[routes]]\npath = \"/a\"\n[[routes]]\npath = \"/a/\"",
     ];
     let mut shown = String::new();
@@ -73,7 +90,7 @@ fn mistakes_name_their_line_and_rule() {
         shown += &format!("{} | {} | {}\n", mistake.line, mistake.text, mistake.why);
     }
     insta::assert_snapshot!(shown, @r#"
-    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `health`, `processes`, `build`, `release`, `static`, `limits`, `routes`
+    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `read_only`, `health`, `processes`, `build`, `release`, `static`, `limits`, `balance`, `routes`
     1 | port = 70000 | invalid value: integer `70000`, expected u16
     1 | port = | string values must be quoted, expected literal string
     1 | grace = "soon" | `soon` is not a duration: a whole number and ms, s, m or h, at least 1ms
@@ -81,12 +98,16 @@ fn mistakes_name_their_line_and_rule() {
     2 | path = "healthz" | `healthz` is not a path: it starts with / and has no space or #
     2 | root = "../etc" | `../etc` does not stay within the source: a relative path without `..`
     2 | memory = "lots" | `lots` is not a size: a whole number, then nothing, K, M, G or KiB, MiB, GiB
-    2 | memory = "10K" | a memory limit is at least 1M, not `10K`
+    2 | memory = "10K" | a limit is at least 1M, not `10K`
     2 | cpu = 0 | cpu is 0.01 to 1024 cores, not 0
     2 | "we b" = "x" | `we b` is not a process type: 1 to 63 characters of a-z, A-Z, 0-9, - and _, starting and ending with a letter or digit
     3 | [[ | unquoted keys cannot be empty, expected letters, numbers, `-`, `_`
     4 | host = "*x" | `*x` is not a host: a host name in lower case, `*.` and a host name, or `*` for every host
     3 | [[routes]] | `status` is a redirect's, and this route has no `redirect`
+    2 | method = "random" | unknown variant `random`, expected one of `latency`, `least-connections`, `round-robin`
+    2 | concurrency = 0 | a replica gets at least 1 request at once, not 0
+    2 | eject_most = 101 | 0 to 100 percent, not 101
+    2 | retry = [404] | what may be tried elsewhere is 500, 502, 503 and 504, not 404
     2 | [[routes]] | two routes are for `…/a`
     "#);
 }

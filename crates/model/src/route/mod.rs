@@ -20,6 +20,8 @@ pub mod written;
 
 pub mod order;
 
+pub mod balance;
+
 pub mod shards;
 
 pub mod router;
@@ -34,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AppId, ReplicaId};
 use crate::name::AppName;
 
+use balance::Balance;
 use destination::External;
 use spec::Route;
 
@@ -71,6 +74,12 @@ pub struct Upstream {
     /// The release number that serves, for the request log.
     pub release: u64,
     pub state: UpstreamState,
+    /// Whether requests wait until the app is resumed.
+    #[serde(default)]
+    pub is_paused: bool,
+    /// How requests are shared among the endpoints.
+    #[serde(default, skip_serializing_if = "Balance::is_default")]
+    pub balance: Balance,
     /// Endpoints that take new requests. One that was in the last table and is not here any more is
     /// drained: it finishes what it has and gets nothing new.
     pub endpoints: Vec<Endpoint>,
@@ -153,6 +162,8 @@ mod tests {
             app: "shop".parse().unwrap(),
             release: 1,
             state: UpstreamState::Live,
+            is_paused: false,
+            balance: Balance::default(),
             endpoints: Vec::new(),
         };
         Arc::new(Part { routes: vec![Route::plain(host.parse().unwrap())], upstream })

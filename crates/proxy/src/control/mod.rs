@@ -69,8 +69,9 @@ pub struct Status {
     pub version: u64,
     /// The worker's process; another one than last time means that it was started again.
     pub pid: u32,
-    /// The process that holds the listening sockets and starts workers.
-    pub holder_pid: u32,
+    /// The process that holds the listening sockets and starts workers; none when it is dead and the
+    /// worker serves on until another takes its place.
+    pub holder_pid: Option<u32>,
     /// When the worker began.
     pub started_at: jiff::Timestamp,
     /// Where it listens, with the ports it really got.
@@ -98,6 +99,12 @@ pub struct EndpointStatus {
     pub is_serving: bool,
     /// Whether the last attempt to connect failed.
     pub is_down: bool,
+    /// Whether it is passed over for a while because requests to it failed.
+    #[serde(default)]
+    pub is_ejected: bool,
+    /// Whether its active checks find it unwell.
+    #[serde(default)]
+    pub is_unwell: bool,
 }
 
 /// What was counted for one app since the worker began.

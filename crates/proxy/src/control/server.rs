@@ -38,6 +38,7 @@ pub(crate) struct Control {
     events: broadcast::Sender<Event>,
     lost: Arc<Lost>,
     owner: u32,
+    holder: u32,
     started_at: jiff::Timestamp,
     started: Instant,
 }
@@ -55,12 +56,24 @@ impl Control {
         (config, tls, seal_key): (Arc<Config>, Arc<Tls>, SealKey),
         kept: Kept,
         mail: Vec<mpsc::UnboundedSender<Mail>>,
-        (events, lost, owner): (broadcast::Sender<Event>, Arc<Lost>, u32),
+        (events, lost, owner, holder): (broadcast::Sender<Event>, Arc<Lost>, u32, u32),
     ) -> Self {
         let truth = Mutex::new(kept);
         let started_at = jiff::Timestamp::now();
         let started = Instant::now();
-        Self { config, truth, tls, seal_key, mail, events, lost, owner, started_at, started }
+        Self {
+            config,
+            truth,
+            tls,
+            seal_key,
+            mail,
+            events,
+            lost,
+            owner,
+            holder,
+            started_at,
+            started,
+        }
     }
 
     pub(crate) fn stop_cores(&self) {
@@ -119,7 +132,7 @@ impl Control {
         for answer in answers {
             let _gone = answer.await;
         }
-        registry.forget_gone();
+        registry.forget_gone(change.parts.keys().copied());
         let _is_of_this_version = table.change(change);
         let kept = if is_whole {
             keeper.keep_whole(table).await
@@ -163,6 +176,8 @@ impl Control {
                 in_flight: stats.in_flight(),
                 is_serving: truth.registry.is_serving(*id),
                 is_down: stats.is_down(now),
+                is_ejected: stats.is_ejected(now),
+                is_unwell: stats.is_unwell(),
             };
             (status.is_serving || status.in_flight > 0).then_some((*id, status))
         });
@@ -171,7 +186,7 @@ impl Control {
                 requests: stats.requests.load(Relaxed),
                 edge_errors: stats.edge_errors.load(Relaxed),
                 retries: stats.retries.load(Relaxed),
-                held: stats.held.load(Relaxed),
+                held: stats.held.load(Relaxed) + u64::from(stats.queue.waiting()),
                 held_total: stats.held_total.load(Relaxed),
             };
             (*id, counters)
@@ -179,7 +194,8 @@ impl Control {
         Status {
             version: truth.table.version,
             pid: std::process::id(),
-            holder_pid: std::os::unix::process::parent_id(),
+            holder_pid: Some(std::os::unix::process::parent_id())
+                .filter(|parent| *parent == self.holder),
             started_at: self.started_at,
             listening: self.config.listen.clone(),
             listening_https: self.config.listen_https.clone(),

@@ -35,7 +35,7 @@ use crate::headers::has_token;
 /// An idle connection must speak again within this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// When the server ends, who has just connected may still send a first request so long.
-const LAST_CALL: Duration = Duration::from_secs(1);
+const LAST_CALL: Duration = Duration::from_secs(2);
 /// Requests sent ahead of their answers are read up to here.
 const MOST_AHEAD: usize = 64 * 1024;
 /// What a client still sends after its connection's last answer is read up to here, and so long.

@@ -1,8 +1,8 @@
 //! A small honest app: answers by path, and misbehaves by path.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,8 +14,12 @@ pub(crate) struct App {
     pub(crate) address: SocketAddr,
     pub(crate) connections: Arc<AtomicU32>,
     requests: Arc<AtomicU32>,
+    /// Method and path of every request that came.
+    pub(crate) seen: Seen,
     task: JoinHandle<()>,
 }
+
+pub(crate) type Seen = Arc<Mutex<Vec<String>>>;
 
 impl Drop for App {
     fn drop(&mut self) {
@@ -37,22 +41,25 @@ impl App {
     pub(crate) fn on(name: &'static str, listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let (connections, requests) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-        let counters = (connections.clone(), requests.clone());
+        let seen = Seen::default();
+        let counters = (connections.clone(), requests.clone(), seen.clone());
         let task = tokio::spawn(async move {
             let mut tasks = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 counters.0.fetch_add(1, SeqCst);
-                tasks.spawn(serve(name, stream, counters.1.clone()));
+                tasks.spawn(serve(name, stream, counters.1.clone(), counters.2.clone()));
             }
         });
-        Self { address, connections, requests, task }
+        Self { address, connections, requests, seen, task }
     }
 }
 
-async fn serve(name: &'static str, stream: TcpStream, requests: Arc<AtomicU32>) {
+async fn serve(name: &'static str, stream: TcpStream, requests: Arc<AtomicU32>, seen: Seen) {
     let mut raw = Raw { stream, buffer: Vec::new() };
     while let Some(head) = raw.try_head().await {
         requests.fetch_add(1, SeqCst);
+        let line = head.split(" HTTP/").next().unwrap_or_default();
+        seen.lock().unwrap().push(line.to_owned());
         if answer(name, &mut raw, &head, requests.load(SeqCst)).await.is_none() {
             return;
         }
@@ -65,6 +72,22 @@ async fn answer(name: &str, raw: &mut Raw, head: &str, count: u32) -> Option<()>
     let lower = head.to_ascii_lowercase();
     let length = lower.lines().find_map(|line| line.strip_prefix("content-length: "));
     let write = async |raw: &mut Raw, text: &str| raw.stream.write_all(text.as_bytes()).await.ok();
+    // `/bad-at-two/close/…`: only the replica of that name misbehaves.
+    let bad =
+        path.strip_prefix("/bad-at-").and_then(|rest| rest.strip_prefix(name)?.strip_prefix('/'));
+    match bad.and_then(|rest| rest.split('/').next()) {
+        Some("close") => return None,
+        Some("stall") => return raw.more().await.then_some(()),
+        Some("500") => {
+            if let Some(length) = length {
+                raw.exactly(length.trim().parse().ok()?).await;
+            }
+            let answer =
+                format!("HTTP/1.1 500 Bad\r\nContent-Length: {}\r\n\r\n{path}", path.len());
+            return write(raw, &answer).await;
+        }
+        _ => {}
+    }
     match path.as_str() {
         "/close" => None,
         "/close-first" if count == 1 => None,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::id::{AppId, ReplicaId};
+use model::route::balance::Balance;
 use model::route::spec::Route;
 use model::route::{Endpoint, EndpointAddress, Part, RouteTable, Upstream, UpstreamState};
 use proxy::config::Config;
@@ -117,6 +118,25 @@ impl Edge {
         let path = self.dir.path().join("config.json");
         std::fs::write(&path, serde_json::to_vec(&self.config).unwrap()).unwrap();
         self.holder = spawn(&self.config, &path);
+    }
+
+    /// Starts a second one beside it, on the same port and folders; how it ended.
+    pub(crate) fn second_holder(&mut self) -> std::process::ExitStatus {
+        self.config.listen = vec![self.address];
+        let path = self.dir.path().join("second.json");
+        std::fs::write(&path, serde_json::to_vec(&self.config).unwrap()).unwrap();
+        let mut second = spawn(&self.config, &path);
+        let started = Instant::now();
+        loop {
+            if let Some(status) = second.try_wait().unwrap() {
+                return status;
+            }
+            if started.elapsed() > LIMIT {
+                let _ = second.kill();
+                return second.wait().unwrap();
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 
     /// Asks the holder to end and waits for it.
@@ -292,7 +312,14 @@ pub(crate) fn tcp(number: u128, address: SocketAddr) -> Endpoint {
 /// A table with one app, `shop.localhost`.
 pub(crate) fn shop(version: u64, state: UpstreamState, endpoints: Vec<Endpoint>) -> RouteTable {
     let routes = vec![Route::plain("shop.localhost".parse().unwrap())];
-    let upstream = Upstream { app: "shop".parse().unwrap(), release: version, state, endpoints };
+    let upstream = Upstream {
+        app: "shop".parse().unwrap(),
+        release: version,
+        state,
+        is_paused: false,
+        balance: Balance::default(),
+        endpoints,
+    };
     let part = Arc::new(Part { routes, upstream });
     RouteTable { version, parts: BTreeMap::from([(app_id(1), part)]) }
 }

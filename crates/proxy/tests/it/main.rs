@@ -5,11 +5,13 @@ mod app;
 mod edge;
 
 mod answers;
+mod balance;
 mod balanced;
 mod codes;
 mod namespace;
 mod processes;
 mod routing;
+mod scale;
 mod secure;
 mod smuggling;
 mod swaps;

@@ -53,6 +53,20 @@ async fn a_stop_finishes_what_is_in_progress() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_accepted_may_still_ask_when_the_worker_stops() {
+    let (edge, app) = (Edge::start().await, App::start("one").await);
+    edge.apply(live(1, vec![tcp(1, app.address)])).await;
+    let mut raw = edge.connect().await;
+    let pid = Pid::from_raw(i32::try_from(edge.status().await.pid).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    // It takes no orders any more: the cores are told to stop.
+    until("the worker to stop", async || edge.client.status().await.is_err().then_some(())).await;
+    raw.send("GET / HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
+    let reply = raw.reply().await;
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+}
+
+#[tokio::test]
 async fn without_its_holder_the_worker_serves_until_another_took_its_place() {
     let (mut edge, app) = (Edge::start().await, App::start("one").await);
     edge.apply(live(1, vec![tcp(1, app.address)])).await;
@@ -67,6 +81,19 @@ async fn without_its_holder_the_worker_serves_until_another_took_its_place() {
     .await;
     let proc = std::path::PathBuf::from(format!("/proc/{orphan}"));
     until("the orphan's end", async || (!is_alive(&proc)).then_some(())).await;
+    for _ in 0..20 {
+        assert_eq!(edge.get("shop.localhost", "/").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_second_holder_on_the_same_port_ends_and_disturbs_nothing() {
+    let (mut edge, app) = (Edge::start().await, App::start("one").await);
+    edge.apply(live(1, vec![tcp(1, app.address)])).await;
+    let first = edge.status().await.pid;
+    assert_eq!(edge.second_holder().code(), Some(1), "it stays, or says that all is well");
+    let status = edge.status().await;
+    assert_eq!((status.pid, status.version), (first, 1));
     for _ in 0..20 {
         assert_eq!(edge.get("shop.localhost", "/").await.status, 200);
     }

@@ -1,12 +1,19 @@
 //! Routes as the edge goes by them: chosen, rewritten, split, redirected, or leading elsewhere.
 
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
+use model::route::balance::Balance;
 use model::route::spec::Route;
 use model::route::written::{RouteSpec, compose};
 use model::route::{Part, RouteTable, TableChange, Upstream, UpstreamState};
 use proxy::error::Error;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::app::App;
 use crate::edge::{Edge, app_id, replica_id, tcp};
@@ -24,6 +31,8 @@ fn part(name: &str, toml: &str, app: Option<(u128, &App)>) -> Arc<Part> {
         app: name.parse().unwrap(),
         release: 1,
         state: UpstreamState::Live,
+        is_paused: false,
+        balance: Balance::default(),
         endpoints: app.iter().map(|(number, app)| tcp(*number, app.address)).collect(),
     };
     Arc::new(Part { routes: compose(&[host], &[&file.routes]), upstream })
@@ -187,4 +196,87 @@ async fn a_change_is_made_only_to_the_table_it_is_of() {
     assert_eq!(edge.get("one.localhost", "/").await.code(), Some("E404"));
     assert!(!edge.status().await.endpoints.contains_key(&replica_id(1)));
     assert_eq!(edge.get("two.localhost", "/").await.body, "two / ");
+}
+
+/// An authority, and a certificate of it for `localhost`.
+#[expect(clippy::disallowed_methods, reason = "the test's own program")]
+fn make_certificates(folder: &Path) {
+    let openssl = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("openssl");
+        let output = command.current_dir(folder).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+    let authority = ["req", "-x509", "-subj", "/CN=test authority", "-keyout", "ca.key"];
+    openssl(&[&authority[..], &["-out", "ca.pem"], &key].concat());
+    let leaf = ["req", "-x509", "-subj", "/CN=old", "-CA", "ca.pem", "-CAkey", "ca.key"];
+    let names = ["-addext", "subjectAltName=DNS:localhost"];
+    let usage = ["-addext", "basicConstraints=critical,CA:FALSE"];
+    openssl(
+        &[&leaf[..], &["-keyout", "old.key", "-out", "old.pem"], &names, &usage, &key].concat(),
+    );
+}
+
+/// Speaks TLS with that certificate, in front of an app.
+#[expect(clippy::disallowed_methods, reason = "the test's own server")]
+async fn encrypted(folder: &Path, app: SocketAddr) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+    let chain = CertificateDer::pem_file_iter(folder.join("old.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("old.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain.map(Result::unwrap).collect(), key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let mut tasks = tokio::task::JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tasks.spawn(async move {
+                let Ok(mut visitor) = acceptor.accept(stream).await else { return };
+                let mut app = TcpStream::connect(app).await.unwrap();
+                let _ended = tokio::io::copy_bidirectional(&mut visitor, &mut app).await;
+            });
+        }
+    });
+    (address, task)
+}
+
+#[tokio::test]
+async fn a_server_elsewhere_must_prove_who_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    // The worker is another user and reads the authority.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    make_certificates(folder.path());
+    let old = App::start("old").await;
+    let (address, server) = encrypted(folder.path(), old.address).await;
+    let port = address.port();
+    let file = format!(
+        r#"routes = [
+            {{ path = "/wrong", to = "https://127.0.0.1:{port}" }},
+            {{ to = "https://localhost:{port}" }},
+        ]"#
+    );
+    let authority = folder.path().join("ca.pem");
+    let edge = Edge::tuned(|config| config.external_authorities = Some(authority)).await;
+    edge.apply(table(1, vec![part("shop", &file, None)])).await;
+    for number in 0..5 {
+        let path = format!("/{number}?y");
+        assert_eq!(edge.get("shop.localhost", &path).await.body, format!("old {path} "));
+    }
+    // The two cores keep their connections.
+    assert!(old.connections.load(SeqCst) <= 2, "{}", old.connections.load(SeqCst));
+    let untrusted = "the certificate of the server elsewhere is not trusted";
+    let reply = edge.get("shop.localhost", "/wrong").await;
+    assert_eq!(reply.code(), Some("H21"));
+    assert!(reply.body.contains(untrusted), "{}", reply.body);
+    let edge = Edge::start().await;
+    edge.apply(table(1, vec![part("shop", &file, None)])).await;
+    let reply = edge.get("shop.localhost", "/").await;
+    assert!(reply.body.contains(untrusted), "{}", reply.body);
+    server.abort();
 }

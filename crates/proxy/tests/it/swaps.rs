@@ -163,3 +163,30 @@ async fn old_tables_are_refused_and_equal_ones_are_fine() {
     assert!(edge.client.apply(&live(4, Vec::new())).await.is_err());
     assert_eq!(edge.status().await.version, 5);
 }
+
+#[tokio::test]
+async fn a_websocket_and_a_download_outlive_their_replicas_place_in_the_table() {
+    let (edge, app) = (Edge::start().await, App::start("one").await);
+    edge.apply(live(1, vec![tcp(1, app.address)])).await;
+    let mut socket = edge.connect().await;
+    let wish = "Host: shop.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    socket.send(&format!("GET /websocket HTTP/1.1\r\n{wish}")).await;
+    assert!(socket.head().await.starts_with("HTTP/1.1 101"));
+    let mut stream = edge.connect().await;
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n";
+    stream.send(&format!("POST /echo HTTP/1.1\r\nHost: shop.localhost\r\n{chunked}")).await;
+    stream.send("2\r\nhi\r\n").await;
+    stream.head().await;
+    assert_eq!(stream.chunk().await, "hi");
+    edge.apply(live(2, Vec::new())).await;
+    let short = Duration::from_millis(50);
+    let replicas = [replica_id(1)];
+    assert_eq!(edge.client.wait_idle(&replicas, short).await.unwrap(), replicas);
+    socket.send("still there").await;
+    assert_eq!(socket.exactly(11).await, "still there");
+    stream.send("3\r\nyou\r\n0\r\n\r\n").await;
+    assert_eq!(stream.chunk().await, "you");
+    assert_eq!(stream.chunk().await, "");
+    drop((socket, stream));
+    assert!(edge.client.wait_idle(&replicas, LIMIT).await.unwrap().is_empty());
+}

@@ -65,3 +65,11 @@ pub type ConfigVars = std::collections::BTreeMap<String, String>;
 
 /// `PATCH /apps/{app}/config-vars`: null takes the var away.
 pub type UpdateConfigVars = std::collections::BTreeMap<String, Option<String>>;
+
+/// `/wharf/apps/{app}/pause`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    pub app: super::common::AppRef,
+    /// Whether the app's requests wait.
+    pub paused: bool,
+}

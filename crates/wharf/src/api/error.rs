@@ -39,6 +39,11 @@ pub fn status(code: Code) -> u16 {
         | Code::NothingDetected
         | Code::NoProcess
         | Code::VersionUnavailable
+        | Code::CertificateUnreadable
+        | Code::CertificateKeyWrong
+        | Code::CertificateNotValid
+        | Code::CertificateForOthers
+        | Code::CertificateChainBroken
         | Code::BuildStepFailed => 400,
         Code::TokenWrong => 401,
         Code::AppUnknown
@@ -46,21 +51,28 @@ pub fn status(code: Code) -> u16 {
         | Code::ReplicaUnknown
         | Code::ReleaseUnknown
         | Code::NotFound
-        | Code::DomainUnknown => 404,
+        | Code::CertificateUnknown
+        | Code::DomainUnknown
+        | Code::RouteUnknown => 404,
         Code::NameTaken
         | Code::NothingReleased
         | Code::DomainTaken
+        | Code::RouteTaken
         | Code::AnotherDaemon
         | Code::ReleaseStale
         | Code::ReleaseUnchanged
         | Code::ImageMissing
         | Code::CrashedOnBoot
         | Code::OutOfMemory
+        | Code::OverDisk
         | Code::ReleaseCommandFailed
         | Code::ReleaseCommandTooLong
         | Code::NeverListened
         | Code::UnhealthyAnswer
         | Code::SeveralPorts
+        | Code::CertificateNotIssued
+        | Code::NameLeadsElsewhere
+        | Code::AuthorityNotAllowed
         | Code::ExecFailed => 409,
         Code::TooLarge => 413,
         Code::DaemonUnreachable

@@ -27,13 +27,16 @@ pub struct UpdateFormation {
     pub updates: Vec<ProcessUpdate>,
 }
 
-/// One process type's new count.
+/// One process type's new count, or size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessUpdate {
     #[serde(rename = "type")]
     pub process: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantity: Option<u32>,
+    /// `512M`, `standard-2x`, `memory=512M,cpu=0.5`, or `default` for what the app file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
 }
 
 /// `PATCH /apps/{app}/formation/{type}`.
@@ -41,4 +44,7 @@ pub struct ProcessUpdate {
 pub struct UpdateProcess {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantity: Option<u32>,
+    /// `512M`, `standard-2x`, `memory=512M,cpu=0.5`, or `default` for what the app file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
 }

@@ -17,6 +17,10 @@ pub mod app;
 
 pub mod domain;
 
+pub mod route;
+
+pub mod certificate;
+
 pub mod formation;
 
 pub mod dyno;

@@ -68,6 +68,9 @@ pub struct ReleaseDetail {
     pub release_command: Option<String>,
     pub config_keys: Vec<String>,
     pub formation: BTreeMap<String, u32>,
+    /// Process type → `512M`, with ` 500m` behind it when the cores are limited too.
+    #[serde(default)]
+    pub limits: BTreeMap<String, String>,
     pub domains: Vec<String>,
     pub port: u16,
     pub health_path: Option<String>,

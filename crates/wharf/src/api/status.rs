@@ -65,6 +65,9 @@ pub struct AppStatus {
     pub requests: u64,
     #[serde(default)]
     pub edge_errors: u64,
+    /// Requests that wait now: for a replica, for room at one, for the end of a pause.
+    #[serde(default)]
+    pub held: u64,
     /// Memory of all its replicas.
     #[serde(default)]
     pub memory: ByteSize,

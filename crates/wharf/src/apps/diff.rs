@@ -38,7 +38,9 @@ pub fn between(from: &Release, to: &Release) -> Vec<Difference> {
     }));
     all.extend(many("limits", |release| {
         let processes = release.shape.processes.iter();
-        processes.map(|(name, spec)| (name.to_string(), limits(&spec.limits))).collect()
+        processes
+            .map(|(name, _)| (name.to_string(), release.shape.limits(name).to_string()))
+            .collect()
     }));
     all.extend(config_vars(from, to));
     all.extend(many("replicas", |release| {
@@ -55,13 +57,6 @@ pub fn between(from: &Release, to: &Release) -> Vec<Difference> {
     all
 }
 
-fn limits(limits: &model::release::ProcessLimits) -> String {
-    match limits.cpu_millis {
-        Some(millis) => format!("{}, {millis} m of a core", limits.memory),
-        None => limits.memory.to_string(),
-    }
-}
-
 fn settings(release: &Release) -> BTreeMap<String, String> {
     let run = &release.shape.run;
     let mut all = BTreeMap::from([
@@ -69,6 +64,7 @@ fn settings(release: &Release) -> BTreeMap<String, String> {
         ("boot timeout".to_owned(), format!("{} s", run.boot_timeout.as_secs())),
         ("drain timeout".to_owned(), format!("{} s", run.drain_timeout.as_secs())),
         ("grace".to_owned(), format!("{} s", run.grace.as_secs())),
+        ("read-only".to_owned(), if run.is_read_only { "yes" } else { "no" }.to_owned()),
     ]);
     if let Some(path) = &run.health_path {
         all.insert("health path".to_owned(), path.clone());

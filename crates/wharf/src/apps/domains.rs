@@ -65,6 +65,8 @@ pub async fn add(
     if frozen.is_some() {
         context.deploys.begin(app.id);
     }
+    context.certificates.wake();
+    context.certificates.wake_orders();
     Ok((app, domain, frozen))
 }
 
@@ -95,6 +97,8 @@ pub async fn remove(
     })
     .await?;
     context.deploys.begin(app.id);
+    context.certificates.wake();
+    context.certificates.wake_orders();
     Ok((app, domain, frozen))
 }
 

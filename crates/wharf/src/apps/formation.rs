@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use model::app::{App, Formation, MOST_REPLICAS, default_count};
 use model::event::Event;
+use model::limits::{Bounds, BoundsError};
 use model::name::ProcessType;
 use model::problem::{Code, Problem};
 use model::release::{ProcessSpec, Release};
@@ -45,7 +46,7 @@ fn join(release: &Release) -> Vec<Wanted> {
     processes
         .map(|(process, spec)| Wanted {
             process: process.clone(),
-            spec: spec.clone(),
+            spec: ProcessSpec { limits: release.shape.limits(process), ..spec.clone() },
             quantity: formation.get(process).copied().unwrap_or_else(|| default_count(process)),
         })
         .collect()
@@ -89,6 +90,54 @@ pub async fn scale(
         context.deploys.begin(app.id);
     }
     Ok((app, wanted, frozen))
+}
+
+/// Gives process types other sizes: a release, rolled out like any other. What is so already makes
+/// none.
+pub async fn resize(
+    context: &Context,
+    key: &str,
+    sizes: BTreeMap<String, String>,
+    user: &str,
+) -> Result<(App, Vec<Wanted>, Option<Frozen>), Problem> {
+    let (app, known) = list(context, key).await?;
+    let changes = checked_sizes(&app, &known, &sizes)?;
+    let new =
+        NewRelease { change: Change::Sizes(changes), user: user.to_owned(), description: None };
+    let frozen = match context.deploys.release(app.id, new).await {
+        Ok(frozen) => Some(frozen),
+        Err(problem) if problem.code == Code::ReleaseUnchanged => None,
+        Err(problem) => return Err(problem),
+    };
+    let (app, wanted) = list(context, key).await?;
+    Ok((app, wanted, frozen))
+}
+
+fn checked_sizes(
+    app: &App,
+    known: &[Wanted],
+    sizes: &BTreeMap<String, String>,
+) -> Result<BTreeMap<ProcessType, Option<Bounds>>, Problem> {
+    let mut changes = BTreeMap::new();
+    for (process, size) in sizes {
+        let Some(wanted) = known.iter().find(|wanted| wanted.process.as_str() == process) else {
+            return Err(unknown(app, known, process));
+        };
+        let change = match size.as_str() {
+            "default" => None,
+            text => Some(text.parse().map_err(|error: BoundsError| {
+                Problem::new(
+                    Code::BadInput,
+                    format!("`{process}` of `{}` was not resized", app.name),
+                )
+                .why(error.to_string())
+                .still("nothing was changed")
+                .next("wharf ps:resize --help")
+            })?),
+        };
+        changes.insert(wanted.process.clone(), change);
+    }
+    Ok(changes)
 }
 
 /// Decides what is really another count.

@@ -98,6 +98,40 @@ pub async fn update(
     Ok(app)
 }
 
+/// Whether an app's requests wait.
+pub async fn is_paused(context: &Context, key: &str) -> Result<(App, bool), Problem> {
+    let key = key.to_owned();
+    decide(context, move |tx| {
+        let app = settled!(lookup::find(tx, &key)?);
+        let is_paused = apps::is_paused(tx, app.id)?;
+        Ok(Ok((app, is_paused)))
+    })
+    .await
+}
+
+/// Has an app's requests wait, or lets them go on; returns when the proxy does so.
+pub async fn pause(
+    context: &Context,
+    key: &str,
+    is_on: bool,
+    user: &str,
+) -> Result<(App, bool), Problem> {
+    let (key, user) = (key.to_owned(), user.to_owned());
+    let now = Timestamp::now();
+    let app = decide(context, move |tx| {
+        let app = settled!(lookup::find(tx, &key)?);
+        if apps::is_paused(tx, app.id)? != is_on {
+            apps::set_paused(tx, app.id, is_on)?;
+            let event = Event::PauseChanged { is_on };
+            events::append(tx, Some(app.id), Some(&user), &event, now)?;
+        }
+        Ok(Ok(app))
+    })
+    .await?;
+    context.deploys.wait_routed(app.id).await;
+    Ok((app, is_on))
+}
+
 /// Destroys an app and all that is its. `confirmed` is the name typed to confirm, where one was asked
 /// for. Returns when it is gone, or when it takes so long that it goes on without us.
 pub async fn destroy(

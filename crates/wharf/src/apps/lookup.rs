@@ -7,7 +7,7 @@ use model::problem::{Code, Problem};
 
 use super::{Decision, decide};
 use crate::context::Context;
-use crate::store::{Tx, apps};
+use crate::store::{StoreError, Tx, apps, events};
 
 /// The app of that name or id.
 pub async fn app(context: &Context, key: &str) -> Result<App, Problem> {
@@ -25,8 +25,29 @@ pub(crate) fn find(tx: &Tx<'_>, key: &str) -> Decision<App> {
     if let Some(app) = found.filter(|app| !app.is_doomed) {
         return Ok(Ok(app));
     }
+    if let Ok(name) = key.parse::<AppName>()
+        && let Some(problem) = former(tx, &name)?
+    {
+        return Ok(Err(problem));
+    }
     let names: Vec<String> = apps::list(tx)?.into_iter().map(|app| app.name.to_string()).collect();
     Ok(Err(unknown(key, &names)))
+}
+
+/// What became of the app that had the name last.
+fn former(tx: &Tx<'_>, name: &AppName) -> Result<Option<Problem>, StoreError> {
+    let Some((id, last)) = events::find_end_of_name(tx, name)? else { return Ok(None) };
+    let day = last.at.strftime("%F %H:%M");
+    let problem = Problem::new(Code::AppUnknown, format!("there is no app `{name}` any more"));
+    if let Some(app) = apps::find(tx, id)?.filter(|app| !app.is_doomed) {
+        let problem = problem
+            .why(format!("it is called `{}` since {day}", app.name))
+            .next(format!("name it so: -a {}", app.name))
+            .next(format!("let the git remote follow: wharf remote:add {}", app.name));
+        return Ok(Some(problem));
+    }
+    let who = last.user.map(|user| format!(" by {user}")).unwrap_or_default();
+    Ok(Some(problem.why(format!("it was destroyed on {day}{who}")).next("wharf apps")))
 }
 
 fn unknown(key: &str, names: &[String]) -> Problem {

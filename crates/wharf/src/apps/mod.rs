@@ -18,6 +18,10 @@ pub mod formation;
 
 pub mod domains;
 
+pub mod routes;
+
+pub mod certificates;
+
 pub mod releases;
 
 pub mod diff;

@@ -1,10 +1,12 @@
 //! Releases of an app: looking at them, going back to one, and the same again.
 
+use std::collections::BTreeSet;
+
 use model::app::App;
 use model::deploy::{Deploy, DeployPhase};
 use model::id::{AppId, ReleaseId};
 use model::problem::{Code, Problem};
-use model::release::Release;
+use model::release::{ImageRef, Release};
 
 use super::diff::{self, Difference};
 use super::{Decision, decide, lookup, settled};
@@ -19,6 +21,8 @@ pub struct ReleaseView {
     pub release: Release,
     /// It serves now.
     pub is_current: bool,
+    /// Its image is here, so that it can be made current again.
+    pub has_image: bool,
     /// Acts of making it current, oldest first.
     pub deploys: Vec<Deploy>,
 }
@@ -28,6 +32,8 @@ pub struct ReleaseView {
 pub enum Fate {
     Pending,
     Succeeded,
+    /// It served once, and cannot be gone back to: its image is gone.
+    Expired,
     Failed,
 }
 
@@ -37,9 +43,16 @@ impl ReleaseView {
         self.deploys.iter().any(|deploy| deploy.phase == DeployPhase::Live)
     }
 
+    fn look(&mut self, here: &BTreeSet<ImageRef>) {
+        self.has_image = self.release.image.as_ref().is_some_and(|image| here.contains(image));
+    }
+
     /// How it fared: by its newest deploy; one that is serving has succeeded whatever came later.
     pub fn fate(&self) -> Fate {
         match self.deploys.last().map(|deploy| deploy.phase) {
+            None | Some(DeployPhase::Live) if self.release.image.is_some() && !self.has_image => {
+                Fate::Expired
+            }
             None | Some(DeployPhase::Live) => Fate::Succeeded,
             Some(DeployPhase::Failed) if self.is_current => Fate::Succeeded,
             Some(DeployPhase::Failed) => Fate::Failed,
@@ -62,6 +75,11 @@ pub async fn list(context: &Context, key: &str) -> Result<(App, Vec<ReleaseView>
         Ok(Ok((app, views)))
     })
     .await
+    .map(|(app, mut views)| {
+        let here = context.backend.images_here();
+        views.iter_mut().for_each(|view| view.look(&here));
+        (app, views)
+    })
 }
 
 /// One release: by id, `7`, `v7`, or `current`.
@@ -80,6 +98,10 @@ pub async fn find(
         Ok(Ok((app, view)))
     })
     .await
+    .map(|(app, mut view)| {
+        view.look(&context.backend.images_here());
+        (app, view)
+    })
 }
 
 /// The number of the release that serves, if one does.
@@ -152,13 +174,15 @@ fn previous(app: &App, views: &[ReleaseView], with_all: bool) -> Result<u64, Pro
 
 /// What release commands did since an old release, when there were any.
 fn not_undone(views: &[ReleaseView], to: u64) -> Option<String> {
-    let current = views.iter().find(|view| view.is_current)?.release.version;
     let mut ran: Vec<(&str, Vec<String>)> = Vec::new();
     for view in views {
         let version = view.release.version;
         let Some(command) = view.release.shape.release_command.as_deref() else { continue };
-        let did_run = view.deploys.iter().any(Deploy::may_run_release_command);
-        if version <= to || version > current || !did_run {
+        // Also of a deploy that failed after it.
+        let has_begun = |deploy: &Deploy| deploy.phase != DeployPhase::Queued;
+        let did_run =
+            view.deploys.iter().any(|one| one.may_run_release_command() && has_begun(one));
+        if version <= to || !did_run {
             continue;
         }
         match ran.iter_mut().find(|(known, _)| *known == command) {
@@ -197,7 +221,7 @@ fn view(release: Release, deploys: &[Deploy], serving: Option<u64>) -> ReleaseVi
     let deploys: Vec<Deploy> =
         deploys.iter().filter(|deploy| deploy.release == release.version).cloned().collect();
     let is_current = deploys.iter().any(|deploy| Some(deploy.generation) == serving);
-    ReleaseView { release, is_current, deploys }
+    ReleaseView { release, is_current, has_image: true, deploys }
 }
 
 /// The release that is meant when none is said: the one that serves, else the newest with an image.
@@ -278,20 +302,22 @@ mod tests {
             user: String::new(),
             created_at: at,
         };
-        ReleaseView { release, is_current, deploys: vec![deploy] }
+        ReleaseView { release, is_current, has_image: true, deploys: vec![deploy] }
     }
 
     #[test]
     fn a_rollback_past_a_release_command_is_warned_of() {
-        let views = [
+        let mut views = [
             release(1, Some("./migrate"), false),
             release(2, None, false),
             release(3, Some("./migrate"), false),
             release(4, Some("./migrate"), true),
-            release(5, Some("./never"), false),
+            release(5, Some("./failed-on-boot"), false),
+            release(6, Some("./never"), false),
         ];
-        insta::assert_snapshot!(not_undone(&views, 2).unwrap(), @"`./migrate` ran for v3, v4, and a rollback does not undo it: see that v2 works with the data as it is now");
-        assert_eq!(not_undone(&views, 4), None);
+        views[5].deploys[0].phase = DeployPhase::Queued;
+        insta::assert_snapshot!(not_undone(&views, 2).unwrap(), @"`./migrate` ran for v3, v4; `./failed-on-boot` ran for v5, and a rollback does not undo it: see that v2 works with the data as it is now");
+        assert_eq!(not_undone(&views, 5), None);
         // Counts and domains keep what runs: nothing was run for them.
         let mut scaled = release(4, Some("./migrate"), true);
         scaled.deploys[0].crew = 3;

@@ -24,6 +24,8 @@ pub struct AppView {
     pub in_flight: u32,
     pub requests: u64,
     pub edge_errors: u64,
+    /// Requests that wait now.
+    pub held: u64,
     /// Of all its replicas.
     pub memory: ByteSize,
 }
@@ -79,8 +81,8 @@ pub async fn list(
         let endpoints = ids.iter().filter_map(|id| proxy?.endpoints.get(id));
         let in_flight = endpoints.map(|endpoint| endpoint.in_flight).sum();
         let counted = proxy.and_then(|proxy| proxy.apps.get(&app.id));
-        let (requests, edge_errors) =
-            counted.map_or((0, 0), |counted| (counted.requests, counted.edge_errors));
+        let (requests, edge_errors, held) = counted
+            .map_or((0, 0, 0), |counted| (counted.requests, counted.edge_errors, counted.held));
         let used = context.backend.memory_of(ids).await;
         let memory = ByteSize(used.values().map(|memory| memory.bytes()).sum());
         views.push(AppView {
@@ -93,6 +95,7 @@ pub async fn list(
             in_flight,
             requests,
             edge_errors,
+            held,
             memory,
         });
     }

@@ -3,7 +3,7 @@
 //! The engine is sync and root; its calls go to blocking threads here, and its pidfds become
 //! futures. OCI words end at this door.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -13,21 +13,26 @@ use std::time::Duration;
 use engine::Engine;
 use engine::attach::Attach;
 use engine::dial::Family;
+use engine::disk::DiskUse;
 use engine::exec::ExecHandle;
-use engine::image::layer::LayerStore;
+use engine::image::layer::{LayerId, LayerStore, remove_tree};
+use engine::image::pins::Lease;
 use engine::image::store::ImageStore;
 use engine::network::outbound::{OutboundConfig, OutboundPool};
 use engine::spec::{
-    ContainerSpec, ContainerStatus, ExecSpec, ExitRecord, Limits, LogSpec, NetworkSpec, RootSpec,
-    UpperSpec, UserRange,
+    ContainerSpec, ContainerStatus, ExecSpec, LogSpec, NetworkSpec, RootSpec, UpperSpec, UserRange,
 };
 use model::id::{AppId, ReplicaId};
-use model::release::{ImageRef, ProcessLimits};
+use model::limits::ProcessLimits;
+use model::release::ImageRef;
 use model::replica::EndingKind;
 use model::size::ByteSize;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
+use super::error::BackendError;
+use super::look::until_seen;
+use super::words::{ending, limits};
 use crate::config::Config;
 
 /// The user every app runs as, inside.
@@ -57,9 +62,13 @@ pub struct ReplicaSpec {
     pub command: String,
     pub env: Vec<(String, String)>,
     pub limits: ProcessLimits,
+    /// Nothing but `/tmp` can be written to.
+    pub is_read_only: bool,
     /// None when somebody is attached.
     pub log: Option<PathBuf>,
     pub grace: Duration,
+    /// What is to be read of it again by a daemon that comes later.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A second command that runs in a replica.
@@ -101,41 +110,6 @@ pub enum Observed {
     /// It runs, but its shim was killed: no log, no new connections, no exit code.
     Abandoned,
     Ended(EndingKind),
-}
-
-/// What can go wrong here.
-#[derive(Debug, thiserror::Error)]
-pub enum BackendError {
-    #[error("the release has no image")]
-    NoImage,
-    #[error("the image {0} is gone")]
-    ImageGone(String),
-    #[error(transparent)]
-    Engine(#[from] engine::error::Error),
-    #[error(transparent)]
-    Image(#[from] engine::image::ImageError),
-    #[error("there are no user numbers for range {0} from `app_users_from` on")]
-    NoUsers(u32),
-    #[error("cannot clear {path}")]
-    Clear { path: PathBuf, source: std::io::Error },
-    #[error("the work was cut off")]
-    CutOff,
-}
-
-impl BackendError {
-    /// The whole chain in one line: what a person needs to see why nothing started.
-    pub fn for_people(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            let next = error.to_string();
-            if !text.contains(&next) {
-                text = format!("{text}: {next}");
-            }
-            source = error.source();
-        }
-        text
-    }
 }
 
 /// The machine.
@@ -195,6 +169,11 @@ impl Local {
     ) -> Result<(), BackendError> {
         let local = Arc::clone(self);
         blocking(move || {
+            // Held until the container is there, which holds them from then on.
+            let lease = local.layers.lease();
+            if let Some(image) = &spec.image {
+                local.hold_image(image, &lease);
+            }
             let (spec, slot) = local.container(spec)?;
             let started = local.engine.start(&spec, streams);
             if started.is_err() && local.engine.find(&spec.id)?.is_none() {
@@ -225,25 +204,25 @@ impl Local {
             labels: [("app", spec.app.to_string()), ("name", spec.name.clone())]
                 .into_iter()
                 .map(|(key, value)| (key.to_owned(), value))
+                .chain(spec.labels)
                 .collect(),
             hostname: spec.name.replace('.', "-"),
-            root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: false },
-            command: shell(&spec.command),
+            root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: spec.is_read_only },
+            command: super::command::shell(&spec.command),
             env,
             cwd: if cwd.is_empty() { PathBuf::from("/") } else { PathBuf::from(cwd) },
             uid: APP_UID,
             gid: APP_UID,
             users,
             mounts: Vec::new(),
-            limits: Limits {
-                memory: Some(spec.limits.memory),
-                cpu_millis: spec.limits.cpu_millis,
-                ..Limits::default()
-            },
+            limits: limits(&spec.limits),
             network: NetworkSpec::Prepared(slot.path),
             log: spec.log.map(|path| LogSpec {
                 path,
-                rotate_at: self.config.log_rotate_at,
+                // So many older files and the one that is written.
+                rotate_at: spec.limits.log.map_or(self.config.log_rotate_at, |all| {
+                    ByteSize(all.bytes() / u64::from(LOGS_KEPT + 1))
+                }),
                 keep: LOGS_KEPT,
             }),
             grace: spec.grace,
@@ -340,6 +319,19 @@ impl Local {
             Ok(slot.map_or(Ok(()), |slot| local.pool.release(slot))?)
         })
         .await
+    }
+
+    /// The labels of all containers that have that one.
+    pub async fn labelled(
+        self: &Arc<Self>,
+        label: &'static str,
+    ) -> Result<Vec<(ReplicaId, BTreeMap<String, String>)>, BackendError> {
+        let local = Arc::clone(self);
+        let states = blocking(move || Ok(local.engine.list()?)).await?;
+        let found = states.into_iter().filter(|state| state.spec.labels.contains_key(label));
+        let named =
+            found.filter_map(|state| Some((state.spec.id.parse().ok()?, state.spec.labels)));
+        Ok(named.collect())
     }
 
     /// Clears away what belongs to no replica in the list: left by a daemon that died between two
@@ -455,18 +447,34 @@ impl Local {
         config.map(|config| config.env()).unwrap_or_default()
     }
 
+    /// Has a lease hold an image and its layers; whether all of it is here.
+    pub fn hold_image(&self, image: &ImageRef, lease: &Lease) -> bool {
+        self.images.hold(image, &self.layers, lease).unwrap_or_else(|error| {
+            tracing::warn!(image = image.0, error = &error as &dyn std::error::Error, "unreadable");
+            false
+        })
+    }
+
+    /// The images that are here.
+    pub fn images_here(&self) -> BTreeSet<ImageRef> {
+        self.images.list().unwrap_or_default().into_iter().collect()
+    }
+
+    /// The layers that containers stand on, whoever's they are.
+    pub fn layers_in_use(&self) -> Result<BTreeSet<LayerId>, BackendError> {
+        let states = self.engine.list()?;
+        let layers = states.iter().flat_map(|state| &state.spec.root.layers);
+        let name = |layer: &PathBuf| layer.file_name()?.to_str()?.parse().ok();
+        Ok(layers.filter_map(name).collect())
+    }
+
     /// Forgets what an app had beside its replicas.
     pub async fn forget_app(&self, app: AppId) -> Result<(), BackendError> {
         for path in [
             self.config.git_dir().join(format!("{app}.git")),
             self.config.cache_dir().join(app.to_string()),
         ] {
-            match tokio::fs::remove_dir_all(&path).await {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(BackendError::Clear { path, source });
-                }
-                Ok(()) | Err(_) => {}
-            }
+            blocking(move || Ok(remove_tree(&path)?)).await?;
         }
         Ok(())
     }
@@ -477,6 +485,18 @@ impl Local {
         let look = move |id| Some((id, local.memory(id)?));
         let found = blocking(move || Ok(ids.into_iter().filter_map(look).collect())).await;
         found.unwrap_or_default()
+    }
+
+    /// The folder all replicas write below.
+    pub fn scratch(&self) -> PathBuf {
+        self.config.data_dir.join("scratch")
+    }
+
+    /// Ends a replica that has written more than its bound; what it had written then.
+    pub async fn check_disk(self: &Arc<Self>, id: ReplicaId) -> Option<DiskUse> {
+        let local = Arc::clone(self);
+        // One that has ended meanwhile is no trouble any more.
+        blocking(move || Ok(local.engine.check_disk(&id.to_string())?)).await.ok().flatten()
     }
 
     /// Memory in use by a replica.
@@ -514,41 +534,6 @@ fn state_of(engine: &Engine, id: &str) -> Option<ContainerStatus> {
     engine.find(id).ok().flatten().map(|state| state.status)
 }
 
-/// A command line as a shell takes it. `exec` makes the program itself get the signals.
-pub fn shell(command: &str) -> Vec<String> {
-    ["/bin/sh", "-c"].into_iter().map(str::to_owned).chain([command_line(command)]).collect()
-}
-
-/// `exec` in front of a simple command; one with shell operators is left alone.
-fn command_line(command: &str) -> String {
-    let is_simple = !command.contains(['|', '&', ';', '<', '>', '(', ')', '`', '\n', '{', '}'])
-        && !command.trim_start().starts_with("exec ")
-        && !command.split_whitespace().next().is_none_or(|first| first.contains('='));
-    let command = command.trim();
-    if is_simple && !is_builtin(command) { format!("exec {command}") } else { command.to_owned() }
-}
-
-/// Words that only a shell itself knows.
-fn is_builtin(command: &str) -> bool {
-    let first = command.split_whitespace().next().unwrap_or_default();
-    [
-        "cd", "export", "set", "if", "for", "while", "case", "until", "exit", ".", ":", "trap",
-        "eval", "read", "test", "[", "umask", "ulimit", "unset", "!",
-    ]
-    .contains(&first)
-}
-
-/// What an exit record means.
-fn ending(record: ExitRecord) -> EndingKind {
-    if let Some(error) = record.error {
-        return EndingKind::NotStarted(error);
-    }
-    if record.oom_kills > 0 && record.code != 0 {
-        return EndingKind::OutOfMemory;
-    }
-    EndingKind::Exited(record.code)
-}
-
 #[expect(deprecated, reason = "unsound for types that close early; an `OwnedFd` cannot")]
 /// Waits until it is readable; false when that could not be waited for.
 async fn wait_readable(pidfd: OwnedFd) -> bool {
@@ -562,85 +547,8 @@ async fn wait_readable(pidfd: OwnedFd) -> bool {
     waited.is_ok()
 }
 
-/// The first wait after a look that failed, and the longest.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
-
-/// Looks until something is seen. A look that fails (no descriptors left, a disk that does not answer)
-/// says nothing about what was looked at: least of all that it has ended.
-async fn until_seen<F>(what: &str, look: impl Fn() -> F) -> Observed
-where
-    F: Future<Output = Result<Observed, BackendError>>,
-{
-    let (mut wait, longest) = LOOK_AGAIN;
-    loop {
-        match look().await {
-            Ok(seen) => return seen,
-            Err(error) => {
-                let again_in = format!("{} ms", wait.as_millis());
-                tracing::error!(
-                    replica = what,
-                    error = error.for_people(),
-                    again_in,
-                    "cannot look at a replica; it is left alone"
-                );
-            }
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(longest);
-    }
-}
-
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
 ) -> Result<T, BackendError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(BackendError::CutOff))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_simple_command_is_the_program_itself_so_that_it_gets_the_signals() {
-        for (command, line) in [
-            ("node server.js", "exec node server.js"),
-            ("gunicorn app:app --bind 0.0.0.0:$PORT", "exec gunicorn app:app --bind 0.0.0.0:$PORT"),
-            ("A=1 node server.js", "A=1 node server.js"),
-            ("cd web && node server.js", "cd web && node server.js"),
-            ("exec node x", "exec node x"),
-            ("echo a | cat", "echo a | cat"),
-            ("if true", "if true"),
-        ] {
-            assert_eq!(command_line(command), line);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_look_that_fails_is_looked_again_and_is_no_end() {
-        let fails = std::cell::Cell::new(3);
-        let look = || async {
-            if fails.get() == 0 {
-                return Ok(Observed::Alive);
-            }
-            fails.set(fails.get() - 1);
-            let source = std::io::Error::from_raw_os_error(24);
-            Err(BackendError::Engine(engine::error::Error::Kernel { doing: "look", source }))
-        };
-        assert_eq!(until_seen("web.1", look).await, Observed::Alive);
-        assert_eq!(fails.get(), 0);
-    }
-
-    #[test]
-    fn oom_is_oom_only_when_the_app_died_of_it() {
-        let record = |code, oom_kills| ExitRecord {
-            code,
-            signal: None,
-            oom_kills,
-            at_millis: 0,
-            error: None,
-        };
-        assert_eq!(ending(record(137, 1)), EndingKind::OutOfMemory);
-        assert_eq!(ending(record(0, 1)), EndingKind::Exited(0));
-        assert_eq!(ending(record(3, 0)), EndingKind::Exited(3));
-    }
 }

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use engine::image::key::StepKey;
 use engine::image::layer::{LayerId, remove_tree};
+use engine::image::pins::Lease;
 use engine::image::{ImageError, archive, stream};
 use model::problem::{Code, Problem};
 
@@ -109,19 +110,20 @@ impl BaseSource {
     /// one who builds holds a lock.
     pub fn ensure(
         &self,
-        stores: &Stores,
+        (stores, lease): (&Stores, &Lease),
         cancel: &Cancel,
         progress: &mut Progress<'_>,
     ) -> Result<LayerId, Problem> {
         let key = self.key();
-        let known = stores.keys.find(&key, &stores.layers).map_err(|error| failed(&error))?;
+        let known =
+            stores.keys.find(&key, &stores.layers, lease).map_err(|error| failed(&error))?;
         if let Some(id) = known {
             return Ok(id);
         }
         let scratch = stores.layers.scratch("base").map_err(|error| failed(&error))?;
         let made = self.make(&scratch, cancel, progress).and_then(|root| {
             let keep = || -> Result<LayerId, ImageError> {
-                let id = stores.layers.adopt(&root)?;
+                let id = stores.layers.adopt(&root, lease)?;
                 stores.keys.insert(&key, &id)?;
                 Ok(id)
             };
@@ -322,7 +324,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let stores = Stores::open(folder.path()).unwrap();
         let source = BaseSource::Packages { mirror: "http://127.0.0.1:9/debian".to_owned() };
-        let problem = source.ensure(&stores, &Cancel::default(), &mut |_| {}).unwrap_err();
+        let problem = source
+            .ensure((&stores, &stores.layers.lease()), &Cancel::default(), &mut |_| {})
+            .unwrap_err();
         assert_eq!(problem.code, Code::BaseMissing);
         assert!(!problem.log.is_empty(), "{problem}");
         assert_eq!(fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
@@ -341,13 +345,20 @@ mod tests {
             .unwrap();
         let stores = Stores::open(&folder.path().join("data")).unwrap();
         let source = BaseSource::new(Some(&given), "", RegistryConfig::default()).unwrap();
-        let id = source.ensure(&stores, &Cancel::default(), &mut |_| {}).unwrap();
+        let id = source
+            .ensure((&stores, &stores.layers.lease()), &Cancel::default(), &mut |_| {})
+            .unwrap();
         let root = stores.layers.path(&id).unwrap();
         let users = fs::read_to_string(root.join("etc/passwd")).unwrap();
         assert_eq!(users, "root:x:0:0::/:/bin/sh\napp:x:1000:1000:app:/app:/bin/sh\n");
         assert_eq!(fs::metadata(root.join("app")).unwrap().uid(), APP_ID);
         let mut lines = 0;
-        assert_eq!(source.ensure(&stores, &Cancel::default(), &mut |_| lines += 1).unwrap(), id);
+        assert_eq!(
+            source
+                .ensure((&stores, &stores.layers.lease()), &Cancel::default(), &mut |_| lines += 1)
+                .unwrap(),
+            id
+        );
         assert_eq!(lines, 0);
     }
 }

@@ -51,6 +51,7 @@ impl<'a> Draft<'a> {
     pub(super) fn new(at: &'a Surroundings<'a>, pack: &str, title: &str, because: &str) -> Self {
         let run = at.manifest.run_settings();
         let routes = at.manifest.routes.clone();
+        let balance = at.manifest.balance.settings();
         let plan = BuildPlan {
             pack: pack.to_owned(),
             title: title.to_owned(),
@@ -66,7 +67,7 @@ impl<'a> Draft<'a> {
                     .map(|(name, value)| (name.to_owned(), value.to_owned())),
             ),
             warnings: Vec::new(),
-            shape: Shape { pack: Some(pack.to_owned()), run, routes, ..Shape::default() },
+            shape: Shape { pack: Some(pack.to_owned()), run, routes, balance, ..Shape::default() },
         };
         Self { at, plan, keys: BTreeMap::from([(LayerName::Base, at.base.clone())]) }
     }

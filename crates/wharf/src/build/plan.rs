@@ -178,6 +178,7 @@ impl fmt::Display for BuildPlan {
             boot_timeout,
             drain_timeout,
             grace,
+            is_read_only,
             release_timeout: _,
         } = &self.shape.run;
         let health = health_path.as_deref().unwrap_or("the port is bound");
@@ -187,6 +188,9 @@ impl fmt::Display for BuildPlan {
             f,
             "run on port {port}, healthy when {health} within {boot}, drain {drain}, grace {grace}"
         )?;
+        if *is_read_only {
+            writeln!(f, "read-only but for /tmp")?;
+        }
         self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))
     }
 }

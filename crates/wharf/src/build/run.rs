@@ -16,6 +16,7 @@ use engine::Engine;
 use engine::image::config::{ImageConfig, RunConfig};
 use engine::image::key::StepKey;
 use engine::image::layer::{LayerId, remove_tree};
+use engine::image::pins::Lease;
 use engine::spec::{NetworkSpec, UserRange};
 use model::id::{AppId, BuildId};
 use model::problem::{Code, Problem};
@@ -138,11 +139,12 @@ impl BuildContext {
     /// The base system's layer, made if need be; for warming up before the first push.
     pub fn prepare_base(
         &self,
+        lease: &Lease,
         cancel: &Cancel,
         progress: &mut Progress<'_>,
     ) -> Result<LayerId, Problem> {
         let _alone = self.base_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.config.base.ensure(&self.stores, cancel, progress)
+        self.config.base.ensure((&self.stores, lease), cancel, progress)
     }
 }
 
@@ -172,10 +174,12 @@ impl std::fmt::Debug for BuildRequest<'_> {
     }
 }
 
-/// What a build made. Its layers are safe from the collector once a release names the image.
-#[derive(Debug, Clone)]
+/// What a build made.
+#[derive(Debug)]
 pub struct BuiltImage {
     pub image: ImageRef,
+    /// To be kept until a release names the image: what it holds is not collected.
+    pub lease: Lease,
     pub shape: Shape,
     pub plan: BuildPlan,
     pub took: Duration,
@@ -189,7 +193,7 @@ pub fn run_build(
 ) -> Result<BuiltImage, Problem> {
     let started = Instant::now();
     check_disk(ctx.stores.root(), ctx.config.disk_reserve)?;
-    let _lease = ctx.stores.layers.lease();
+    let lease = ctx.stores.layers.lease();
     let scratch = Scratch::new(ctx, "build")?;
     let folder = scratch.path.join("source");
     let app = folder.join("app");
@@ -199,7 +203,8 @@ pub fn run_build(
     settle_source(&folder, request.committed_at)
         .map_err(|error| io("hand the source to the app's user", &error))?;
 
-    let mut run = Run { ctx, request, progress, made: BTreeMap::new(), source: folder };
+    let mut run =
+        Run { ctx, lease: &lease, request, progress, made: BTreeMap::new(), source: folder };
     let plan = run.plan(&source)?;
     run.announce(&plan);
     let mut layers = Vec::new();
@@ -207,10 +212,10 @@ pub fn run_build(
         layers.push(run.ensure(&plan, layer.name)?);
     }
     let config = ImageConfig::new(layers, run_config(&plan));
-    let image = ctx.stores.images.put(&config).map_err(|error| failed(&error))?;
+    let image = ctx.stores.images.put(&config, &lease).map_err(|error| failed(&error))?;
     let took = started.elapsed();
     run.heading(format!("Built {} in {}", short(&image), seconds(took)));
-    Ok(BuiltImage { image, shape: plan.shape.clone(), plan, took })
+    Ok(BuiltImage { image, lease, shape: plan.shape.clone(), plan, took })
 }
 
 fn run_config(plan: &BuildPlan) -> RunConfig {
@@ -249,6 +254,7 @@ impl Drop for Scratch {
 
 struct Run<'a, 'p> {
     ctx: &'a BuildContext,
+    lease: &'a Lease,
     request: &'a BuildRequest<'a>,
     progress: &'a mut Progress<'p>,
     made: BTreeMap<LayerName, LayerId>,
@@ -307,11 +313,14 @@ impl Run<'_, '_> {
         })?;
         let id = match &layer.content {
             LayerContent::Base { .. } => {
-                self.ctx.prepare_base(&self.request.cancel, self.progress)?
+                self.ctx.prepare_base(self.lease, &self.request.cancel, self.progress)?
             }
-            LayerContent::Source => {
-                self.ctx.stores.layers.adopt(&self.source).map_err(|error| failed(&error))?
-            }
+            LayerContent::Source => self
+                .ctx
+                .stores
+                .layers
+                .adopt(&self.source, self.lease)
+                .map_err(|error| failed(&error))?,
             LayerContent::Program { path } => self.program(path)?,
             LayerContent::Step(step) => self.step(plan, name, step)?,
         };
@@ -395,12 +404,16 @@ impl Run<'_, '_> {
     }
 
     fn known(&self, key: &StepKey) -> Result<Option<LayerId>, Problem> {
-        self.ctx.stores.keys.find(key, &self.ctx.stores.layers).map_err(|error| failed(&error))
+        self.ctx
+            .stores
+            .keys
+            .find(key, &self.ctx.stores.layers, self.lease)
+            .map_err(|error| failed(&error))
     }
 
     fn keep(&self, key: &StepKey, folder: &Path) -> Result<LayerId, Problem> {
         let stores = &self.ctx.stores;
-        let id = stores.layers.adopt(folder).map_err(|error| failed(&error))?;
+        let id = stores.layers.adopt(folder, self.lease).map_err(|error| failed(&error))?;
         stores.keys.insert(key, &id).map_err(|error| failed(&error))?;
         Ok(id)
     }

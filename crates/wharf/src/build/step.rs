@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use engine::image::layer::remove_tree;
 use engine::spec::{ContainerSpec, Limits, MountSpec, NetworkSpec, RootSpec, UpperSpec};
 use model::problem::{Code, Problem};
 use model::size::ByteSize;
@@ -148,8 +149,8 @@ pub(super) fn forget(upper: &Path, more: &[String]) -> std::io::Result<()> {
             continue;
         }
         match fs::symlink_metadata(&path) {
-            Ok(meta) if meta.is_dir() => fs::remove_dir_all(&path)?,
-            Ok(_) => fs::remove_file(&path)?,
+            // However deep the step made it.
+            Ok(_) => remove_tree(&path).map_err(std::io::Error::other)?,
             Err(_) => continue,
         }
         // Folders that were only there to hold it.
@@ -219,5 +220,38 @@ pub(super) fn step_problem(step: &Step, ended: &Ended, ctx: &BuildContext) -> Op
             Problem::new(Code::BuildInterrupted, format!("`{}` was cut off", step.shown))
                 .next("push again"),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_a_step_leaves_is_cleared_and_nothing_its_links_lead_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (upper, host) = (folder.path().join("upper"), folder.path().join("host"));
+        for path in ["tmp", "mine", "ssl/certs"] {
+            fs::create_dir_all(host.join(path)).unwrap();
+            fs::write(host.join(path).join("ca-certificates.crt"), "the host's own").unwrap();
+        }
+        fs::create_dir_all(upper.join("app/node_modules")).unwrap();
+        fs::create_dir_all(upper.join("run/lock")).unwrap();
+        fs::create_dir_all(upper.join("etc")).unwrap();
+        // `var/tmp` through a link, `cache` a link itself, a file below a link, and one of the pack's.
+        symlink(&host, upper.join("var")).unwrap();
+        symlink(host.join("mine"), upper.join("cache")).unwrap();
+        symlink(host.join("ssl"), upper.join("etc/ssl")).unwrap();
+        symlink(&host, upper.join("app/.npm")).unwrap();
+        forget(&upper, &["app/.npm/mine".to_owned(), "app/node_modules".to_owned()]).unwrap();
+        for path in ["tmp", "mine", "ssl/certs"] {
+            assert!(host.join(path).join("ca-certificates.crt").exists(), "{path}");
+        }
+        let is_there = |name: &str| fs::symlink_metadata(upper.join(name)).is_ok();
+        let left = ["var", "etc/ssl", "app/.npm"].map(is_there);
+        assert_eq!(left, [true; 3]);
+        assert_eq!(["cache", "run", "app/node_modules"].map(is_there), [false; 3]);
     }
 }

@@ -1,64 +1,50 @@
 //! Where a machine's layers, images and step keys are, and what a person is told when they fail.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
 
 use engine::image::ImageError;
 use engine::image::key::KeyIndex;
-use engine::image::layer::{LayerId, LayerStore};
+use engine::image::layer::LayerStore;
 use engine::image::store::ImageStore;
 use model::problem::{Code, Problem};
-use model::release::ImageRef;
 
-/// The three stores of one data directory.
+/// The three stores of one data directory. Whoever shares one shares its leases: what one holds no
+/// other removes.
 #[derive(Debug)]
 pub struct Stores {
-    pub layers: LayerStore,
-    pub images: ImageStore,
+    pub layers: Arc<LayerStore>,
+    pub images: Arc<ImageStore>,
     pub keys: KeyIndex,
     root: PathBuf,
 }
 
-/// A step that nobody asked for in so long is forgotten, and its layer with it.
-const KEY_AGE: Duration = Duration::from_secs(30 * 86_400);
-
 impl Stores {
     /// Opens (and makes) the stores in the data directory.
     pub fn open(root: &Path) -> Result<Self, Problem> {
-        let open = || -> Result<Self, ImageError> {
-            Ok(Self {
-                layers: LayerStore::open(root)?,
-                images: ImageStore::open(root)?,
-                keys: KeyIndex::open(root)?,
-                root: root.to_owned(),
-            })
-        };
-        open().map_err(|error| failed(&error))
+        let layers = LayerStore::open(root).map_err(|error| failed(&error))?;
+        let images = ImageStore::open(root).map_err(|error| failed(&error))?;
+        Self::sharing(Arc::new(layers), Arc::new(images), root)
+    }
+
+    /// The stores of a data directory that are open already.
+    pub fn sharing(
+        layers: Arc<LayerStore>,
+        images: Arc<ImageStore>,
+        root: &Path,
+    ) -> Result<Self, Problem> {
+        let keys = KeyIndex::open(root).map_err(|error| failed(&error))?;
+        Ok(Self { layers, images, keys, root: root.to_owned() })
     }
 
     /// The data directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
-
-    /// Removes images no release needs, and layers neither they nor a recent step key needs.
-    pub fn collect(
-        &self,
-        keep: &BTreeSet<ImageRef>,
-        now: SystemTime,
-    ) -> Result<Vec<LayerId>, Problem> {
-        let collect = || {
-            let mut layers = self.images.collect(keep)?;
-            layers.extend(self.keys.expire(now, KEY_AGE)?);
-            self.layers.collect(&layers)
-        };
-        collect().map_err(|error| failed(&error))
-    }
 }
 
 /// Layers and images are files: what the disk says is what a person can act on.
-pub(super) fn failed(error: &ImageError) -> Problem {
+pub fn failed(error: &ImageError) -> Problem {
     let mut why = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

@@ -32,8 +32,14 @@ fn parse(text: &str) -> Vec<Remote> {
         .collect()
 }
 
-/// Decides which app is meant.
-pub(super) fn infer(remotes: Option<&[Remote]>, target: &Target) -> Result<String, Problem> {
+/// The app of the remote named `wharf`, wherever that leads.
+pub(super) fn named_wharf(remotes: Option<&[Remote]>) -> Option<String> {
+    let remote = remotes?.iter().find(|remote| remote.name == "wharf")?;
+    app_of(&remote.url)
+}
+
+/// Decides which app is meant. `places` are the `host:port` where the API is.
+pub(super) fn infer(remotes: Option<&[Remote]>, places: &[String]) -> Result<String, Problem> {
     let unknown = |why: &str| {
         Problem::new(Code::NoAppGiven, "no app was named and none could be inferred")
             .why(why)
@@ -41,13 +47,12 @@ pub(super) fn infer(remotes: Option<&[Remote]>, target: &Target) -> Result<Strin
             .next("list them: wharf apps")
     };
     let remotes = remotes.ok_or_else(|| unknown("this folder is in no git repository"))?;
-    let of_name = |name: &str| remotes.iter().find(|remote| remote.name == name);
-    if let Some(app) = of_name("wharf").and_then(|remote| app_of(&remote.url)) {
+    if let Some(app) = named_wharf(Some(remotes)) {
         return Ok(app);
     }
     let mut found: Vec<(&str, String)> = remotes
         .iter()
-        .filter(|remote| is_at(&remote.url, target))
+        .filter(|remote| is_at(&remote.url, places))
         .filter_map(|remote| Some((remote.name.as_str(), app_of(&remote.url)?)))
         .collect();
     found.sort();
@@ -73,17 +78,35 @@ pub(super) fn app_of(url: &str) -> Option<String> {
     name.parse::<model::name::AppName>().ok().map(String::from)
 }
 
-fn is_at(url: &str, target: &Target) -> bool {
-    let Some((_, rest)) = url.split_once("://") else { return false };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let authority = authority.rsplit('@').next().unwrap_or_default();
+fn is_at(url: &str, places: &[String]) -> bool {
+    authority(url).is_some_and(|authority| places.contains(&authority))
+}
+
+/// `host:port` of an address, as it is said there.
+fn authority(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?.rsplit('@').next()?;
+    Some(authority.to_owned())
+}
+
+/// Where the API at that target is for git: `host:port`, and `host` alone when a remote may say so.
+pub(super) fn places(target: &Target) -> Vec<String> {
     match target {
-        // The socket is the daemon of this machine, whose API listens here unless told otherwise.
-        Target::Unix(_) => matches!(authority, "127.0.0.1:7070" | "localhost:7070" | "[::1]:7070"),
-        Target::Http { host, port, .. } => {
-            authority == host || authority == format!("{host}:{port}")
-        }
+        Target::Unix(_) => Vec::new(),
+        Target::Http { host, port, .. } => vec![host.clone(), format!("{host}:{port}")],
     }
+}
+
+/// The same from the addresses the daemon of this machine gives its apps: the loopback names are one.
+pub(super) fn places_of(git_urls: impl Iterator<Item = String>) -> Vec<String> {
+    let mut places = Vec::new();
+    for authority in git_urls.filter_map(|url| authority(&url)) {
+        if let Some(port) = authority.strip_prefix("127.0.0.1:") {
+            places.extend([format!("localhost:{port}"), format!("[::1]:{port}")]);
+        }
+        places.push(authority);
+    }
+    places
 }
 
 #[cfg(test)]
@@ -95,7 +118,7 @@ mod tests {
     }
 
     fn check(config: &str) -> Result<String, String> {
-        infer(Some(&parse(config)), &target()).map_err(|problem| problem.to_string())
+        infer(Some(&parse(config)), &places(&target())).map_err(|problem| problem.to_string())
     }
 
     #[test]
@@ -113,6 +136,14 @@ mod tests {
     }
 
     #[test]
+    fn this_machines_daemon_is_where_its_apps_say() {
+        let places = places_of(["http://127.0.0.1:8079/blog.git".to_owned()].into_iter());
+        let config = "remote.prod.url http://me@localhost:8079/shop.git\n\
+                      remote.other.url http://127.0.0.1:7070/blog.git\n";
+        assert_eq!(infer(Some(&parse(config)), &places).unwrap(), "shop");
+    }
+
+    #[test]
     fn several_are_listed() {
         let config = "remote.staging.url http://paas.example:7070/shop-staging.git\n\
                       remote.prod.url http://paas.example:7070/shop.git\n";
@@ -127,7 +158,7 @@ mod tests {
 
     #[test]
     fn outside_of_a_repository_it_says_so() {
-        let problem = infer(None, &target()).unwrap_err();
+        let problem = infer(None, &places(&target())).unwrap_err();
         assert_eq!(problem.why.as_deref(), Some("this folder is in no git repository"));
         assert_eq!(check("").unwrap_err().lines().count(), 6);
     }

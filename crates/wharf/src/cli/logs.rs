@@ -12,7 +12,7 @@ use crate::api::log::{CreateLogSession, LogSession};
 /// Show what the app says, and what was done to it
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wharf logs\n  wharf logs -t -p web\n  wharf logs shop -n 500 --since 10m\n  wharf logs -p router     the requests"
+    after_help = "Examples:\n  wharf logs\n  wharf logs -t -p web\n  wharf logs shop -n 500 --since 10m\n  wharf logs -p router     the requests\n  wharf logs --json"
 )]
 pub(super) struct LogsArgs {
     #[command(flatten)]
@@ -32,6 +32,9 @@ pub(super) struct LogsArgs {
     /// Only what the app prints (app) or what Wharf says of it (wharf)
     #[arg(short, long, value_name = "SOURCE")]
     source: Option<String>,
+    /// Each line as a JSON object of its own
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn show(session: &Session, args: &LogsArgs) -> Result<(), Failure> {
@@ -57,12 +60,28 @@ pub(super) async fn show(session: &Session, args: &LogsArgs) -> Result<(), Failu
     let made: LogSession = session.client.call(Method::POST, &path, Some(&body)).await?.read()?;
     let mut lines = session.client.stream(path_of(&made.logplex_url)).await?;
     while let Some(line) = lines.next().await? {
-        session.printer.data(line);
+        session.printer.data(if args.json { object(&line).to_string() } else { line });
         if session.printer.is_closed() {
             break;
         }
     }
     Ok(())
+}
+
+/// `2026-11-21T05:00:00.000000+00:00 app[web.1]: hello` as an object.
+fn object(line: &str) -> serde_json::Value {
+    let split = || {
+        let (at, rest) = line.split_once(' ')?;
+        let (source, rest) = rest.split_once('[')?;
+        let (process, text) = rest.split_once("]:")?;
+        Some((at, source, process, text.strip_prefix(' ').unwrap_or(text)))
+    };
+    match split() {
+        Some((at, source, process, text)) => serde_json::json!({
+            "at": at, "source": source, "process": process, "text": text,
+        }),
+        None => serde_json::json!({ "text": line }),
+    }
 }
 
 /// Path and query: the address itself may be one only the daemon's machine knows.
@@ -73,6 +92,14 @@ pub(super) fn path_of(url: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_line_is_an_object() {
+        let object = super::object("2026-11-21T05:00:00.000000+00:00 app[web.1]: a ]: b");
+        assert_eq!(object["process"], "web.1");
+        assert_eq!((&object["source"], &object["text"]), (&"app".into(), &"a ]: b".into()));
+        assert_eq!(super::object("odd")["text"], "odd");
+    }
+
     #[test]
     fn only_the_path_of_an_address_is_used() {
         assert_eq!(super::path_of("http://127.0.0.1:7070/wharf/x?y=1"), "/wharf/x?y=1");

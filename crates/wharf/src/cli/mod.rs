@@ -27,15 +27,25 @@ mod rename;
 
 mod run;
 
+mod certificates;
+
 mod domains;
 
+mod routes;
+
+mod https;
+
 mod maintenance;
+
+mod pause;
 
 mod status;
 
 mod explain;
 
 mod auth;
+
+mod builds;
 
 pub mod manual;
 
@@ -111,6 +121,9 @@ enum Command {
     /// Say how many of each process run
     #[command(name = "ps:scale", visible_alias = "scale")]
     PsScale(ps::ScaleArgs),
+    /// Say how much each process may use
+    #[command(name = "ps:resize", visible_alias = "resize")]
+    PsResize(ps::ResizeArgs),
     /// Start all processes afresh, without a gap
     #[command(visible_alias = "ps:restart")]
     Restart(ps::RestartArgs),
@@ -130,6 +143,11 @@ enum Command {
     /// Take config vars away
     #[command(name = "config:unset")]
     ConfigUnset(config_vars::UnsetArgs),
+    /// List the builds
+    Builds(builds::BuildsArgs),
+    /// Stop a build that runs; the push it belongs to is rejected
+    #[command(name = "builds:cancel")]
+    BuildsCancel(builds::CancelArgs),
     /// List the releases
     Releases(releases::ReleasesArgs),
     /// Show one release
@@ -157,6 +175,42 @@ enum Command {
     /// Remove a domain
     #[command(name = "domains:remove")]
     DomainsRemove(domains::DomainArgs),
+    /// List the routes
+    Routes(routes::RoutesArgs),
+    /// Add a route: host, path, conditions and where they lead
+    #[command(name = "routes:add")]
+    RoutesAdd(routes::AddArgs),
+    /// Remove a route
+    #[command(name = "routes:remove")]
+    RoutesRemove(routes::RemoveArgs),
+    /// List the certificates
+    Certs(certificates::ListArgs),
+    /// Add a certificate of your own
+    #[command(name = "certs:add")]
+    CertsAdd(certificates::AddArgs),
+    /// Put another certificate in the place of one
+    #[command(name = "certs:update")]
+    CertsUpdate(certificates::UpdateArgs),
+    /// Show one certificate
+    #[command(name = "certs:info")]
+    CertsInfo(certificates::OneArgs),
+    /// Remove a certificate
+    #[command(name = "certs:remove")]
+    CertsRemove(certificates::OneArgs),
+    /// List all tries to get certificates, and how they ended
+    #[command(name = "certs:history")]
+    CertsHistory(certificates::HistoryArgs),
+    /// Try again now to get the certificates that are missing
+    #[command(name = "certs:auto:refresh")]
+    CertsRefresh(certificates::HistoryArgs),
+    /// Print the local authority's certificate, and how to trust it
+    #[command(name = "certs:trust")]
+    CertsTrust(certificates::TrustArgs),
+    /// Show what the app wants of HTTPS
+    Https(https::ShowArgs),
+    /// Send visitors to HTTPS, and keep them there
+    #[command(name = "https:set")]
+    HttpsSet(https::SetArgs),
     /// Whether visitors see the maintenance page
     Maintenance(maintenance::ShowArgs),
     /// Show visitors the maintenance page
@@ -165,6 +219,10 @@ enum Command {
     /// Let visitors in again
     #[command(name = "maintenance:off")]
     MaintenanceOff(maintenance::SwitchArgs),
+    /// Let requests wait, without an answer, until the app is resumed
+    Pause(pause::PauseArgs),
+    /// Let requests go on that wait
+    Resume(pause::ResumeArgs),
     /// Show how Wharf and all apps are
     Status(status::StatusArgs),
     /// Say what an error code means, and what helps
@@ -276,6 +334,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::RemoteAdd(args) => apps::add_remote(session, &args).await,
         Command::Ps(args) => ps::list(session, &args).await,
         Command::PsScale(args) => ps::scale(session, &args).await,
+        Command::PsResize(args) => ps::resize(session, &args).await,
         Command::Restart(args) => ps::restart(session, &args).await,
         Command::PsStop(args) => ps::stop(session, &args).await,
         Command::Logs(args) => logs::show(session, &args).await,
@@ -283,6 +342,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::ConfigSet(args) => config_vars::set(session, &args).await,
         Command::ConfigGet(args) => config_vars::get(session, &args).await,
         Command::ConfigUnset(args) => config_vars::unset(session, &args).await,
+        Command::Builds(args) => builds::list(session, &args).await,
+        Command::BuildsCancel(args) => builds::cancel(session, &args).await,
         Command::Releases(args) => releases::list(session, &args).await,
         Command::ReleasesInfo(args) => releases::info(session, &args).await,
         Command::ReleasesDiff(args) => releases::diff(session, &args).await,
@@ -293,9 +354,24 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Domains(args) => domains::list(session, &args).await,
         Command::DomainsAdd(args) => domains::add(session, &args).await,
         Command::DomainsRemove(args) => domains::remove(session, &args).await,
+        Command::Routes(args) => routes::list(session, &args).await,
+        Command::RoutesAdd(args) => routes::add(session, args).await,
+        Command::RoutesRemove(args) => routes::remove(session, &args).await,
+        Command::Certs(args) => certificates::list(session, &args).await,
+        Command::CertsAdd(args) => certificates::add(session, &args).await,
+        Command::CertsUpdate(args) => certificates::update(session, &args).await,
+        Command::CertsInfo(args) => certificates::info(session, &args).await,
+        Command::CertsRemove(args) => certificates::remove(session, &args).await,
+        Command::CertsHistory(args) => certificates::history(session, &args).await,
+        Command::CertsRefresh(args) => certificates::refresh(session, &args).await,
+        Command::CertsTrust(args) => certificates::trust(session, &args).await,
+        Command::Https(args) => https::show(session, &args).await,
+        Command::HttpsSet(args) => https::set(session, &args).await,
         Command::Maintenance(args) => maintenance::show(session, &args).await,
         Command::MaintenanceOn(args) => maintenance::switch(session, &args, true).await,
         Command::MaintenanceOff(args) => maintenance::switch(session, &args, false).await,
+        Command::Pause(args) => pause::pause(session, &args).await,
+        Command::Resume(args) => pause::resume(session, &args).await,
         Command::Status(args) => status::show(session, &args).await,
         Command::Version(args) => status::version(session, &args).await,
         Command::AuthLogin(args) => auth::login(session, &args).await,

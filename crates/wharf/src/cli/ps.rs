@@ -1,4 +1,4 @@
-//! `ps`, `ps:scale`, `restart`, `ps:stop`.
+//! `ps`, `ps:scale`, `ps:resize`, `restart`, `ps:stop`.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +31,21 @@ pub(super) struct ScaleArgs {
     /// web=3, web+1 or web-1
     #[arg(value_name = "TYPE=COUNT")]
     changes: Vec<String>,
+    #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// Say how much each process may use
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  wharf ps:resize                        how it is now\n  wharf ps:resize web=1G worker=standard-2x\n  wharf ps:resize web=memory=1G,cpu=0.5,pids=200\n  wharf ps:resize web=default            what wharf.toml says\n\nSizes: a number like 512M, or eco, basic, standard-1x (512M), standard-2x (1G),\nperformance-m (2560M), performance-l (14G), or parts by their names in wharf.toml:\nmemory, memory_soft, cpu, cpu_weight, io_weight, pids, open_files, disk, files, log."
+)]
+pub(super) struct ResizeArgs {
+    /// web=1G, web=standard-2x or web=memory=1G,cpu=0.5
+    #[arg(value_name = "TYPE=SIZE")]
+    sizes: Vec<String>,
     #[command(flatten)]
     wait: Wait,
     #[command(flatten)]
@@ -157,6 +172,47 @@ fn show(session: &Session, formation: &[Formation], json: Json) {
     }
 }
 
+pub(super) async fn resize(session: &Session, args: &ResizeArgs) -> Result<(), Failure> {
+    let app = session.app(None).await?;
+    let path = format!("/apps/{app}/formation");
+    if args.sizes.is_empty() {
+        let now: Vec<Formation> = session.client.get(&path).await?;
+        if args.json.json {
+            session.printer.json(&now);
+        } else if now.is_empty() {
+            session.printer.say("There is nothing to resize before the first deploy.");
+        } else {
+            let all = now.iter().map(|one| format!("{}={}", one.process, one.size));
+            session.printer.data(all.collect::<Vec<_>>().join(" "));
+        }
+        return Ok(());
+    }
+    let updates = args.sizes.iter().map(|size| parse_size(size)).collect::<Result<Vec<_>, _>>()?;
+    let label = format!("Resizing {} and restarting {app}", args.sizes.join(" "));
+    let body = Some(UpdateFormation { updates });
+    let (app, label, wait) = (app.as_str(), label.as_str(), args.wait);
+    let change = Change { app, label, method: Method::PATCH, path, body, wait, note: "" };
+    let reply = session.change(change).await?;
+    if args.json.json {
+        session.printer.json(&reply.read::<serde_json::Value>()?);
+    }
+    Ok(())
+}
+
+/// Reads `web=512M`. The server knows what a size is.
+fn parse_size(text: &str) -> Result<ProcessUpdate, Problem> {
+    match text.split_once('=') {
+        Some((process, size)) if !process.is_empty() && !size.is_empty() => Ok(ProcessUpdate {
+            process: process.to_owned(),
+            quantity: None,
+            size: Some(size.to_owned()),
+        }),
+        _ => Err(Problem::new(Code::BadInput, format!("`{text}` is no way to resize"))
+            .why("it is `web=512M`, `web=standard-2x` or `web=memory=512M,cpu=0.5`")
+            .still("nothing was changed")),
+    }
+}
+
 fn pasteable(formation: &[Formation]) -> String {
     let all = formation.iter().map(|one| format!("{}={}", one.process, one.quantity));
     all.collect::<Vec<_>>().join(" ")
@@ -182,7 +238,7 @@ fn parse(change: &str, now: &[Formation]) -> Result<ProcessUpdate, Problem> {
     if process.is_empty() {
         return Err(bad());
     }
-    Ok(ProcessUpdate { process: process.to_owned(), quantity: Some(quantity) })
+    Ok(ProcessUpdate { process: process.to_owned(), quantity: Some(quantity), size: None })
 }
 
 pub(super) async fn restart(session: &Session, args: &RestartArgs) -> Result<(), Failure> {

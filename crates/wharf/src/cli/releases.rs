@@ -93,7 +93,7 @@ fn row(release: &Release, now: Timestamp) -> Vec<String> {
         _ if release.current => "current",
         ReleaseStatus::Pending => "pending",
         ReleaseStatus::Failed => "failed",
-        ReleaseStatus::Expired => "expired",
+        ReleaseStatus::Expired => "image gone",
         ReleaseStatus::Succeeded => "",
     };
     vec![
@@ -136,6 +136,9 @@ fn details(detail: &ReleaseDetail, now: Timestamp) -> Vec<String> {
     row("Pack", detail.pack.clone());
     row("Release command", detail.release_command.clone());
     row("Formation", Some(counts.join(" ")));
+    let limits: Vec<String> =
+        detail.limits.iter().map(|(process, limit)| format!("{process}={limit}")).collect();
+    row("Limits", Some(limits.join(" ")));
     row("Domains", Some(detail.domains.join(" ")));
     row("Config vars", Some(detail.config_keys.join(" ")));
     row("Port", Some(detail.port.to_string()));

@@ -8,10 +8,11 @@ use model::problem::{Code, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::infer::{infer, remotes};
+use super::infer::{self, remotes};
 use super::printer::Printer;
 use super::settings::{self, File};
 use super::{Failure, Global};
+use crate::api::app::App;
 use crate::api::progress::{self, Item};
 use crate::api::{CURRENT_HEADER, DEPLOY_HEADER, RELEASE_HEADER, WARNING_HEADER};
 use crate::client::{Client, Reply};
@@ -64,7 +65,7 @@ impl Session {
         let named = named.and_then(|arg| arg.name.clone()).or_else(|| self.app.clone());
         let name = match named {
             Some(name) => name,
-            None => infer(remotes().await.as_deref(), self.client.target())?,
+            None => self.inferred().await?,
         };
         // Checked here too, so that a slip of the pen is no strange path.
         if name.parse::<uuid::Uuid>().is_err() {
@@ -72,6 +73,21 @@ impl Session {
                 .map_err(|error| Problem::new(Code::BadInput, error.to_string()))?;
         }
         Ok(name)
+    }
+
+    async fn inferred(&self) -> Result<String, Problem> {
+        let remotes = remotes().await;
+        let named = infer::named_wharf(remotes.as_deref());
+        if let Some(name) = named {
+            return Ok(name);
+        }
+        let mut places = infer::places(self.client.target());
+        if places.is_empty() && remotes.as_ref().is_some_and(|remotes| !remotes.is_empty()) {
+            // A socket has no address a remote could lead to: its daemon says where git finds it.
+            let apps: Vec<App> = self.client.get("/apps").await?;
+            places = infer::places_of(apps.into_iter().map(|app| app.git_url));
+        }
+        infer::infer(remotes.as_deref(), &places)
     }
 
     /// A read that is printed as it came with `--json`; otherwise its value.

@@ -25,6 +25,8 @@ mod replica;
 
 mod verdict;
 
+mod watch;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,8 +34,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::deploy::{Deploy, DeployPhase};
 use model::id::{AppId, DeployId};
+use model::name::DomainName;
 use model::problem::{Code, Problem};
 use model::replica::Replica;
+use model::route::written::{RouteSpec, compose};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::local::Local;
@@ -73,6 +77,14 @@ struct Shared {
     one_offs: one_off::Register,
     /// Only so many containers are started at once, so that a hundred apps come up without a stampede.
     starts: tokio::sync::Semaphore,
+    /// Held for reading by those who make a release of an image that is there, for writing by the
+    /// collector between asking what to keep and removing the rest.
+    images: Arc<tokio::sync::RwLock<()>>,
+    /// Something may be nobody's any more.
+    surplus: tokio::sync::Notify,
+    /// Told when the disk fills fast.
+    fills: tokio::sync::watch::Sender<()>,
+    walks: tokio::sync::Semaphore,
     began: tokio::time::Instant,
 }
 
@@ -115,7 +127,7 @@ pub enum Seen {
 const STARTS_AT_ONCE: usize = 8;
 
 /// How long an answer to a change waits for the edge.
-const SEEN_WITHIN: Duration = Duration::from_secs(5);
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 impl Deploys {
     /// The room, with no keeper at work yet.
@@ -132,6 +144,10 @@ impl Deploys {
             domain,
             one_offs: one_off::Register::default(),
             starts: tokio::sync::Semaphore::new(STARTS_AT_ONCE),
+            images: Arc::default(),
+            surplus: tokio::sync::Notify::new(),
+            fills: tokio::sync::watch::Sender::new(()),
+            walks: tokio::sync::Semaphore::new(1),
             began: tokio::time::Instant::now(),
         };
         Self { inner: Arc::new(Inner { shared: Arc::new(shared), keepers: Mutex::default() }) }
@@ -143,21 +159,80 @@ impl Deploys {
         for app in apps {
             self.wake(app.id);
         }
+        let shared = Arc::clone(&self.inner.shared);
+        self.inner.shared.tasks.spawn_until_stop("disk watch", async move {
+            watch::look_at_disk(&shared.backend.scratch(), &shared.fills).await;
+        });
         Ok(())
     }
 
     /// Freezes a release and queues its deploy. When this returns, both survive anything.
     pub async fn release(&self, app: AppId, new: NewRelease) -> Result<Frozen, Problem> {
         let now = Timestamp::now();
-        let frozen = self
-            .inner
-            .shared
+        if let release::Change::Image { shape, .. } = &new.change
+            && !shape.routes.is_empty()
+        {
+            let given = move |tx: &store::Tx<'_>| store::routes::list(tx, app);
+            let given = self.inner.shared.store.run(given).await;
+            let given = given.map_err(|error| store_problem(&error))?;
+            let given = given.into_iter().map(|route| route.spec).collect();
+            self.check_routes(app, vec![given, shape.routes.clone()]).await?;
+        }
+        let shared = &self.inner.shared;
+        let _hold = shared.images.read().await;
+        let backend = Arc::clone(&shared.backend);
+        let frozen = shared
             .store
-            .run(move |tx| release::freeze(tx, app, &new, now))
+            .run(move |tx| match release::gone(tx, app, &new, &backend)? {
+                Some(problem) => Ok(Err(problem)),
+                None => release::freeze(tx, app, &new, now),
+            })
             .await
             .map_err(|error| store_problem(&error))??;
         self.begin(app);
         Ok(frozen)
+    }
+
+    /// Whether an app could have these routes, the stronger layer first: none of them is for the same
+    /// requests as a route another app has now.
+    pub async fn check_routes(
+        &self,
+        app: AppId,
+        layers: Vec<Vec<RouteSpec>>,
+    ) -> Result<(), Problem> {
+        let shared = &self.inner.shared;
+        let domain = shared.domain.clone();
+        let read = move |tx: &store::Tx<'_>| {
+            let app = store::apps::get(tx, app)?;
+            Ok((own_hosts(tx, &app, &domain)?, app))
+        };
+        let (hosts, app) = shared.store.run(read).await.map_err(|error| store_problem(&error))?;
+        let layers: Vec<&[RouteSpec]> = layers.iter().map(Vec::as_slice).collect();
+        let conflict = match shared.routes.check(app.id, &compose(&hosts, &layers)).await {
+            Ok(()) => return Ok(()),
+            Err(conflict) => conflict,
+        };
+        let other = shared.routes.of(conflict.first).await;
+        let other =
+            other.map_or_else(|| conflict.first.to_string(), |p| p.upstream.app.to_string());
+        Err(route_taken(&conflict.subject, app.name.as_str(), &other))
+    }
+
+    /// Waits, for a while, until the proxy goes by the routes and the pause the store has for the app.
+    pub async fn wait_routed(&self, app: AppId) {
+        if !matches!(self.wait_seen(app, None).await, Ok(Seen::AtTheEdge)) {
+            tracing::warn!(%app, "the app's routes are stored and still not served");
+        }
+    }
+
+    /// While it is held, no release is made of an old one.
+    pub async fn hold_images(&self) -> tokio::sync::OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.inner.shared.images).write_owned().await
+    }
+
+    /// Ends when a deploy or an app has ended since it was last asked.
+    pub async fn surplus(&self) {
+        self.inner.shared.surplus.notified().await;
     }
 
     /// A release of the app was frozen, and stored: its deploy may begin.
@@ -189,23 +264,30 @@ impl Deploys {
         }
     }
 
-    /// News of a deploy from now on; one that is over says so at once.
+    /// News of a deploy from now on; one that is over says so at once, one that waits says for what.
     pub async fn follow(&self, deploy: DeployId) -> mpsc::UnboundedReceiver<News> {
-        let receiver = self.inner.shared.hub.listen(deploy);
-        let found =
-            self.inner.shared.store.run(move |tx| store::deploys::get_by_id(tx, deploy)).await;
-        match found {
-            Ok(Deploy { phase: DeployPhase::Live, .. }) => {
-                self.inner.shared.hub.finish(deploy, Ok(Timings::default()));
+        let hub = &self.inner.shared.hub;
+        let receiver = hub.listen(deploy);
+        let look = move |tx: &store::Tx<'_>| {
+            let found = store::deploys::get_by_id(tx, deploy)?;
+            let first = store::deploys::find_in_flight(tx, found.app)?;
+            Ok((found, first.filter(|first| first.id != deploy)))
+        };
+        match self.inner.shared.store.run(look).await {
+            Ok((Deploy { phase: DeployPhase::Live, .. }, _)) => {
+                hub.finish(deploy, Ok(Timings::default()));
             }
-            Ok(Deploy { phase: DeployPhase::Failed, problem, .. }) => {
+            Ok((Deploy { phase: DeployPhase::Failed, problem, .. }, _)) => {
                 let problem = problem.unwrap_or_else(|| {
                     Problem::new(Code::Internal, "the deploy failed and nobody noted why")
                 });
-                self.inner.shared.hub.finish(deploy, Err(problem));
+                hub.finish(deploy, Err(problem));
             }
-            Ok(_) => {}
-            Err(error) => self.inner.shared.hub.finish(deploy, Err(store_problem(&error))),
+            Ok((_, Some(first))) => {
+                hub.say(deploy, format!("Waiting for v{}, which is on its way", first.release));
+            }
+            Ok((_, None)) => {}
+            Err(error) => hub.finish(deploy, Err(store_problem(&error))),
         }
         receiver
     }
@@ -279,6 +361,25 @@ impl Deploys {
     }
 }
 
+/// The hosts an app has by its name and by its domains.
+fn own_hosts(
+    tx: &store::Tx<'_>,
+    app: &model::app::App,
+    domain: &str,
+) -> Result<Vec<DomainName>, StoreError> {
+    let own = format!("{}.{domain}", app.name).parse().ok();
+    let given = store::domains::list(tx, app.id)?.into_iter().map(|domain| domain.host);
+    Ok(own.into_iter().chain(given).collect())
+}
+
+fn route_taken(subject: &str, app: &str, other: &str) -> Problem {
+    Problem::new(Code::RouteTaken, format!("`{subject}` belongs to `{other}` already"))
+        .why(format!("`{app}` and `{other}` cannot both have the same requests"))
+        .still("nothing was changed, all routes lead where they led")
+        .next(format!("wharf routes -a {other}"))
+        .next(format!("wharf domains -a {other}"))
+}
+
 /// What a person is told when the store fails.
 pub fn store_problem(error: &StoreError) -> Problem {
     tracing::error!(error = error as &dyn std::error::Error, "the store failed");
@@ -302,3 +403,6 @@ pub fn store_problem(error: &StoreError) -> Problem {
             .next("look at the daemon's log and at the disk: `df -h`"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Commands a person runs in an app: a one-off beside the replicas, or a second one inside a replica.
 //!
 //! Each is a [`Job`] in somebody's hands: whoever is attached, or a task of the daemon. A one-off has
-//! no row in the store, so should the daemon die, the next one finds it to be nobody's and clears it
-//! away. As long as it runs it is in the [`Register`], so that it is seen, can be ended by its name,
+//! no row in the store. Should the daemon die, the next one finds an attached one to be nobody's and
+//! clears it away; a detached one carries in its container's labels what it takes to adopt it. As long as it runs it is in the [`Register`], so that it is seen, can be ended by its name,
 //! and does not outlive its app.
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,16 +15,19 @@ use engine::spec::ExecSpec;
 use jiff::Timestamp;
 use model::app::App;
 use model::id::{AppId, ReplicaId};
+use model::limits::ProcessLimits;
 use model::name::ProcessType;
 use model::problem::{Code, Problem};
-use model::release::{ProcessLimits, Release};
+use model::release::Release;
 use model::replica::{EndingKind, Replica};
 use model::size::ByteSize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deploys, ReplicaView, Shared, release, replica, store_problem};
-use crate::backend::local::{APP_UID, Exec, Observed, ReplicaSpec, shell};
+use super::{Deploys, ReplicaView, Shared, release, replica, store_problem, watch};
+use crate::backend::command::shell;
+use crate::backend::error::BackendError;
+use crate::backend::local::{APP_UID, Exec, Observed, ReplicaSpec};
 use crate::store;
 
 /// After HUP, and again after TERM, so long until the next harder word.
@@ -132,11 +135,15 @@ impl Job {
         if let Err(error) = self.shared.backend.remove(id).await {
             tracing::warn!(one_off = self.name, error = error.for_people(), "not cleared away");
         }
+        if let Some((code, words)) = ending.run_code() {
+            let said = format!("Error {code} ({words}): {ending}");
+            self.shared.logs.say(self.app, &self.name, &said);
+        }
         self.shared.logs.say(self.app, &self.name, &format!("Process {ending}"));
         drop(ticket);
         match ending {
             EndingKind::Exited(code) => code,
-            EndingKind::OutOfMemory => 137,
+            EndingKind::OutOfMemory | EndingKind::OverDisk => 137,
             EndingKind::Unhealthy(_)
             | EndingKind::NotStarted(_)
             | EndingKind::Lost
@@ -147,8 +154,11 @@ impl Job {
 
     async fn ended(&self) {
         match &self.kind {
-            Kind::OneOff(id, _) => {
-                self.shared.backend.wait_ended(*id).await;
+            Kind::OneOff(id, ticket) => {
+                tokio::select! {
+                    _ = self.shared.backend.wait_ended(*id) => {}
+                    () = watch::watch(&self.shared, &ticket.replica, ticket.limits) => {}
+                }
             }
             Kind::Exec(exec) => exec.ended().await,
         }
@@ -198,6 +208,8 @@ struct Entry {
 #[derive(Debug)]
 struct Ticket {
     id: ReplicaId,
+    replica: Replica,
+    limits: ProcessLimits,
     stop: CancellationToken,
     shared: Arc<Shared>,
 }
@@ -232,15 +244,12 @@ impl Register {
     }
 }
 
-fn enter(shared: &Arc<Shared>, ordered: &Ordered) -> Ticket {
-    let (id, stop) = (ordered.replica.id, CancellationToken::new());
-    let entry = Entry {
-        replica: ordered.replica.clone(),
-        command: ordered.command.clone(),
-        stop: stop.clone(),
-    };
+fn enter(shared: &Arc<Shared>, replica: &Replica, command: &str, limits: ProcessLimits) -> Ticket {
+    let (id, stop) = (replica.id, CancellationToken::new());
+    let (replica, command) = (replica.clone(), command.to_owned());
+    let entry = Entry { replica: replica.clone(), command, stop: stop.clone() };
     shared.one_offs.lock().insert(id, entry);
-    Ticket { id, stop, shared: Arc::clone(shared) }
+    Ticket { id, replica, limits, stop, shared: Arc::clone(shared) }
 }
 
 impl Deploys {
@@ -248,7 +257,8 @@ impl Deploys {
     pub async fn order(&self, app: AppId, order: Order) -> Result<Ordered, Problem> {
         let (owner, release) = runnable(&self.inner.shared, app).await?;
         let named = release.shape.processes.iter().find(|(name, _)| name.as_str() == order.command);
-        let mut limits = named.map(|(_, spec)| spec.limits).unwrap_or_default();
+        let mut limits =
+            named.map(|(process, _)| release.shape.limits(process)).unwrap_or_default();
         limits.memory = order.memory.unwrap_or(limits.memory);
         let command = named.map_or(order.command, |(_, spec)| spec.command.clone());
         let id = ReplicaId(uuid::Uuid::now_v7());
@@ -269,7 +279,7 @@ impl Deploys {
     /// Starts a one-off. With [`Attach::Log`] its output goes to the app's log.
     pub async fn run_once(&self, ordered: Ordered, streams: Attach) -> Result<Job, Problem> {
         let shared = &self.inner.shared;
-        let ticket = enter(shared, &ordered);
+        let ticket = enter(shared, &ordered.replica, &ordered.command, ordered.limits);
         let Ordered { replica, release, limits, command, owner, env: more, time_to_live } = ordered;
         // Whoever destroys the app looks into the register after the app was doomed: either it finds
         // this one there, or the app is found doomed here.
@@ -291,8 +301,14 @@ impl Deploys {
             command: command.clone(),
             env,
             limits,
+            is_read_only: release.shape.run.is_read_only,
             log: is_logged.then(|| shared.logs.replica_path(&replica)),
             grace: release.shape.run.grace,
+            labels: if is_logged {
+                labels(&replica, &command, time_to_live)
+            } else {
+                BTreeMap::new()
+            },
         };
         shared.logs.say(app, &name, &format!("Starting process with command `{command}`"));
         if let Err(error) = shared.backend.start_attached(spec, streams).await {
@@ -313,11 +329,36 @@ impl Deploys {
     /// Starts a one-off that nobody is attached to.
     pub async fn run_detached(&self, ordered: Ordered) -> Result<(), Problem> {
         let job = self.run_once(ordered, Attach::Log).await?;
+        self.see_out(job);
+        Ok(())
+    }
+
+    /// Takes over the detached one-offs of these apps that another daemon began, ended meanwhile or not;
+    /// which they are. The others are nobody's.
+    pub async fn adopt_one_offs(&self, apps: &[AppId]) -> Result<Vec<ReplicaId>, BackendError> {
+        let shared = &self.inner.shared;
+        let mut adopted = Vec::new();
+        for (id, labels) in shared.backend.labelled(COMMAND).await? {
+            let Some((replica, time_to_live)) = read_labels(id, &labels) else { continue };
+            if !apps.contains(&replica.app) {
+                continue;
+            }
+            // Its bounds hold in the kernel; what is only watched is watched by the ordinary ones.
+            let limits = ProcessLimits::default();
+            let ticket = enter(shared, &replica, &labels[COMMAND], limits);
+            let (name, app) = (replica.name(), replica.app);
+            let kind = Kind::OneOff(id, ticket);
+            self.see_out(Job { name, app, kind, time_to_live, shared: Arc::clone(shared) });
+            adopted.push(id);
+        }
+        Ok(adopted)
+    }
+
+    fn see_out(&self, job: Job) {
         self.inner.shared.tasks.spawn_until_stop("one-off", async move {
             job.see_out(std::future::pending()).await;
             job.finish().await;
         });
-        Ok(())
     }
 
     /// The one-offs of an app that run, with their commands.
@@ -414,6 +455,54 @@ impl Deploys {
             }
         }
     }
+}
+
+/// The names of a detached one-off's labels, beside those of every container.
+const COMMAND: &str = "one-off";
+const PROCESS: &str = "process";
+const INDEX: &str = "index";
+const RELEASE: &str = "release";
+const BEGAN: &str = "began";
+const SECONDS: &str = "seconds-to-live";
+
+/// What it takes to adopt it.
+fn labels(
+    replica: &Replica,
+    command: &str,
+    time_to_live: Option<Duration>,
+) -> BTreeMap<String, String> {
+    let seconds = time_to_live.map(|time| (SECONDS, time.as_secs().to_string()));
+    [
+        (COMMAND, command.to_owned()),
+        (PROCESS, replica.process.to_string()),
+        (INDEX, replica.index.to_string()),
+        (RELEASE, replica.release.to_string()),
+        (BEGAN, replica.created_at.to_string()),
+    ]
+    .into_iter()
+    .chain(seconds)
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+/// The reverse of [`labels`], with what is left of its time.
+fn read_labels(
+    id: ReplicaId,
+    labels: &BTreeMap<String, String>,
+) -> Option<(Replica, Option<Duration>)> {
+    let replica = Replica {
+        id,
+        app: labels.get("app")?.parse().ok()?,
+        generation: 0,
+        release: labels.get(RELEASE)?.parse().ok()?,
+        process: labels.get(PROCESS)?.parse().ok()?,
+        index: labels.get(INDEX)?.parse().ok()?,
+        created_at: labels.get(BEGAN)?.parse().ok()?,
+        slot: None,
+    };
+    let past = Timestamp::now().duration_since(replica.created_at).try_into().unwrap_or_default();
+    let limit = labels.get(SECONDS).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    Some((replica, limit.map(|limit| limit.saturating_sub(past))))
 }
 
 /// The app and the release a command runs in.

@@ -7,11 +7,13 @@ use model::app::{App, ConfigVars, Formation, Secret, default_count};
 use model::deploy::{Deploy, Rolling};
 use model::event::Event;
 use model::id::{AppId, DeployId, ReleaseId};
-use model::name::{ConfigKey, DomainName};
+use model::limits::Bounds;
+use model::name::{ConfigKey, DomainName, ProcessType};
 use model::problem::{Code, Problem};
 use model::release::{ImageRef, Release, Shape};
 
 use super::registry;
+use crate::backend::local::Local;
 use crate::store::{StoreError, Tx, apps, config_vars, deploys, domains, events, releases};
 
 /// What a new release is made of, beside what the app is already.
@@ -27,11 +29,14 @@ pub struct NewRelease {
 #[derive(Debug, Clone)]
 pub enum Change {
     /// A new image.
-    Image { image: ImageRef, commit: String, shape: Shape },
+    Image { image: ImageRef, commit: String, shape: Box<Shape> },
     /// Config vars set, or taken away by `None`.
     ConfigVars(BTreeMap<ConfigKey, Option<Secret>>),
     /// Other counts. Touches no replica that goes on.
     Formation(Formation),
+    /// What the replicas of process types may use: more of it said, or by `None` only what the app file
+    /// says.
+    Sizes(BTreeMap<ProcessType, Option<Bounds>>),
     /// Other domains. Touches no replica.
     Domains(Vec<DomainName>),
     /// An old release again; `with_all` brings back formation, limits and domains too.
@@ -47,7 +52,8 @@ impl Change {
                 Rolling::WhenDifferent
             }
             Self::Formation(_) | Self::Domains(_) => Rolling::Never,
-            Self::Restart => Rolling::Always,
+            // Fresh replicas of what runs already: nothing for a release command to do.
+            Self::Restart | Self::Sizes(_) => Rolling::Always,
         }
     }
 }
@@ -104,6 +110,20 @@ pub fn freeze(
     Ok(Ok(Frozen { release, deploy }))
 }
 
+/// Why an old release cannot be made current again: its image is not here any more.
+pub(super) fn gone(
+    tx: &Tx<'_>,
+    app: AppId,
+    new: &NewRelease,
+    backend: &Local,
+) -> Result<Option<Problem>, StoreError> {
+    let Change::Rollback { to, .. } = new.change else { return Ok(None) };
+    let image = releases::find(tx, app, to)?.and_then(|old| old.image);
+    let lease = backend.layers.lease();
+    let is_gone = image.is_some_and(|image| !backend.hold_image(&image, &lease));
+    Ok(if is_gone { Some(image_gone(&apps::get(tx, app)?, to)) } else { None })
+}
+
 fn restart(
     tx: &Tx<'_>,
     owner: &App,
@@ -147,8 +167,9 @@ fn compose(
 ) -> Result<Result<Release, Problem>, StoreError> {
     let app = owner.id;
     let latest = releases::find_latest(tx, app)?;
-    // An image that failed is tried again with other config vars; counts and domains try nothing.
-    let is_shape_only = new.change.rolling() == Rolling::Never;
+    // An image that failed is tried again with other config vars; counts, sizes and domains try nothing.
+    let is_shape_only =
+        new.change.rolling() == Rolling::Never || matches!(new.change, Change::Sizes(_));
     let carrier = if is_shape_only { ground } else { latest.as_ref() };
     let config = match ground.filter(|_| is_shape_only) {
         Some(ground) => ground.config.clone(),
@@ -172,7 +193,8 @@ fn compose(
         Change::Image { image, commit, shape } => {
             release.image = Some(image.clone());
             release.commit = Some(commit.clone());
-            release.shape = shape.clone();
+            let sizes = ground.map(|ground| ground.shape.sizes.clone()).unwrap_or_default();
+            release.shape = Shape { sizes, ..Shape::clone(shape) };
             format!("Deploy {}", short(commit))
         }
         Change::ConfigVars(changes) => match configure(&release.config, changes) {
@@ -181,7 +203,11 @@ fn compose(
                 release.config = vars;
                 described
             }
-            None => return Ok(Err(unchanged(owner))),
+            None => return Ok(Err(unchanged(owner, "every config var has that value already"))),
+        },
+        Change::Sizes(changes) => match resize(&mut release.shape, changes) {
+            Some(described) => described,
+            None => return Ok(Err(unchanged(owner, "every process type has that size already"))),
         },
         Change::Formation(formation) => {
             release.formation.clone_from(formation);
@@ -239,6 +265,7 @@ fn restored(tx: &Tx<'_>, mut old: Release, kept: Option<&Release>) -> Result<Rel
                 spec.limits = now.limits;
             }
         }
+        old.shape.sizes.clone_from(&kept.shape.sizes);
         return Ok(old);
     }
     let mut mine = Vec::with_capacity(old.domains.len());
@@ -284,6 +311,28 @@ fn configure(
     (!parts.is_empty()).then(|| (next, parts.join("; ")))
 }
 
+/// Gives process types other sizes, and says what to call it; none when nothing changes.
+fn resize(shape: &mut Shape, changes: &BTreeMap<ProcessType, Option<Bounds>>) -> Option<String> {
+    let mut described = Vec::new();
+    for (process, change) in changes {
+        let before = shape.limits(process);
+        match change {
+            Some(bounds) => {
+                let known = shape.sizes.get(process).copied().unwrap_or_default();
+                shape.sizes.insert(process.clone(), known.with(bounds));
+            }
+            None => {
+                shape.sizes.remove(process);
+            }
+        }
+        let after = shape.limits(process);
+        if before != after {
+            described.push(format!("{process} to {after}"));
+        }
+    }
+    (!described.is_empty()).then(|| format!("Resize {}", described.join("; ")))
+}
+
 fn deploy_id() -> DeployId {
     DeployId(uuid::Uuid::new_v4())
 }
@@ -293,9 +342,9 @@ pub fn short(commit: &str) -> &str {
     commit.get(..7).unwrap_or(commit)
 }
 
-fn unchanged(owner: &App) -> Problem {
+fn unchanged(owner: &App, why: &str) -> Problem {
     Problem::new(Code::ReleaseUnchanged, format!("nothing changed for `{}`", owner.name))
-        .why("every config var has that value already")
+        .why(why)
         .still("no release was made, nothing was restarted")
         .next(format!("wharf restart -a {}", owner.name))
 }
@@ -331,6 +380,15 @@ fn no_image(owner: &App, version: u64) -> Problem {
     .why("it was made before the first build")
     .still("nothing was changed")
     .next(format!("wharf releases -a {}", owner.name))
+}
+
+fn image_gone(owner: &App, version: u64) -> Problem {
+    let what = format!("`{}` cannot go back to v{version}", owner.name);
+    Problem::new(Code::ImageMissing, what)
+        .why("its image is gone: only those of the newest releases are kept (`keep_releases`)")
+        .still("nothing was changed")
+        .next(format!("wharf releases -a {}    those that can be gone back to", owner.name))
+        .next("or push its commit again: git push wharf +<commit>:main")
 }
 
 #[cfg(test)]

@@ -1,20 +1,21 @@
 //! The task beside one replica: starts it (or finds it running), watches it become healthy, and
 //! reports how it ends. It never decides what follows; the keeper plans.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use model::app::App;
 use model::health::{Finding, Gate, Verdict};
-use model::release::{ProcessLimits, Release};
+use model::release::Release;
 use model::replica::{EndingKind, Replica};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::keeper::{Fact, Message};
-use super::{Shared, probe};
+use super::{Shared, probe, watch};
 use crate::backend::local::ReplicaSpec;
 use crate::failpoints;
 use crate::logs::AppLogs;
@@ -67,7 +68,13 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
         }
         tell(Fact::Running);
     }
-    let ended = shared.backend.wait_ended(replica.id);
+    let ended = async {
+        let limits = release.shape.limits(&replica.process);
+        tokio::select! {
+            ending = shared.backend.wait_ended(replica.id) => ending,
+            () = watch::watch(shared, &replica, limits) => EndingKind::Lost,
+        }
+    };
     tokio::pin!(ended);
     if replica.process.is_release() {
         let run = &release.shape.run;
@@ -175,9 +182,11 @@ pub(super) fn spec(app: &App, started: &Started<'_>, logs: &AppLogs) -> ReplicaS
         image: release.image.clone(),
         command,
         env: environment(app, &replica.name(), release),
-        limits: process.map_or_else(ProcessLimits::default, |process| process.limits),
+        limits: release.shape.limits(&replica.process),
+        is_read_only: release.shape.run.is_read_only,
         log: Some(logs.replica_path(replica)),
         grace: release.shape.run.grace,
+        labels: BTreeMap::new(),
     }
 }
 

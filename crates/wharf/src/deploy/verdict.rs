@@ -28,12 +28,8 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
     let version = release.version;
     let port = port_of(release);
     let what = format!("release v{version} of `{app}` was not made current");
-    let memory = release
-        .shape
-        .processes
-        .get(&place.process)
-        .map(|spec| spec.limits.memory.to_string())
-        .unwrap_or_default();
+    let limits = release.shape.limits(&place.process);
+    let memory = limits.memory;
     let problem = if place.process.is_release() {
         let command = release.shape.release_command.as_deref().unwrap_or_default();
         let why = format!("the release command `{command}` {cause}");
@@ -61,6 +57,15 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
                 .why(format!("`{name}` was killed: it used more than its {memory} of memory"))
                 .next(format!(
                     "give it more: `[limits.{}] memory = \"1G\"` in wharf.toml, or use less",
+                    place.process
+                )),
+            EndingKind::OverDisk => Problem::new(Code::OverDisk, what)
+                .why(format!(
+                    "`{name}` was ended: it wrote more than {} or {} files to its own disk",
+                    limits.disk, limits.files
+                ))
+                .next(format!(
+                    "write less, or give it more: `[limits.{}] disk = \"10G\"` in wharf.toml",
                     place.process
                 )),
             EndingKind::Unhealthy(Unhealthy::NeverListened(why)) => {
@@ -136,7 +141,7 @@ mod tests {
     ) -> String {
         let spec = ProcessSpec {
             command: "node server.js".into(),
-            limits: model::release::ProcessLimits::default(),
+            limits: model::limits::ProcessLimits::default(),
         };
         let release = Release {
             id: ReleaseId(uuid::Uuid::nil()),
@@ -185,6 +190,7 @@ mod tests {
         let letters = [
             letter("web", &EndingKind::Exited(1), Some(11)),
             letter("web", &EndingKind::OutOfMemory, None),
+            letter("web", &EndingKind::OverDisk, Some(11)),
             letter("release", &EndingKind::Exited(137), Some(11)),
             letter("release", &EndingKind::TooLong(std::time::Duration::from_secs(900)), Some(11)),
             letter("release", &EndingKind::Stopped, None),

@@ -73,6 +73,8 @@ impl Call<'_> {
         if self.service == Service::ReceivePack {
             for setting in [
                 format!("core.hooksPath={}", hook_dir(self.config).display()),
+                // A power cut must not leave an object that was promised, or half of one.
+                "core.fsync=all".to_owned(),
                 format!("receive.maxInputSize={LARGEST_PUSH}"),
                 "receive.fsckObjects=true".to_owned(),
                 "receive.denyNonFastForwards=false".to_owned(),

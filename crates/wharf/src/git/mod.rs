@@ -20,6 +20,8 @@ pub mod http;
 
 pub mod pushes;
 
+pub mod builds;
+
 pub mod source;
 
 pub mod pipeline;

@@ -1,16 +1,18 @@
 //! `/apps`, `/apps/{app}`.
 
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use http::{HeaderMap, StatusCode};
 
 use super::answer::{Answer, json, ok, seen};
 use super::auth::Caller;
+use super::encode::app_ref;
 use super::paging::{self, Key};
 use super::request::{Asked, Input};
 use super::router::Base;
-use crate::api::app::{CreateApp, DestroyApp, UpdateApp};
+use crate::api::app::{CreateApp, DestroyApp, Pause, UpdateApp};
 use crate::apps::{life, lookup};
 use crate::context::Context;
+use crate::git::pipeline::Pipeline;
 
 pub(super) async fn list(State(context): State<Context>, base: Base, headers: HeaderMap) -> Answer {
     let apps = life::list(&context).await?;
@@ -60,12 +62,37 @@ pub(super) async fn update(
 }
 
 pub(super) async fn destroy(
-    State(context): State<Context>,
+    Extension(pipeline): Extension<Pipeline>,
     base: Base,
     caller: Caller,
     Path(key): Path<String>,
     Asked(asked): Asked<DestroyApp>,
 ) -> Answer {
-    let app = life::destroy(&context, &key, asked.confirm.as_deref(), &caller.user).await?;
+    let context = &pipeline.context;
+    let app = life::destroy(context, &key, asked.confirm.as_deref(), &caller.user).await?;
+    pipeline.builds.end_all(&app);
     ok(&base.wire(&context.config).app(&app))
+}
+
+pub(super) async fn pause_state(State(context): State<Context>, Path(key): Path<String>) -> Answer {
+    let (app, paused) = life::is_paused(&context, &key).await?;
+    ok(&Pause { app: app_ref(&app), paused })
+}
+
+pub(super) async fn pause(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Answer {
+    let (app, paused) = life::pause(&context, &key, true, &caller.user).await?;
+    ok(&Pause { app: app_ref(&app), paused })
+}
+
+pub(super) async fn resume(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Answer {
+    let (app, paused) = life::pause(&context, &key, false, &caller.user).await?;
+    ok(&Pause { app: app_ref(&app), paused })
 }

@@ -1,7 +1,8 @@
 //! From the house's words to the wire's: replica → dyno, image → slug, and so on.
 
 use model::app::App;
-use model::release::{ImageRef, ProcessLimits, Release};
+use model::limits::ProcessLimits;
+use model::release::{ImageRef, Release};
 use uuid::Uuid;
 
 use crate::api;
@@ -38,6 +39,14 @@ pub(super) fn app_ref(app: &App) -> AppRef {
 /// An image's id on the wire: a UUID for ever the same for one digest.
 pub(super) fn slug(image: &ImageRef) -> IdOnly {
     IdOnly { id: derived_id(&["slug", &image.0]) }
+}
+
+/// `512M`, or `512M 500m` when the cores are limited too.
+fn limits(limits: &ProcessLimits) -> String {
+    match limits.cpu_millis {
+        Some(millis) => format!("{} {millis}m", size(limits)),
+        None => size(limits),
+    }
 }
 
 /// `512M`: a memory limit as a size's name.
@@ -171,6 +180,7 @@ impl Wire<'_> {
             status: match view.fate() {
                 Fate::Pending => api::release::ReleaseStatus::Pending,
                 Fate::Succeeded => api::release::ReleaseStatus::Succeeded,
+                Fate::Expired => api::release::ReleaseStatus::Expired,
                 Fate::Failed => api::release::ReleaseStatus::Failed,
             },
             current: view.is_current,
@@ -180,7 +190,7 @@ impl Wire<'_> {
                 .iter()
                 .map(|slug| api::release::Artifact { kind: "slug".to_owned(), id: slug.id })
                 .collect(),
-            eligible_for_rollback: slug.is_some() && view.was_live(),
+            eligible_for_rollback: view.has_image && view.was_live(),
             slug,
             addon_plan_names: Vec::new(),
             output_stream_url: None,
@@ -212,6 +222,11 @@ impl Wire<'_> {
                 .formation
                 .iter()
                 .map(|(name, count)| (name.to_string(), *count))
+                .collect(),
+            limits: shape
+                .processes
+                .iter()
+                .map(|(name, spec)| (name.to_string(), limits(&spec.limits)))
                 .collect(),
             domains: release.domains.iter().map(ToString::to_string).collect(),
             port: shape.run.port,
@@ -263,6 +278,7 @@ impl Wire<'_> {
             in_flight: view.in_flight,
             requests: view.requests,
             edge_errors: view.edge_errors,
+            held: view.held,
             memory: view.memory,
             deploy: view.deploy,
         }
@@ -315,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_size_that_can_be_typed_again() {
-        let limits = |memory| ProcessLimits { memory, cpu_millis: None };
+        let limits = |memory| ProcessLimits { memory, ..ProcessLimits::default() };
         for bytes in [ByteSize::mib(512), ByteSize::mib(1024)] {
             assert_eq!(size(&limits(bytes)).parse::<ByteSize>().unwrap(), bytes);
         }

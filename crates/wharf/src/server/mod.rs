@@ -23,6 +23,10 @@ mod config_vars;
 
 mod domains;
 
+mod routes;
+
+mod certificates;
+
 mod formation;
 
 mod dynos;

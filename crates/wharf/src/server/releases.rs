@@ -48,6 +48,7 @@ pub(super) async fn roll_back(
     let (app, frozen, warning) =
         releases::roll_back(&context, &key, &input.release, input.all, &caller.user).await?;
     let view = releases::ReleaseView {
+        has_image: frozen.release.image.is_some(),
         release: frozen.release.clone(),
         is_current: false,
         deploys: frozen.deploy.iter().cloned().collect(),

@@ -13,18 +13,20 @@ use super::auth::{self, Peer};
 use super::encode::Wire;
 use super::sessions::Sessions;
 use super::{
-    account, answer, apps, attach, builds, config_vars, domains, dynos, formation, logs, push,
-    releases, request, runs, status, stream,
+    account, answer, apps, attach, builds, certificates, config_vars, domains, dynos, formation,
+    logs, push, releases, request, routes, runs, status, stream,
 };
 use crate::config::Config;
 use crate::context::Context;
+use crate::git::builds::Builds;
 use crate::git::pipeline::{Builder, Pipeline};
 use crate::git::pushes::Pushes;
 
 /// The router of everything the daemon answers.
 pub(super) fn make(context: Context, builder: Builder) -> Router {
     let pushes = Pushes::default();
-    let pipeline = Pipeline { context: context.clone(), pushes, builder };
+    let builds = Builds::default();
+    let pipeline = Pipeline { context: context.clone(), pushes, builds, builder };
     let guard = middleware::from_fn_with_state(context.clone(), auth::guard);
     platform()
         .merge(house())
@@ -61,17 +63,37 @@ fn platform() -> Router<Context> {
         .route("/apps/{app}/releases/{release}", get(releases::show))
         .route("/apps/{app}/domains", get(domains::list).post(domains::add))
         .route("/apps/{app}/domains/{domain}", get(domains::show).delete(domains::remove))
+        .route("/apps/{app}/sni-endpoints", get(certificates::list).post(certificates::add))
+        .route(
+            "/apps/{app}/sni-endpoints/{certificate}",
+            get(certificates::show).patch(certificates::replace).delete(certificates::remove),
+        )
         .route("/apps/{app}/log-sessions", post(logs::create))
         .route("/apps/{app}/builds", get(builds::list))
-        .route("/apps/{app}/builds/{build}", get(builds::show))
+        .route("/apps/{app}/builds/{build}", get(builds::show).delete(builds::cancel))
 }
 
 /// What it has no word for.
 fn house() -> Router<Context> {
     Router::new()
         .route("/wharf/status", get(status::show))
+        .route("/wharf/authority", get(certificates::authority))
+        .route(
+            "/wharf/apps/{app}/https",
+            get(certificates::show_https).patch(certificates::set_https),
+        )
+        .route(
+            "/wharf/apps/{app}/certificate-orders",
+            get(certificates::history).post(certificates::try_again),
+        )
         .route("/wharf/explain/{code}", get(status::explain))
         .route("/wharf/apps/{app}/replicas", get(dynos::details))
+        .route(
+            "/wharf/apps/{app}/pause",
+            get(apps::pause_state).put(apps::pause).delete(apps::resume),
+        )
+        .route("/wharf/apps/{app}/routes", get(routes::list).post(routes::add))
+        .route("/wharf/apps/{app}/routes/{route}", delete(routes::remove))
         .route("/wharf/apps/{app}/exec", post(runs::exec))
         .route("/wharf/apps/{app}/releases/{release}", get(releases::detail))
         .route("/wharf/apps/{app}/releases/{from}/diff/{to}", get(releases::diff))

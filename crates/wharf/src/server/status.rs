@@ -41,7 +41,7 @@ fn proxy_status(config: &Config, status: Option<proxy::control::Status>) -> Prox
         Some(status) => ProxyStatus {
             is_up: true,
             pid: Some(status.pid),
-            holder_pid: Some(status.holder_pid),
+            holder_pid: status.holder_pid,
             started_at: Some(status.started_at.into()),
             listens: text(&status.listening),
             table_version: status.version,

@@ -130,3 +130,16 @@ fn found(changed: usize, id: AppId) -> Result<(), StoreError> {
         Err(StoreError::Missing { noun: "app", key: id.to_string() })
     }
 }
+
+/// Whether the app's requests wait.
+pub fn is_paused(tx: &Tx<'_>, app: AppId) -> Result<bool, StoreError> {
+    let sql = "SELECT is_paused FROM apps WHERE id=?1";
+    Ok(tx.sql.query_row(sql, [app.to_string()], |row| row.get(0))?)
+}
+
+/// Has the app's requests wait, or lets them go on.
+pub fn set_paused(tx: &Tx<'_>, app: AppId, is_paused: bool) -> Result<(), StoreError> {
+    let sql = "UPDATE apps SET is_paused=?2 WHERE id=?1";
+    tx.sql.execute(sql, params![app.to_string(), is_paused])?;
+    Ok(())
+}

@@ -186,17 +186,12 @@ pub fn get_by_id(tx: &Tx<'_>, id: DeployId) -> Result<Deploy, StoreError> {
 
 /// The oldest deploy that is not over: the one in flight.
 pub fn find_in_flight(tx: &Tx<'_>, app: AppId) -> Result<Option<Deploy>, StoreError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM deploys WHERE app=?1 AND phase NOT IN ('live', 'failed')
-         ORDER BY generation LIMIT 1"
-    );
-    let row = tx.sql.query_row(&sql, [app.to_string()], raw).optional()?;
-    row.map(deploy).transpose()
+    Ok(list_in_flight(tx, app)?.into_iter().next())
 }
 
 /// All that are not over, oldest first.
 pub fn list_in_flight(tx: &Tx<'_>, app: AppId) -> Result<Vec<Deploy>, StoreError> {
-    Ok(list(tx, app)?.into_iter().filter(|deploy| !deploy.phase.is_over()).collect())
+    select(tx, app, "AND phase NOT IN ('live', 'failed')")
 }
 
 /// The app's newest deploy.
@@ -209,7 +204,11 @@ pub fn find_latest(tx: &Tx<'_>, app: AppId) -> Result<Option<Deploy>, StoreError
 
 /// The app's deploys, oldest first.
 pub fn list(tx: &Tx<'_>, app: AppId) -> Result<Vec<Deploy>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM deploys WHERE app=?1 ORDER BY generation");
+    select(tx, app, "")
+}
+
+fn select(tx: &Tx<'_>, app: AppId, which: &str) -> Result<Vec<Deploy>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM deploys WHERE app=?1 {which} ORDER BY generation");
     let mut statement = tx.sql.prepare_cached(&sql)?;
     let rows = statement.query_map([app.to_string()], raw)?.collect::<Result<Vec<_>, _>>()?;
     rows.into_iter().map(deploy).collect()

@@ -54,6 +54,17 @@ pub fn list(tx: &Tx<'_>, app: AppId) -> Result<Vec<Domain>, StoreError> {
         .collect()
 }
 
+/// Every domain there is, with whose it is.
+pub fn list_all(tx: &Tx<'_>) -> Result<Vec<(AppId, DomainName)>, StoreError> {
+    let mut statement = tx.sql.prepare_cached("SELECT app, host FROM domains ORDER BY host")?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
+        .collect::<Result<Vec<_>, _>>()?;
+    rows.iter()
+        .map(|(app, host)| Ok((read("domains", host, app)?, read("domains", host, host)?)))
+        .collect()
+}
+
 /// Whose host it is.
 pub fn find_owner(tx: &Tx<'_>, host: &DomainName) -> Result<Option<AppId>, StoreError> {
     let owner: Option<String> = tx

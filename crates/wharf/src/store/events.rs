@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use model::event::Event;
 use model::id::AppId;
-use rusqlite::params;
+use model::name::AppName;
+use rusqlite::{OptionalExtension, params};
 
-use super::{StoreError, Tx, json, micros, read_json, timestamp, unsigned};
+use super::{StoreError, Tx, json, micros, read, read_json, timestamp, unsigned};
 
 /// One event as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,31 @@ pub fn list(tx: &Tx<'_>, app: AppId, most: u32) -> Result<Vec<Recorded>, StoreEr
         });
     }
     Ok(events)
+}
+
+/// What became of an app that had this name: the newest rename away from it or destruction, with when
+/// and of which app.
+pub fn find_end_of_name(
+    tx: &Tx<'_>,
+    name: &AppName,
+) -> Result<Option<(AppId, Recorded)>, StoreError> {
+    let row: Option<(i64, i64, Option<String>, String, String)> = tx
+        .sql
+        .query_row(
+            "SELECT id, at, user, event, app FROM events WHERE app IS NOT NULL AND
+             (event ->> '$.event' = 'app-renamed' AND event ->> '$.from' = ?1
+              OR event ->> '$.event' = 'app-destroyed' AND event ->> '$.name' = ?1)
+             ORDER BY id DESC LIMIT 1",
+            [name.as_str()],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
+        )
+        .optional()?;
+    let Some((id, at, user, event, app)) = row else { return Ok(None) };
+    let row = id.to_string();
+    let at = timestamp("events", &row, at)?;
+    let event = read_json("events", &row, &event)?;
+    let app = read("events", &row, &app)?;
+    Ok(Some((app, Recorded { id: unsigned(id), at, user, event })))
 }
 
 /// The next value of a named counter, from 1.

@@ -10,6 +10,8 @@ pub mod apps;
 
 pub mod builds;
 
+pub mod certificates;
+
 pub mod config_vars;
 
 pub mod deploys;
@@ -18,9 +20,13 @@ pub mod domains;
 
 pub mod events;
 
+pub mod orders;
+
 pub mod releases;
 
 pub mod replicas;
+
+pub mod routes;
 
 pub mod tokens;
 

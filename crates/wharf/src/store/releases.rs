@@ -1,8 +1,12 @@
 //! Releases. There is no update: the schema refuses one.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use model::app::{ConfigVars, Secret};
+use model::deploy::DeployPhase;
 use model::id::{AppId, ReleaseId};
 use model::release::{ImageRef, Release};
+use model::retention::{AppImages, images_kept as images_kept_of};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{StoreError, Tx, json, micros, read, read_json, signed, taken, timestamp, unsigned};
@@ -49,8 +53,7 @@ fn release(tx: &Tx<'_>, raw: Raw) -> Result<Release, StoreError> {
         .vault
         .open(&raw.sealed_config, &place(id))
         .map_err(|source| StoreError::Sealed { table: "releases", source })?;
-    let config: std::collections::BTreeMap<model::name::ConfigKey, String> =
-        read_json("releases", id, &config)?;
+    let config: BTreeMap<model::name::ConfigKey, String> = read_json("releases", id, &config)?;
     Ok(Release {
         id: read("releases", id, id)?,
         app: read("releases", id, &raw.app)?,
@@ -130,12 +133,41 @@ pub fn list(tx: &Tx<'_>, app: AppId) -> Result<Vec<Release>, StoreError> {
     rows.into_iter().map(|row| release(tx, row)).collect()
 }
 
-/// Every image some release refers to: what must not be collected.
-pub fn list_images(tx: &Tx<'_>) -> Result<Vec<ImageRef>, StoreError> {
-    let mut statement =
-        tx.sql.prepare_cached("SELECT DISTINCT image FROM releases WHERE image IS NOT NULL")?;
-    let rows = statement.query_map([], |row| Ok(ImageRef(row.get(0)?)))?;
-    Ok(rows.collect::<Result<Vec<_>, _>>()?)
+/// The images that must not be collected: of each app those of its newest so many releases, of what
+/// serves, is on its way or still runs, and of what a rollback goes to.
+pub fn images_kept(tx: &Tx<'_>, newest: usize) -> Result<BTreeSet<ImageRef>, StoreError> {
+    let mut apps: BTreeMap<String, AppImages> = BTreeMap::new();
+    let mut statement = tx
+        .sql
+        .prepare_cached("SELECT app, version, image FROM releases WHERE image IS NOT NULL")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let release = (unsigned(row.get(1)?), ImageRef(row.get(2)?));
+        apps.entry(row.get(0)?).or_default().releases.push(release);
+    }
+    let mut statement = tx.sql.prepare_cached(
+        "SELECT d.app, d.release, d.phase, d.generation = a.serving_generation
+         FROM deploys d JOIN apps a ON a.id = d.app",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let app = apps.entry(row.get(0)?).or_default();
+        let (version, phase) = (unsigned(row.get(1)?), row.get::<_, String>(2)?);
+        match DeployPhase::parse(&phase) {
+            Some(DeployPhase::Live) => app.was_live.insert(version),
+            Some(phase) if phase.is_over() => false,
+            Some(_) | None => app.in_use.insert(version),
+        };
+        if row.get::<_, Option<bool>>(3)?.unwrap_or(false) {
+            app.serving = Some(version);
+        }
+    }
+    let mut statement = tx.sql.prepare_cached("SELECT app, release FROM replicas")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        apps.entry(row.get(0)?).or_default().in_use.insert(unsigned(row.get(1)?));
+    }
+    Ok(apps.values().flat_map(|app| images_kept_of(app, newest)).collect())
 }
 
 /// What the sealed config is bound to.
@@ -145,7 +177,7 @@ fn place(id: &str) -> String {
 
 /// The one text that is sealed; it never leaves this file unsealed.
 fn plain(config: &ConfigVars) -> String {
-    let plain: std::collections::BTreeMap<_, _> =
+    let plain: BTreeMap<_, _> =
         config.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
     json(&plain)
 }

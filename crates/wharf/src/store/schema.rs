@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// One entry per schema number, in order. Never edit one that has shipped.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE apps (
         id TEXT PRIMARY KEY,
@@ -118,8 +118,23 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     ",
     "
-    -- Counts are a release's own from here on; a crew that is not said is the deploy's own.
+    -- Counts and domains are a release's own from here on: the release that serves, or else the
+    -- newest, gets those the app has. It is the one time that a release changes.
+    DROP TRIGGER releases_never_change;
+    UPDATE releases SET
+        formation = (SELECT json_group_object(process, quantity) FROM formations
+                     WHERE formations.app = releases.app),
+        domains = (SELECT json_group_array(host)
+                   FROM (SELECT host FROM domains WHERE domains.app = releases.app ORDER BY host))
+        WHERE version = coalesce(
+            (SELECT release FROM deploys JOIN apps
+             ON apps.id = deploys.app AND apps.serving_generation = deploys.generation
+             WHERE deploys.app = releases.app),
+            (SELECT max(version) FROM releases AS others WHERE others.app = releases.app));
+    CREATE TRIGGER releases_never_change BEFORE UPDATE ON releases
+        BEGIN SELECT RAISE(ABORT, 'a release never changes'); END;
     DROP TABLE formations;
+    -- A crew that is not said is the deploy's own.
     ALTER TABLE deploys ADD COLUMN crew INTEGER;
     ALTER TABLE deploys ADD COLUMN rolling TEXT NOT NULL DEFAULT 'when-different';
     ",
@@ -128,6 +143,63 @@ const MIGRATIONS: &[&str] = &[
         number INTEGER PRIMARY KEY,
         app TEXT NOT NULL UNIQUE REFERENCES apps(id) ON DELETE CASCADE
     ) STRICT;
+    ",
+    "
+    CREATE TABLE routes (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        subject TEXT NOT NULL,
+        spec TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        UNIQUE (app, subject)
+    ) STRICT;
+    ALTER TABLE apps ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0;
+    ",
+    "
+    CREATE TABLE certificates (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        name TEXT NOT NULL UNIQUE,
+        is_automatic INTEGER NOT NULL,
+        names TEXT NOT NULL,
+        chain TEXT NOT NULL,
+        sealed_key BLOB NOT NULL,
+        subject TEXT NOT NULL,
+        issuer TEXT NOT NULL,
+        is_self_signed INTEGER NOT NULL,
+        starts_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX certificates_by_app ON certificates(app);
+
+    CREATE TABLE https_policies (
+        app TEXT PRIMARY KEY REFERENCES apps(id) ON DELETE CASCADE,
+        policy TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE authorities (
+        name TEXT PRIMARY KEY,
+        certificate TEXT NOT NULL,
+        sealed_key BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    ",
+    "
+    CREATE TABLE orders (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        host TEXT NOT NULL,
+        phase TEXT NOT NULL,
+        url TEXT,
+        sealed_key BLOB NOT NULL,
+        failures INTEGER NOT NULL,
+        problem TEXT,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX orders_by_host ON orders(host, created_at);
+    CREATE INDEX orders_by_app ON orders(app, created_at);
     ",
 ];
 

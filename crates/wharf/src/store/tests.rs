@@ -165,6 +165,46 @@ fn every_app_has_users_of_its_own_and_late_ones_of_a_destroyed_app_meet_nobody()
 }
 
 #[test]
+fn counts_and_domains_of_an_older_store_are_in_the_release_that_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = Vault::open_or_create(&folder.path().join("key")).unwrap();
+    let old = Connection::open(folder.path().join("wharf.db")).unwrap();
+    old.execute_batch(schema::MIGRATIONS[0]).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let app = AppId(Uuid::from_u128(1)).to_string();
+    old.execute_batch(&format!(
+        "INSERT INTO apps VALUES ('{app}', 'shop', 0, 0, 0, 0, 0, 1);
+         INSERT INTO formations VALUES ('{app}', 'web', 3), ('{app}', 'worker', 0);
+         INSERT INTO domains VALUES ('d1', '{app}', 'b.example', 0), ('d2', '{app}', 'a.example', 0);
+         INSERT INTO deploys VALUES ('{app}', '{app}', 1, 1, 'live', NULL, 0, 0);",
+    ))
+    .unwrap();
+    for version in [1, 2] {
+        let id = ReleaseId(Uuid::from_u128(100 + version)).to_string();
+        let sealed = vault.seal("{}", &format!("releases/{id}"));
+        let shape = json(&Shape::default());
+        old.execute(
+            "INSERT INTO releases VALUES (?1, ?2, ?3, NULL, NULL, ?4, ?5, '{}', '[]', '', '', 0)",
+            rusqlite::params![id, app, i64::try_from(version).unwrap(), sealed, shape],
+        )
+        .unwrap();
+    }
+    drop(old);
+    let store = open(folder.path());
+    let app = AppId(Uuid::from_u128(1));
+    let read = |version| store.run_blocking(|tx| releases::get(tx, app, version)).unwrap();
+    let hosts: Vec<String> = read(1).domains.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["a.example", "b.example"]);
+    assert_eq!(read(1).formation.get(&"web".parse().unwrap()), Some(&3));
+    assert!(read(2).formation.is_empty() && read(2).domains.is_empty());
+    assert!(
+        store.run_blocking(|tx| Ok(tx.sql.execute("UPDATE releases SET user='b'", [])?)).is_err()
+    );
+    let deploy = store.run_blocking(|tx| deploys::get(tx, app, 1)).unwrap();
+    assert_eq!((deploy.crew, deploy.rolling), (1, Rolling::WhenDifferent));
+}
+
+#[test]
 fn a_store_of_a_newer_wharf_is_refused() {
     let bench = bench();
     bench.store.run_blocking(|tx| Ok(tx.sql.pragma_update(None, "user_version", 999)?)).unwrap();

@@ -194,7 +194,11 @@ fn seed(data: &Path) {
     let lock = fs::File::create(folder.join("lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let stores = Stores::open(&made).unwrap();
-    base().ensure(&stores, &Cancel::default(), &mut |line| println!("{line}")).unwrap();
+    base()
+        .ensure((&stores, &stores.layers.lease()), &Cancel::default(), &mut |line| {
+            println!("{line}");
+        })
+        .unwrap();
     assert!(run("cp", &["-al", path(&made), path(data)]));
 }
 

@@ -79,7 +79,7 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_deploy_finishes_or_undoes_it() {
     repo.commit("with a release command");
     host.push_well(&repo);
     let load = Load::start(host.edge(), "shop.localhost", 200);
-    let points = wharf::failpoints::ALL.iter().filter(|point| !OF_A_FAILURE.contains(point));
+    let points = wharf::failpoints::ALL.iter().filter(|point| is_of_a_deploy(point));
     for (number, point) in points.enumerate() {
         host.kill_daemon();
         host.start_daemon(&[("WHARF_FAILPOINT", point)]);
@@ -120,7 +120,7 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_change_of_counts_keeps_what_serves
     let first = web_is_up(&host, "shop").unwrap()["id"].clone();
     let load = Load::start(host.edge(), "shop.localhost", 200);
     let (mut count, mut version) = (1, 1);
-    let points = wharf::failpoints::ALL.iter().filter(|point| !OF_A_FAILURE.contains(point));
+    let points = wharf::failpoints::ALL.iter().filter(|point| is_of_a_deploy(point));
     for point in points.filter(|point| **point != "deploy.releasing") {
         // Replicas are started for more of them, and ended for less.
         let wanted = if point.starts_with("start.") || count == 1 { 2 } else { 1 };
@@ -158,9 +158,16 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_change_of_counts_keeps_what_serves
     assert!(seen.failures.is_empty(), "{:?}\n{}", seen.failures, host.daemon_log());
 }
 
-/// These are only passed when a deploy fails. The two tests go through every name there is, and each
-/// waits for the daemon's death: a point that is never passed fails them.
+/// These are only passed when a deploy fails. The two tests here, and the collector's for its own, go
+/// through every name there is, and each waits for the daemon's death: a point that is never passed
+/// fails them.
 const OF_A_FAILURE: [&str; 1] = ["deploy.failed"];
+
+/// The collector's and the certificate orders' own are passed in `collect` and `acme`.
+fn is_of_a_deploy(point: &str) -> bool {
+    let is_elsewhere = ["collect.", "order."].iter().any(|room| point.starts_with(room));
+    !is_elsewhere && !OF_A_FAILURE.contains(&point)
+}
 
 /// No deploy in flight any more.
 fn settled(host: &Host) {
@@ -242,6 +249,51 @@ fn the_proxy_dies_and_refuses_nobody() {
     let worker = status["proxy"]["pid"].as_u64().unwrap_or_else(|| panic!("{status}"));
     kill(worker);
     // The listening sockets outlive it: this connection waits for the next worker.
+    assert_eq!(host.get("shop.localhost", "/").0, 200);
+    repo.set_version("two");
+    host.push_well(&repo);
+    assert!(host.get("shop.localhost", "/").1.starts_with("two"));
+}
+
+#[test]
+fn a_proxy_without_its_holder_serves_on_and_is_replaced_as_is_one_that_is_gone() {
+    if !require(&["root", "network"]) {
+        return;
+    }
+    let host = Host::start();
+    let repo = host.app("shop");
+    host.push_well(&repo);
+    let proxy = || host.json(&["status"])["proxy"].clone();
+    let replaced = |old: &serde_json::Value| {
+        wait_for("another proxy", Duration::from_secs(30), || {
+            let now = proxy();
+            (now["holder_pid"].is_u64()
+                && now["holder_pid"] != old["holder_pid"]
+                && now["pid"] != old["pid"])
+                .then_some(())
+        });
+    };
+
+    let first = proxy();
+    let load = Load::start(host.edge(), "shop.localhost", 200);
+    kill(first["holder_pid"].as_u64().unwrap());
+    replaced(&first);
+    let answered = load.so_far().answered;
+    wait_for("answers of the new proxy", Duration::from_secs(20), || {
+        (load.so_far().answered > answered + 100).then_some(())
+    });
+    let (mut seen, _) = load.finish();
+    // The orphan says goodbye to connections that are kept and idle; each of the five kept ones may
+    // see that once. Nothing is refused, and no request that was taken is lost.
+    let goodbyes = seen.failures.remove("closed after 0 bytes").unwrap_or(0);
+    assert!(goodbyes <= 5, "{goodbyes}");
+    assert!(seen.failures.is_empty(), "{:?}\n{}", seen.failures, host.daemon_log());
+
+    let second = proxy();
+    // The holder first: it would start another worker.
+    kill(second["holder_pid"].as_u64().unwrap());
+    kill(second["pid"].as_u64().unwrap());
+    replaced(&second);
     assert_eq!(host.get("shop.localhost", "/").0, 200);
     repo.set_version("two");
     host.push_well(&repo);

@@ -183,13 +183,28 @@ fn wharf_in(host: &Host, repo: &Repo, arguments: &[&str], env: &[(&str, &str)]) 
     text
 }
 
+/// Runs the command in a repository; must fail. What it said.
+fn wharf_fails_in(host: &Host, repo: &Repo, arguments: &[&str]) -> String {
+    let output = host.cli(arguments).current_dir(&repo.folder).output().unwrap();
+    let (is_well, text) = said(&output);
+    assert!(!is_well, "{arguments:?}: {text}");
+    text
+}
+
 fn the_remote_that_create_makes_needs_no_password(host: &Host) {
     let repo = Repo::web(host.root.join("newcomer"));
     wharf_in(host, &repo, &["create", "newcomer"], &[]);
     accepted(&repo, &["main"]);
     // The app is inferred from the remote, and the remote follows the app to its new name.
     assert!(wharf_in(host, &repo, &["ps"], &[]).contains("web.1"));
+    // So it is from a remote of another name, by where it leads.
+    repo.git(&["remote", "rename", "wharf", "prod"]);
+    assert!(wharf_in(host, &repo, &["ps"], &[]).contains("web.1"));
+    repo.git(&["remote", "rename", "prod", "wharf"]);
     wharf_in(host, &repo, &["rename", "settler"], &[]);
+    // Who still says the old name is told the new one.
+    let old = wharf_fails_in(host, &repo, &["ps", "-a", "newcomer"]);
+    assert!(old.contains("P004") && old.contains("it is called `settler` since"), "{old}");
     repo.set_version("settled");
     accepted(&repo, &["main"]);
     assert!(host.get("settler.localhost", "/").1.starts_with("settled"));
@@ -313,6 +328,16 @@ fn two_pushes_at_once_and_a_pusher_who_leaves() {
     let ((is_accepted, said), (is_next_accepted, next_said)) = (one.end(), two.end());
     assert!(!is_accepted && said.contains("error[P202]"), "{said}");
     assert!(is_next_accepted && next_said.contains("Released v3"), "{next_said}");
+
+    // The same commit twice: the second has nothing left to do, and is told so.
+    second.set_version("twice");
+    let mut one = Pushing::start(&second);
+    one.read_until("slowly");
+    let mut two = Pushing::start(&second);
+    two.read_until("waiting for the push of");
+    let ((is_accepted, said), (is_again, said_again)) = (one.end(), two.end());
+    assert!(is_accepted && said.contains("Released v4"), "{said}");
+    assert!(!is_again && said_again.contains("nothing is missing: v4 serves"), "{said_again}");
 
     // Who pushes and leaves in the middle of the build gets all that was asked for.
     second.set_version("three");

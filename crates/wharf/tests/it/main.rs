@@ -9,11 +9,17 @@
 
 mod support;
 
+mod acme;
+
 mod api;
 
 mod build;
 
+mod certificates;
+
 mod cli;
+
+mod collect;
 
 mod config_vars;
 
@@ -23,9 +29,13 @@ mod faults;
 
 mod git;
 
+mod limits;
+
 mod logs;
 
 mod push;
+
+mod reboot;
 
 mod registry;
 

@@ -43,6 +43,10 @@ fn twenty_pushes_in_a_row_under_load_fail_no_request() {
         host.push_well(&repo);
         let (_, body) = host.get("shop.localhost", "/");
         assert!(body.starts_with(&format!("version-{number} ")), "{body}");
+        let version = format!("version-{number}");
+        wait_for("the load to meet the version", Duration::from_secs(30), || {
+            load.so_far().bodies.contains_key(&version).then_some(())
+        });
     }
     let (seen, rate) = load.finish();
     println!("{} answered, {rate:.0} a second, slowest {:?}", seen.answered, seen.slowest);
@@ -92,4 +96,7 @@ fn a_destroyed_app_leaves_nothing() {
     host.wharf(&["destroy", "-a", "shop", "--confirm", "shop"]);
     assert_eq!(host.get("shop.localhost", "/").0, 404);
     crate::support::invariants::check(&host, 0);
+    let said = host.wharf_fails(&["info", "shop"]);
+    assert!(said.contains("P004") && said.contains("it was destroyed on "), "{said}");
+    assert!(said.contains(" by root"), "{said}");
 }

@@ -144,7 +144,9 @@ fn is_ready() -> bool {
 fn ensure(base: &BaseSource, data: &Path) -> Result<PathBuf, Problem> {
     let stores = Stores::open(data).unwrap();
     let mut lines = Vec::new();
-    let id = base.ensure(&stores, &Cancel::default(), &mut |line| lines.push(line.to_string()));
+    let id = base.ensure((&stores, &stores.layers.lease()), &Cancel::default(), &mut |line| {
+        lines.push(line.to_string());
+    });
     println!("{lines:#?}");
     Ok(stores.layers.path(&id?).unwrap())
 }

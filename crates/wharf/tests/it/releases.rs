@@ -1,5 +1,7 @@
 //! Every change is a release, and those that change counts or domains alone touch no replica.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,11 +19,15 @@ fn said(host: &Host, arguments: &[&str]) -> String {
     text
 }
 
-/// The ids of the replicas of a process type that are up, by their place.
-fn ids(host: &Host, process: &str) -> Vec<String> {
-    let all = host.json(&["ps", "-a", "shop"]);
-    let mine = all.as_array().unwrap().iter().filter(|one| one["process"] == process);
-    mine.filter(|one| one["status"] == "up").map(|one| one["id"].to_string()).collect()
+/// The ids of the `web` replicas by their place, once there are so many of them and no other: what is
+/// drained is seen for a moment.
+fn ids(host: &Host, count: usize) -> Vec<String> {
+    wait_for("so many replicas and no other", Duration::from_secs(45), || {
+        let all = host.json(&["ps", "-a", "shop"]);
+        let web: Vec<_> = all.as_array()?.iter().filter(|one| one["process"] == "web").collect();
+        let is_up = web.len() == count && web.iter().all(|one| one["status"] == "up");
+        is_up.then(|| web.iter().map(|one| one["id"].to_string()).collect())
+    })
 }
 
 fn versions(host: &Host) -> usize {
@@ -49,6 +55,7 @@ fn every_change_is_a_release_and_counts_and_domains_touch_no_replica() {
     a_rollback_takes_what_it_is_asked_for(&host);
     none_at_all_and_back(&host);
     a_change_of_counts_falls_with_what_it_was_made_on(&host);
+    a_deploy_that_fails_takes_no_domain_away(&host);
     a_proxy_that_is_away_is_told_of(&host);
     invariants::check(&host, 1);
 }
@@ -66,11 +73,12 @@ fn what_nothing_runs_of_yet(host: &Host) {
 
 fn counts_and_domains_are_releases_that_keep_what_runs(host: &Host) {
     assert_eq!(host.get("early.example.com", "/").0, 200);
-    let first = ids(host, "web");
+    let first = ids(host, 1);
     let text = said(host, &["ps:scale", "web=3"]);
+    assert!(text.contains("  Starting web.2\n  Starting web.3\n"), "{text}");
     assert!(text.contains("done, v3: web=3 worker=0"), "{text}");
-    let three = ids(host, "web");
-    assert!(three.len() == 3 && three[0] == first[0], "{first:?} {three:?}");
+    let three = ids(host, 3);
+    assert_eq!(three[0], first[0]);
     let text = said(host, &["ps:scale", "web=3"]);
     assert!(text.contains("it is so already; the release stays v3"), "{text}");
 
@@ -79,7 +87,7 @@ fn counts_and_domains_are_releases_that_keep_what_runs(host: &Host) {
     assert_eq!(host.get("www.example.com", "/").0, 200);
     let text = said(host, &["domains:add", "www.example.com"]);
     assert!(text.contains("it is so already; the release stays v4"), "{text}");
-    assert_eq!((ids(host, "web"), versions(host)), (three, 4));
+    assert_eq!((ids(host, 3), versions(host)), (three, 4));
 
     let diff = |from, to| host.wharf(&["releases:diff", from, to, "-a", "shop"]);
     assert_eq!(diff("v2", "v3"), "=== shop v2 to v3\n~ replicas web: 1 -> 3\n");
@@ -89,19 +97,20 @@ fn counts_and_domains_are_releases_that_keep_what_runs(host: &Host) {
     let info = host.wharf(&["releases:info", "-a", "shop"]);
     assert!(info.contains("Release v4 (current)") && info.contains("web=3 worker=0"), "{info}");
     assert!(info.contains("early.example.com www.example.com"), "{info}");
+    assert!(info.contains("web=512M worker=512M"), "{info}");
     let text = said(host, &["maintenance:on"]);
     assert!(text.contains("maintenance is on; the release stays v4"), "{text}");
     said(host, &["maintenance:off"]);
 }
 
 fn a_rollback_takes_what_it_is_asked_for(host: &Host) {
-    let before = ids(host, "web");
+    let before = ids(host, 3);
     assert!(said(host, &["config:set", "GREETING=hello"]).contains("done, v5"));
-    assert!(ids(host, "web").iter().all(|id| !before.contains(id)), "config vars roll");
+    assert!(ids(host, 3).iter().all(|id| !before.contains(id)), "config vars roll");
     // Image and config vars only: counts and domains stay.
     assert!(said(host, &["rollback", "v2"]).contains("done, v6"));
-    let rolled = ids(host, "web");
-    assert_eq!((rolled.len(), host.get("www.example.com", "/").0), (3, 200));
+    let rolled = ids(host, 3);
+    assert_eq!(host.get("www.example.com", "/").0, 200);
     assert!(!host.get("shop.localhost", "/").1.contains("hello"));
     let refused = host.wharf_fails(&["rollback", "v2", "-a", "shop"]);
     assert!(refused.contains("P109") && refused.contains("rollback v2 --all"), "{refused}");
@@ -109,13 +118,11 @@ fn a_rollback_takes_what_it_is_asked_for(host: &Host) {
     assert!(said(host, &["rollback", "v2", "--all"]).contains("done, v7"));
     assert_eq!(host.get("www.example.com", "/").0, 404);
     assert_eq!(host.get("early.example.com", "/").0, 200);
-    wait_for("the other two to end", Duration::from_secs(20), || {
-        (ids(host, "web") == rolled[..1]).then_some(())
-    });
+    assert_eq!(ids(host, 1), rolled[..1]);
     // Without a word, to the last one that ran something else.
     assert!(said(host, &["rollback"]).contains("done, v8"));
     assert!(host.get("shop.localhost", "/").1.contains("hello"));
-    assert_eq!(ids(host, "web").len(), 1);
+    ids(host, 1);
 }
 
 fn none_at_all_and_back(host: &Host) {
@@ -128,17 +135,66 @@ fn none_at_all_and_back(host: &Host) {
     assert!(said(host, &["restart"]).contains("done, v11 afresh: a restart makes no release"));
 }
 
+/// A boot that goes on until [`end_nap`], told from any other on the machine.
+fn nap() -> String {
+    format!("NAP=617{}", std::process::id())
+}
+
+/// Ends the boot that naps.
+fn end_nap() {
+    let line = nap().replace("NAP=", "sleep\0") + "\0";
+    let pid = wait_for("the boot that naps", Duration::from_secs(30), || {
+        let pids = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.find(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|is| is == line.as_bytes())
+        })
+    });
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+fn newest_is(host: &Host, version: u64, status: &str) {
+    wait_for(&format!("v{version} to be {status}"), Duration::from_secs(30), || {
+        let releases = host.json(&["releases", "-a", "shop"]);
+        let newest = releases.as_array()?.last()?;
+        (newest["version"] == version && newest["status"] == status).then_some(())
+    });
+}
+
 fn a_change_of_counts_falls_with_what_it_was_made_on(host: &Host) {
-    let before = ids(host, "web");
-    said(host, &["config:set", "NAP=2", "CRASH_ON_BOOT=1", "--no-wait"]);
-    let refused = host.wharf_fails(&["ps:scale", "web=2", "-a", "shop"]);
+    let before = ids(host, 1);
+    said(host, &["config:set", &nap(), "CRASH_ON_BOOT=1", "--no-wait"]);
+    let mut scale = host.cli(&["ps:scale", "web=2", "-a", "shop"]);
+    let mut scale = scale.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(scale.stderr.take().unwrap()).lines();
+    let waits = lines.find(|line| line.as_ref().unwrap().contains("Waiting for v12, which is on"));
+    assert!(waits.is_some());
+    end_nap();
+    let refused = lines.map(Result::unwrap).collect::<Vec<_>>().join("\n");
+    assert_eq!(scale.wait().unwrap().code(), Some(1), "{refused}");
     assert!(refused.contains("P108") && refused.contains("v11 is serving"), "{refused}");
-    assert_eq!(ids(host, "web"), before);
+    assert_eq!(ids(host, 1), before);
     // What failed is nothing to stand on: said again, it is made on top of what serves.
     let text = said(host, &["ps:scale", "web=2"]);
     assert!(text.contains("done, v14: web=2 worker=0"), "{text}");
-    assert_eq!(ids(host, "web")[0], before[0]);
+    assert_eq!(ids(host, 2)[0], before[0]);
     assert!(said(host, &["ps:scale", "web=1"]).contains("done, v15"));
+}
+
+fn a_deploy_that_fails_takes_no_domain_away(host: &Host) {
+    assert!(said(host, &["domains:add", "stay.example.com"]).contains("done, v16"));
+    // v12 does not boot, and was frozen without that domain.
+    assert!(said(host, &["rollback", "v12", "--all", "--no-wait"]).contains("begun, v17"));
+    assert_eq!(host.get("stay.example.com", "/").0, 200);
+    host.wharf(&["create", "thief"]);
+    let taken = host.wharf_fails(&["domains:add", "stay.example.com", "-a", "thief"]);
+    assert!(taken.contains("P401"), "{taken}");
+    end_nap();
+    newest_is(host, 17, "failed");
+    assert_eq!(host.get("stay.example.com", "/").0, 200);
+    assert!(host.wharf(&["domains", "-a", "shop"]).contains("stay.example.com"));
+    let (status, body) = host.get("shop.localhost", "/");
+    assert!(status == 200 && body.contains("hello"), "{body}");
 }
 
 fn a_proxy_that_is_away_is_told_of(host: &Host) {
@@ -148,7 +204,7 @@ fn a_proxy_that_is_away_is_told_of(host: &Host) {
     kill_process(worker, Signal::STOP).unwrap();
     let text = said(host, &["domains:add", "late.example.com"]);
     kill_process(worker, Signal::CONT).unwrap();
-    assert!(text.contains("done, v16") && text.contains("the proxy does not answer"), "{text}");
+    assert!(text.contains("done, v18") && text.contains("the proxy does not answer"), "{text}");
     wait_for("the domain to be served", Duration::from_secs(20), || {
         (host.get("late.example.com", "/").0 == 200).then_some(())
     });

@@ -12,7 +12,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("logs", &["api"]),
     ("deploy", &["store", "backend", "logs", "proxy_link", "tasks"]),
     ("build", &["store", "config", "backend", "static_site"]),
-    ("apps", &["api", "store", "deploy", "context", "logs", "backend", "config"]),
+    ("collect", &["store", "backend", "build", "config", "context", "deploy"]),
+    ("apps", &["api", "store", "deploy", "context", "logs", "backend", "config", "certificates"]),
+    ("certificates", &["store", "config", "dns", "proxy_link"]),
     (
         "git",
         &[
@@ -28,8 +30,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("cli", &["api", "client", "explain", "roles"]),
     ("client", &["api", "config"]),
     ("proxy_link", &[]),
-    ("proxy_guard", &["config", "deploy", "proxy_link", "roles", "daemon"]),
-    ("context", &["config", "store", "deploy", "backend", "proxy_link", "logs"]),
+    ("proxy_guard", &["config", "certificates", "deploy", "proxy_link", "roles", "daemon"]),
+    ("context", &["config", "certificates", "store", "deploy", "backend", "proxy_link", "logs"]),
 ];
 
 /// Rooms everybody may use.

@@ -243,6 +243,67 @@ fn a_detached_run_speaks_in_the_log_and_can_be_stopped() {
 }
 
 #[test]
+fn a_detached_run_outlives_the_daemon_and_its_end_is_told() {
+    let Some(mut host) = shop() else { return };
+    let log = |host: &Host| host.wharf(&["logs", "-a", "shop", "-p", "run", "-n", "1000"]);
+    // One that goes on, one that ends while there is no daemon, and one whose time is over meanwhile.
+    let line = "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done";
+    host.wharf(&["run:detached", "-a", "shop", line]);
+    let waits = "echo waiting; until [ -e /tmp/go ]; do sleep 0.05; done; echo went; exit 9";
+    host.wharf(&["run:detached", "-a", "shop", waits]);
+    let short = r#"{"command":"trap '' TERM HUP; sleep 1000","time_to_live":3}"#;
+    assert_eq!(host.call("POST", "/apps/shop/dynos", short).status, 201);
+    wait_for("their lines", Duration::from_secs(20), || {
+        let log = log(&host);
+        (log.contains("line 3") && log.contains("waiting")).then_some(())
+    });
+    let names = |host: &Host| -> Vec<(String, String)> {
+        let listed = host.json(&["ps", "-a", "shop"]);
+        let runs = listed.as_array().unwrap().iter().filter(|one| one["process"] == "run");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        runs.map(|one| (text(&one["name"]), text(&one["command"]))).collect()
+    };
+    let before = names(&host);
+    assert_eq!(before.len(), 3, "{before:?}");
+    // Its file system is the container's own: only a process inside can say go.
+    let pid = process_of("until [ -e /tmp/go ]");
+    host.kill_daemon();
+    std::fs::write(format!("/proc/{pid}/root/tmp/go"), "").unwrap();
+    wait_for("the end of the one that waits", Duration::from_secs(20), || {
+        (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+    });
+    host.start_daemon(&[]);
+    wait_for("the end to be told", Duration::from_secs(20), || {
+        let log = log(&host);
+        (log.contains("went") && log.contains("Process exited with code 9")).then_some(())
+    });
+    wait_for("the time of one to be over", Duration::from_secs(30), || {
+        (names(&host).len() == 1).then_some(())
+    });
+    let left = names(&host);
+    assert!(before.contains(&left[0]) && left[0].1.contains("echo line"), "{left:?}");
+    // Not a line of it is missing, and it is stopped by its name as ever.
+    host.wharf(&["ps:stop", &left[0].0, "-a", "shop"]);
+    invariants::check(&host, 1);
+    let log = log(&host);
+    let lines = log.lines().filter_map(|line| line.split_once("]: line ")?.1.parse::<u64>().ok());
+    let numbers: Vec<u64> = lines.collect();
+    assert!(numbers.len() > 3 && numbers.windows(2).all(|two| two[0] + 1 == two[1]), "{numbers:?}");
+}
+
+/// The process whose command line has that text in it.
+fn process_of(text: &str) -> u32 {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        line.starts_with("/bin/sh") && line.contains(text)
+    };
+    pids.filter(is_it).max().unwrap_or_else(|| panic!("no process runs `{text}`"))
+}
+
+#[test]
 fn the_api_speaks_of_a_one_off_as_of_a_dyno() {
     let Some(host) = shop() else { return };
     let made = host.call(

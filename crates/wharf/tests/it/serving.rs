@@ -1,12 +1,15 @@
 //! The control API of an app that runs: what it tells of replicas, builds and releases, and that what it
 //! changes is seen at the edge.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::schema::{assert_list, assert_schema};
 use crate::support::host::{Host, wait_for};
+use crate::support::repo::Repo;
 use crate::support::require::require;
 
 #[test]
@@ -21,9 +24,12 @@ fn the_api_of_an_app_that_runs() {
     host.push_well(&repo);
     what_a_push_made_is_seen_in_herokus_shapes(&host);
     counts_and_restarts_reach_the_replicas(&host);
+    who_hangs_up_has_changed_it_all_the_same(&host);
     logs_are_streamed_from_the_address_a_session_gives(&host);
     maintenance_is_served_by_the_edge(&host);
     domains_are_routed_at_once(&host);
+    routes_lead_where_they_say(&host, &repo);
+    a_pause_keeps_requests_until_the_app_is_resumed(&host);
     a_rename_moves_the_address(&host);
 }
 
@@ -109,6 +115,24 @@ fn counts_and_restarts_reach_the_replicas(host: &Host) {
     assert_eq!(releases[1]["description"], "Scale worker to 2");
 }
 
+fn who_hangs_up_has_changed_it_all_the_same(host: &Host) {
+    let body = r#"{"hostname":"gone.example.com"}"#;
+    assert_eq!(host.call("POST", "/apps/shop/domains", body).status, 201);
+    let delete = b"DELETE /apps/shop/domains/gone.example.com HTTP/1.1\r\nhost: x\r\n\r\n";
+    let newest = || host.read("/apps/shop/releases").json().as_array().unwrap().last().cloned();
+    // A request whose end was there before its beginning was looked at is none: it is made again.
+    wait_for("the change of somebody who hung up", Duration::from_secs(20), || {
+        let mut socket = UnixStream::connect(host.run.join("wharf.sock")).unwrap();
+        socket.write_all(delete).unwrap();
+        drop(socket);
+        (newest()?["version"] == 7).then_some(())
+    });
+    // Asking for releases wakes nobody up who would not be awake by himself.
+    wait_for("the deploy nobody waits for", Duration::from_secs(20), || {
+        (newest()?["current"] == true).then_some(())
+    });
+}
+
 /// A deploy's progress ends with its verdict, and so does this.
 fn follow(host: &Host, deploy: &str) {
     let progress = host.read(&format!("/wharf/apps/shop/deploys/{deploy}/progress"));
@@ -135,7 +159,7 @@ fn logs_are_streamed_from_the_address_a_session_gives(host: &Host) {
 fn maintenance_is_served_by_the_edge(host: &Host) {
     for _ in 0..3 {
         let on = host.call("PATCH", "/apps/shop", r#"{"maintenance":true}"#);
-        assert_eq!((on.status, on.header("wharf-current-release")), (200, "v5"));
+        assert_eq!((on.status, on.header("wharf-current-release")), (200, "v7"));
         let (status, body) = host.get("shop.localhost", "/");
         assert!(status == 503 && body.contains("H80"), "{status} {body}");
         assert_eq!(host.call("PATCH", "/apps/shop", r#"{"maintenance":false}"#).status, 200);
@@ -147,7 +171,7 @@ fn domains_are_routed_at_once(host: &Host) {
     assert_eq!(host.get("www.example.com", "/").0, 404);
     for number in 0..10 {
         let added = host.call("POST", "/apps/shop/domains", r#"{"hostname":"www.example.com"}"#);
-        let version = format!("v{}", 6 + 2 * number);
+        let version = format!("v{}", 8 + 2 * number);
         assert_eq!((added.status, added.header("wharf-release")), (201, version.as_str()));
         assert_eq!(host.get("www.example.com", "/").0, 200);
         // Ports and case are no part of a name.
@@ -156,6 +180,87 @@ fn domains_are_routed_at_once(host: &Host) {
         assert_schema("domain", &removed.json());
         assert_eq!(host.get("www.example.com", "/").0, 404);
     }
+}
+
+fn a_pause_keeps_requests_until_the_app_is_resumed(host: &Host) {
+    assert_eq!(host.json(&["pause", "shop"])["paused"], true);
+    assert_eq!(host.read("/wharf/apps/shop/pause").json()["paused"], true);
+    std::thread::scope(|scope| {
+        let request = scope.spawn(|| host.get("shop.localhost", "/paused"));
+        wait_for("the request to be held", Duration::from_secs(20), || {
+            let status = host.read("/wharf/status").json();
+            let mut apps = status["apps"].as_array()?.iter();
+            let held = &apps.find(|app| app["name"] == "shop")?["held"];
+            (*held == 1 || request.is_finished()).then_some(())
+        });
+        assert!(!request.is_finished(), "nobody was asked to answer it");
+        assert_eq!(host.json(&["resume", "shop"])["paused"], false);
+        assert_eq!(request.join().unwrap().0, 200);
+    });
+}
+
+fn routes_lead_where_they_say(host: &Host, repo: &Repo) {
+    host.wharf(&["create", "blog"]);
+    // By command: at once, and by their names to be removed.
+    host.wharf(&["routes:add", "-a", "shop", "--path", "/blog", "--strip", "--to", "blog"]);
+    host.wharf(&["routes:add", "-a", "shop", "--path", "/old", "--redirect", "/new/*"]);
+    assert_eq!(host.get("shop.localhost", "/blog/x").0, 502);
+    assert_eq!(host.get("shop.localhost", "/blogs").0, 200);
+    assert_eq!(host.get("shop.localhost", "/old/x").0, 302);
+    // By the app file: with the release.
+    repo.write(
+        "wharf.toml",
+        "[[routes]]\nhost = \"api.example.com\"\npath = \"/v1\"\n\n[[routes]]\npath = \"/old\"\nto = \"blog\"\n",
+    );
+    repo.commit("with routes");
+    host.push_well(repo);
+    assert_eq!(host.get("api.example.com", "/v1/x").0, 200);
+    assert_eq!(host.get("api.example.com", "/v2").0, 404);
+    assert_eq!(host.get("shop.localhost", "/old/x").0, 302, "a command wins over the file");
+    let shown = host.wharf(&["routes", "shop"]);
+    insta::assert_snapshot!(shown, @r"
+    …/blog              to blog, prefix off
+    …/old               redirect /new/* (302)
+    api.example.com/v1  to the app             (app file)
+    …/old               to blog                (app file)
+    ");
+    let routes = host.json(&["routes", "shop"]);
+    assert_eq!(routes[0]["subject"], "…/blog");
+    assert_eq!((&routes[0]["to"], &routes[0]["source"]), (&json!("blog"), &json!("settings")));
+    // Two owners are refused by their names, by command and by push.
+    let refused = host.wharf_fails(&[
+        "routes:add",
+        "-a",
+        "blog",
+        "--host",
+        "api.example.com",
+        "--path",
+        "/v1/",
+    ]);
+    insta::assert_snapshot!(refused, @r"
+    Adding a route to blog…
+    error[P403]: `api.example.com/v1` belongs to `shop` already
+      why:   `blog` and `shop` cannot both have the same requests
+      still: nothing was changed, all routes lead where they led
+      next:  wharf routes -a shop
+             wharf domains -a shop
+             wharf explain P403
+    ");
+    let other = host.app("rival");
+    other.write("wharf.toml", "[[routes]]\nhost = \"shop.localhost\"\n");
+    other.commit("mine");
+    let (is_accepted, said) = host.push(&other);
+    assert!(
+        !is_accepted && said.contains("error[P403]: `shop.localhost/` belongs to `shop`"),
+        "{said}"
+    );
+    let unknown = host.wharf_fails(&["routes:remove", "-a", "shop", "/v1"]);
+    assert!(unknown.contains("P404"), "{unknown}");
+    host.wharf(&["routes:remove", "-a", "shop", "/blog"]);
+    host.wharf(&["routes:remove", "-a", "shop", "…/old"]);
+    assert_eq!(host.get("shop.localhost", "/blog/x").0, 200);
+    assert_eq!(host.get("shop.localhost", "/old/x").0, 502, "what the file says counts again");
+    host.wharf(&["destroy", "rival", "--confirm", "rival"]);
 }
 
 fn a_rename_moves_the_address(host: &Host) {

@@ -47,13 +47,21 @@ fn scaling_what_is_not_there_or_too_far_is_refused() {
     }
     let host = Host::start();
     let repo = host.app("shop");
-    repo.write("Procfile", "web: python3 server.py\nworker: sleep 3; exit 4\n");
+    repo.write(
+        "Procfile",
+        "web: python3 server.py\nworker: case $DYNO in worker.2) exit 5;; esac; sleep 3; exit 4\n",
+    );
     repo.commit("with a worker");
     host.push_well(&repo);
     let said = host.wharf_fails(&["ps:scale", "wroker=2", "-a", "shop"]);
     assert!(said.contains("P012") && said.contains("did you mean `worker`?"), "{said}");
     let said = host.wharf_fails(&["ps:scale", "web=101", "-a", "shop"]);
     assert!(said.contains("P001") && said.contains("more than 100"), "{said}");
+    // More of what does not come up is a release that is not made current.
+    let said = host.wharf_fails(&["ps:scale", "worker=2", "-a", "shop"]);
+    assert!(said.contains("P101") && said.contains("`worker.2` exited with code 5"), "{said}");
+    assert!(said.contains("v1 is serving, nothing changed"), "{said}");
+    assert_eq!(host.wharf(&["ps:scale", "-a", "shop"]), "web=1 worker=0\n");
     // One that crashes again and again is listed, also while it waits for its next start.
     host.wharf(&["ps:scale", "worker=1", "--no-wait", "-a", "shop"]);
     wait_for("the worker to wait", Duration::from_secs(60), || {

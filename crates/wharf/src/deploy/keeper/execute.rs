@@ -1,11 +1,13 @@
 //! Doing the steps of a plan: a dull loop over values, each step safe to do twice.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::deploy::{Deploy, DeployPhase};
 use model::event::Event;
 use model::id::ReplicaId;
+use model::name::DomainName;
 use model::plan::{Place, RouteGoal, Step};
 use model::problem::{Code, Problem};
 use model::replica::{Condition, EndingKind, Replica, render_span};
@@ -78,6 +80,7 @@ impl Keeper {
                 let timings = std::mem::take(&mut self.stopwatch).timings();
                 self.crashes.retain(|place, _| place.generation >= deploy.crew);
                 self.shared.hub.finish(deploy.id, Ok(timings));
+                self.shared.surplus.notify_one();
             }
             DeployPhase::Queued | DeployPhase::Failed => {}
         }
@@ -144,6 +147,7 @@ impl Keeper {
         self.stopwatch = Stopwatch::default();
         failpoints::hit("deploy.failed");
         self.shared.hub.finish(deploy.id, Err(problem));
+        self.shared.surplus.notify_one();
         Ok(())
     }
 
@@ -195,6 +199,14 @@ impl Keeper {
         };
         let end = life.end.clone();
         self.lives.insert(row.id, life);
+        let candidate = loaded.goal.candidate.as_ref().map(|candidate| &candidate.generation);
+        if let (Some(deploy), Some(candidate)) = (&loaded.deploy, candidate)
+            && candidate.crew != candidate.number
+            && release.version == candidate.release
+        {
+            // A whole new crew is told of as one.
+            self.shared.hub.say(deploy.id, format!("Starting {}", row.name()));
+        }
         let said = format!("Starting process of v{} with command `{}`", row.release, spec.command);
         self.shared.logs.say(self.app, &row.name(), &said);
         let job = replica::Job {
@@ -212,10 +224,13 @@ impl Keeper {
     async fn route(&mut self, goal: &RouteGoal, loaded: &Loaded) -> Result<(), Trouble> {
         let endpoints = goal.replicas.iter().filter_map(|id| self.endpoint(*id)).collect();
         let app = loaded.app.name.clone();
-        let (state, release) = (goal.state, goal.release);
-        let upstream = Upstream { app, release, state, endpoints };
-        let routes = app_routes(goal, loaded);
-        self.shared.routes.set(self.app, Part { routes, upstream }).await?;
+        let (state, release, is_paused) = (goal.state, goal.release, loaded.is_paused);
+        let balance = loaded.release(release).map(|own| own.shape.balance.clone());
+        let balance = balance.unwrap_or_default();
+        let upstream = Upstream { app, release, state, is_paused, balance, endpoints };
+        let part = Part { routes: app_routes(&goal.hosts, release, loaded), upstream };
+        self.shared.routes.set(self.app, part.clone()).await?;
+        self.routed = Some(Arc::new(part));
         failpoints::hit("route.applied");
         let left: Vec<ReplicaId> =
             self.route.replicas.difference(&goal.replicas).copied().collect();
@@ -228,6 +243,30 @@ impl Keeper {
             self.watch_leaving(id, limit.unwrap_or_default());
         }
         Ok(())
+    }
+
+    /// What the edge has otherwise than the routes given by command and the pause say.
+    pub(super) fn other_routes(&self, loaded: &Loaded) -> Option<Part> {
+        let routed = self.routed.as_ref()?;
+        let release = self.route.release;
+        // While a release is on its way out, the next route step says all.
+        if loaded.app.is_doomed || (release != 0 && loaded.release(release).is_none()) {
+            return None;
+        }
+        let routes = app_routes(&self.route.hosts, release, loaded);
+        if routed.routes == routes && routed.upstream.is_paused == loaded.is_paused {
+            return None;
+        }
+        let upstream = Upstream { is_paused: loaded.is_paused, ..routed.upstream.clone() };
+        Some(Part { routes, upstream })
+    }
+
+    /// A change of given routes or of the pause alone; whether there was one.
+    pub(super) async fn follow_routes(&mut self, loaded: &Loaded) -> Result<bool, Trouble> {
+        let Some(part) = self.other_routes(loaded) else { return Ok(false) };
+        self.shared.routes.set(self.app, part.clone()).await?;
+        self.routed = Some(Arc::new(part));
+        Ok(true)
     }
 
     fn endpoint(&self, id: ReplicaId) -> Option<Endpoint> {
@@ -268,6 +307,7 @@ impl Keeper {
         self.shared.store.run(move |tx| store::replicas::delete(tx, id)).await?;
         failpoints::hit("remove.forgotten");
         self.route.leaving.remove(&id);
+        self.shared.surplus.notify_one();
         if let Some(life) = self.lives.remove(&id)
             && is_crash
         {
@@ -296,6 +336,7 @@ impl Keeper {
                 Ok(cut)
             })
             .await?;
+        self.shared.surplus.notify_one();
         for deploy in cut.into_iter().filter(|deploy| !deploy.phase.is_over()) {
             // Whoever waits for it must hear that it will never be over.
             let what = format!("`{}` was destroyed while it was deployed", loaded.app.name);
@@ -321,10 +362,9 @@ impl Stopwatch {
     }
 }
 
-/// All routes of the app: those of the release's app file, and its hosts.
-fn app_routes(goal: &RouteGoal, loaded: &Loaded) -> Vec<Route> {
-    let release = loaded.releases.values().find(|own| own.version == goal.release);
-    let file = release.map_or(&[][..], |release| &release.shape.routes);
-    let hosts: Vec<_> = goal.hosts.iter().cloned().collect();
-    compose(&hosts, &[file])
+/// All routes of the app: those it was given, those of the release's app file, and its hosts.
+fn app_routes(hosts: &BTreeSet<DomainName>, release: u64, loaded: &Loaded) -> Vec<Route> {
+    let file = loaded.release(release).map_or(&[][..], |release| &release.shape.routes);
+    let hosts: Vec<_> = hosts.iter().cloned().collect();
+    compose(&hosts, &[&loaded.routes, file])
 }

@@ -9,14 +9,19 @@ use model::id::AppId;
 use model::name::DomainName;
 use model::plan::{Candidate, Generation, Goal, Place, places_of};
 use model::release::Release;
+use model::route::written::RouteSpec;
 
-use crate::store::{Store, StoreError, Tx, apps, deploys, domains, releases};
+use crate::store::{Store, StoreError, Tx, apps, deploys, domains, releases, routes};
 
 /// The goal, and what it takes to reach it.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) app: App,
     pub(super) goal: Goal,
+    /// Given by command, beside those of the app file.
+    pub(super) routes: Vec<RouteSpec>,
+    /// Whether requests wait.
+    pub(super) is_paused: bool,
     /// The deploy in flight.
     pub(super) deploy: Option<Deploy>,
     /// Generation → release.
@@ -24,6 +29,11 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
+    /// A release of those that count now.
+    pub(super) fn release(&self, version: u64) -> Option<&Arc<Release>> {
+        self.releases.values().find(|release| release.version == version)
+    }
+
     /// The release number that serves.
     pub(super) fn serving_version(&self) -> Option<u64> {
         let serving = self.goal.serving.as_ref()?;
@@ -74,7 +84,9 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
     }
     let (is_in_maintenance, is_doomed) = (app.is_in_maintenance, app.is_doomed);
     let goal = Goal { serving, candidate, hosts, is_in_maintenance, is_doomed };
-    Ok(Some(Loaded { app, goal, deploy, releases: known }))
+    let routes = routes::list(tx, id)?.into_iter().map(|route| route.spec).collect();
+    let is_paused = apps::is_paused(tx, id)?;
+    Ok(Some(Loaded { app, goal, routes, is_paused, deploy, releases: known }))
 }
 
 /// What the deploy in flight means, given what serves.

@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use model::id::{AppId, ReplicaId};
 use model::plan::{Leaving, Place, RouteSeen, Seen, Step, World, plan};
 use model::replica::{Condition, Crashes, Ending, EndingKind, Replica};
-use model::route::EndpointAddress;
 use model::route::host::HostPattern;
+use model::route::{EndpointAddress, Part};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +86,8 @@ struct Keeper {
     /// How the last replica of a place ended by itself, and of which release it was.
     last_ending: BTreeMap<Place, (EndingKind, u64)>,
     route: RouteSeen,
+    /// The app's part of the table, as it was told last.
+    routed: Option<Arc<Part>>,
     stopwatch: Stopwatch,
     /// Who waits for the edge.
     waiting: Vec<oneshot::Sender<()>>,
@@ -186,6 +188,7 @@ impl Keeper {
             crashes: BTreeMap::new(),
             last_ending: BTreeMap::new(),
             route,
+            routed,
             stopwatch: Stopwatch::default(),
             waiting: Vec::new(),
         };
@@ -294,6 +297,10 @@ impl Keeper {
                     _ if is_done => "complete",
                     _ => "crashed",
                 };
+                if let Some((code, words)) = kind.run_code() {
+                    let said = format!("Error {code} ({words}): {kind}");
+                    self.shared.logs.say(self.app, &name, &said);
+                }
                 self.shared.logs.say(self.app, &name, &format!("Process {kind}"));
                 let change = format!("State changed from {was} to {to}");
                 self.shared.logs.say(self.app, &name, &change);
@@ -321,11 +328,11 @@ impl Keeper {
                     Condition::Ended(_) => "crashed",
                 },
                 note: match &life.condition {
-                    Condition::Ended(ending) => Some(ending.kind.to_string()),
+                    Condition::Ended(ending) => Some(coded(&ending.kind)),
                     Condition::Starting => self
                         .last_ending
                         .get(&place_of(&life.replica))
-                        .map(|(kind, _)| format!("before: {kind}")),
+                        .map(|(kind, _)| format!("before: {}", coded(kind))),
                     Condition::Planned | Condition::Ready | Condition::Stopping => None,
                 },
                 since: life.since,
@@ -369,7 +376,7 @@ impl Keeper {
                 slot: None,
             },
             status: "crashed",
-            note: Some(format!("{why}; next start in {} s", wait.as_secs().max(1))),
+            note: Some(format!("{}; next start in {} s", coded(why), wait.as_secs().max(1))),
             since: Timestamp::now(),
             port: None,
         }
@@ -428,6 +435,13 @@ impl Keeper {
         };
         let now = self.now();
         let plan = plan(&loaded.goal, &self.world(), now);
+        let has_settled = !plan.steps.iter().any(Step::is_before_the_edge);
+        if has_settled && self.other_routes(&loaded).is_none() {
+            for waiting in self.waiting.drain(..) {
+                // Who went away needs no answer.
+                let _ = waiting.send(());
+            }
+        }
         let mut wait: Option<Duration> = None;
         let mut is_busy = false;
         for step in &plan.steps {
@@ -440,11 +454,8 @@ impl Keeper {
                 is_busy = true;
             }
         }
-        if !plan.steps.iter().any(Step::is_before_the_edge) {
-            for waiting in self.waiting.drain(..) {
-                // Who went away needs no answer.
-                let _ = waiting.send(());
-            }
+        if !is_busy {
+            is_busy = self.follow_routes(&loaded).await?;
         }
         if is_busy {
             return Ok(Turn::Again);
@@ -465,6 +476,14 @@ impl Keeper {
             // A keeper that is gone needs no facts.
             let _ = sender.send(Message::Fact(id, Fact::Idle));
         });
+    }
+}
+
+/// How it ended, with its code where it has one: `R15: killed: out of memory`.
+fn coded(kind: &EndingKind) -> String {
+    match kind.run_code() {
+        Some((code, _)) => format!("{code}: {kind}"),
+        None => kind.to_string(),
     }
 }
 

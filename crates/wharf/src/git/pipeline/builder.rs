@@ -9,7 +9,6 @@ use engine::spec::NetworkSpec;
 use model::problem::{Code, Problem};
 
 use super::{BuildJob, Builder, Built};
-use crate::build::cancel::Cancel;
 use crate::build::run::{BuildConfig, BuildContext, BuildRequest, Link, run_build};
 use crate::build::stores::Stores;
 use crate::context::Context;
@@ -21,7 +20,11 @@ pub fn builder(context: &Context) -> Result<Builder, Problem> {
     let pool = Arc::clone(&context.backend.pool);
     let build = Arc::new(BuildContext::new(
         Arc::clone(&context.backend.engine),
-        Stores::open(&config.data_dir)?,
+        Stores::sharing(
+            Arc::clone(&context.backend.layers),
+            Arc::clone(&context.backend.images),
+            &config.data_dir,
+        )?,
         BuildConfig::new(config)?,
         Box::new(move || way_out(&pool)),
     ));
@@ -49,11 +52,11 @@ pub fn builder(context: &Context) -> Result<Builder, Problem> {
                 .iter()
                 .map(|(key, value)| (key.to_string(), value.expose().to_owned()))
                 .collect(),
-            cancel: Cancel::default(),
+            cancel: job.cancel.clone(),
             users,
         };
         let built = run_build(&build, &request, &mut |line| say(line.to_string()))?;
-        Ok(Built { image: built.image, shape: built.shape })
+        Ok(Built { image: built.image, lease: built.lease, shape: built.shape })
     }))
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::image::pins::Lease;
 use jiff::Timestamp;
 use model::app::App;
 use model::deploy::{Deploy, DeployPhase};
@@ -18,11 +19,13 @@ use model::problem::{Code, Problem};
 use model::release::{ImageRef, Release, Shape};
 use tokio::sync::mpsc;
 
+use super::builds::{self as under_way, Builds};
 use super::pushes::{Push, Pushes};
 use super::refs::{self, Received, RefUpdate};
 use super::repository;
 use super::source::{self, SourceError};
 use crate::api::progress::Item;
+use crate::build::cancel::Cancel;
 use crate::context::Context;
 use crate::deploy::progress::{News, Timings};
 use crate::deploy::release::{Change, NewRelease, serving_release, short};
@@ -38,12 +41,16 @@ pub struct BuildJob {
     pub commit: String,
     /// The commit's files.
     pub source: PathBuf,
+    /// The word to stop comes here.
+    pub cancel: Cancel,
 }
 
 /// What it gives back.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Built {
     pub image: ImageRef,
+    /// Holds the image until a release names it.
+    pub lease: Lease,
     pub shape: Shape,
 }
 
@@ -95,6 +102,7 @@ struct Spent {
 pub struct Pipeline {
     pub context: Context,
     pub pushes: Pushes,
+    pub builds: Builds,
     pub builder: Builder,
 }
 
@@ -130,7 +138,8 @@ impl Pipeline {
         let app = push.app.id;
         let wanted = commit.clone();
         let next = self.store(move |tx| look(tx, app, &wanted)).await?;
-        let (image, shape) = match next {
+        let mut lease = self.context.backend.layers.lease();
+        let (image, shape) = match self.check(next, &lease) {
             Next::Nothing(version) => {
                 voice.head(&format!("Commit {} is what v{version} serves already", short(&commit)));
                 voice.detail("nothing to build, nothing to deploy");
@@ -139,16 +148,31 @@ impl Pipeline {
             Next::Take(version, image, shape) => {
                 voice.head(&format!("Commit {} was built for v{version} already", short(&commit)));
                 voice.detail("its image is used again");
-                (image, *shape)
+                (image, shape)
             }
             Next::Build => {
                 let began = Instant::now();
                 let built = self.build(push, received, &commit, voice).await?;
                 spent.build = began.elapsed();
-                (built.image, built.shape)
+                lease = built.lease;
+                (built.image, Box::new(built.shape))
             }
         };
-        self.launch(push, Change::Image { image, commit, shape }, spent, voice).await
+        let launched =
+            self.launch(push, Change::Image { image, commit, shape }, spent, voice).await;
+        // A release names the image now.
+        drop(lease);
+        launched
+    }
+
+    /// An image that is to be used again must be there, and stay until a release names it.
+    fn check(&self, next: Next, lease: &Lease) -> Next {
+        match &next {
+            Next::Take(_, image, _) if !self.context.backend.hold_image(image, lease) => {
+                Next::Build
+            }
+            Next::Take(..) | Next::Nothing(_) | Next::Build => next,
+        }
     }
 
     /// Waits for earlier pushes of the app, and looks whether one of them moved the branch.
@@ -162,7 +186,10 @@ impl Pipeline {
         let waiting = |before: &str| {
             voice.head(&format!("waiting for the push of {} before yours", short(before)));
         };
-        self.pushes.queue(push, &update.new, waiting).await;
+        tokio::select! {
+            _ = self.pushes.queue(push, &update.new, waiting) => {}
+            () = self.context.tasks.stopped() => return Err(under_way::stopping(&update.new)),
+        }
         // Also without waiting: an earlier push may have ended while this one's pack came in, and git
         // itself would find out only after the deploy.
         let tip =
@@ -171,7 +198,12 @@ impl Pipeline {
             Some(tip) => *tip == update.old,
             None => refs::is_nothing(&update.old),
         };
-        if is_as_told { Ok(()) } else { Err(overtaken(&push.app, tip.as_deref())) }
+        if is_as_told {
+            return Ok(());
+        }
+        let app = push.app.id;
+        let serving = self.store(move |tx| serving_release(tx, app)).await?;
+        Err(overtaken(&push.app, update, tip.as_deref(), serving.as_ref()))
     }
 
     /// Extracts and builds, and keeps a record of it.
@@ -195,6 +227,7 @@ impl Pipeline {
             updated_at: now,
         };
         let (record, user) = (build.clone(), push.user.clone());
+        let place = self.builds.enter(push.app.id, id);
         self.store(move |tx| {
             builds::insert(tx, &record)?;
             let event = Event::BuildStarted { commit: record.commit.clone() };
@@ -202,7 +235,7 @@ impl Pipeline {
         })
         .await?;
         let began = Instant::now();
-        let result = self.make(push, received, &build, voice).await;
+        let result = self.make(push, received, &build, (place.cancel(), voice)).await;
         build.updated_at = Timestamp::now();
         let event = match &result {
             Ok(built) => {
@@ -215,12 +248,16 @@ impl Pipeline {
                 Event::BuildFailed { problem: problem.clone() }
             }
         };
-        self.store(move |tx| {
+        let noted = self.context.store.run(move |tx| {
             builds::update(tx, &build)?;
             events::append(tx, Some(build.app), None, &event, build.updated_at)
-        })
-        .await?;
-        result
+        });
+        match noted.await {
+            // Its app was destroyed meanwhile, and the record with it.
+            Err(error) if error.is_missing() => result,
+            Err(error) => Err(store_problem(&error)),
+            Ok(()) => result,
+        }
     }
 
     async fn make(
@@ -228,7 +265,7 @@ impl Pipeline {
         push: &Push,
         received: &Received,
         build: &Build,
-        voice: &Voice,
+        (cancel, voice): (&Cancel, &Voice),
     ) -> Result<Built, Problem> {
         let config = &self.context.config;
         let parent = repository::scratch_dir(config);
@@ -247,6 +284,7 @@ impl Pipeline {
             build: build.id,
             commit: build.commit.clone(),
             source: folder.path().to_owned(),
+            cancel: cancel.clone(),
         };
         let (builder, voice) = (Arc::clone(&self.builder), voice.clone());
         let work = move || {
@@ -254,7 +292,16 @@ impl Pipeline {
             drop(folder);
             built
         };
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        let mut work = tokio::task::spawn_blocking(work);
+        let built = tokio::select! {
+            built = &mut work => built,
+            // It hears the word and ends by itself, within a moment.
+            () = self.context.tasks.stopped() => {
+                cancel.cancel(under_way::stopping(&build.commit));
+                work.await
+            }
+        };
+        built.unwrap_or_else(|_| {
             Err(Problem::new(Code::BuildInterrupted, "the build was cut off").next("push again"))
         })
     }
@@ -272,6 +319,7 @@ impl Pipeline {
         let commit = match &change {
             Change::Image { commit, .. } => Some(commit.clone()),
             Change::ConfigVars(_)
+            | Change::Sizes(_)
             | Change::Formation(_)
             | Change::Domains(_)
             | Change::Rollback { .. }
@@ -284,7 +332,12 @@ impl Pipeline {
         voice.detail(&format!("Released v{version}"));
         let Some(deploy) = frozen.deploy else { return Ok(()) };
         let mut news = self.context.deploys.follow(deploy.id).await;
-        while let Some(piece) = news.recv().await {
+        let tasks = &self.context.tasks;
+        // With the daemon ends whoever could have more news.
+        while let Some(piece) = tokio::select! {
+            piece = news.recv() => piece,
+            () = tasks.stopped() => None,
+        } {
             match piece {
                 News::Line(line) => voice.detail(&line),
                 News::Over(Ok(timings)) => {
@@ -378,7 +431,26 @@ fn took(whole: Duration, spent: Spent, timings: Timings) -> String {
     format!("live in {} s ({})", seconds(whole), parts.join(", "))
 }
 
-fn overtaken(app: &App, tip: Option<&str>) -> Problem {
+fn overtaken(
+    app: &App,
+    update: &RefUpdate,
+    tip: Option<&str>,
+    serving: Option<&Release>,
+) -> Problem {
+    if tip == Some(update.new.as_str()) {
+        let commit = short(&update.new);
+        let serving = serving.filter(|release| release.commit.as_ref() == Some(&update.new));
+        return Problem::new(
+            Code::PushRejected,
+            format!("another push of {commit} to `{}` was first", app.name),
+        )
+        .why("yours was the same commit; git moves a branch only once")
+        .still(match serving {
+            Some(release) => format!("nothing is missing: v{} serves {commit}", release.version),
+            None => format!("that push was received whole, and the branch is at {commit}"),
+        })
+        .next("nothing; to let your git see it: git fetch wharf");
+    }
     let why = match tip {
         Some(tip) => format!("since yours began, the branch moved to {}", short(tip)),
         None => "since yours began, the branch changed".to_owned(),

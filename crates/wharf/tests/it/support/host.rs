@@ -36,6 +36,14 @@ impl Host {
         host
     }
 
+    /// The same with settings of its own.
+    pub(crate) fn start_with(env: &[(&str, &str)]) -> Self {
+        let mut host = Self::prepare();
+        super::warm::copy_into(&host.data());
+        host.start_daemon(env);
+        host
+    }
+
     /// The same without anything made before: the first push makes the base system.
     pub(crate) fn start_cold() -> Self {
         let mut host = Self::prepare();
@@ -80,6 +88,11 @@ impl Host {
     /// Starts the daemon and waits until it answers.
     pub(crate) fn start_daemon(&mut self, env: &[(&str, &str)]) {
         self.spawn_daemon(env);
+        self.wait_daemon();
+    }
+
+    /// Waits until the daemon answers.
+    pub(crate) fn wait_daemon(&self) {
         let run = self.run.clone();
         let pid = self.daemon_pid();
         wait_for("the daemon to answer", Duration::from_secs(30), || {
@@ -107,6 +120,26 @@ impl Host {
         self.daemon = Some(command.spawn().unwrap());
     }
 
+    /// Starts a proxy as a unit of its own would, detached from everybody.
+    #[expect(clippy::disallowed_methods, reason = "a test drives real programs")]
+    pub(crate) fn start_proxy(&self) {
+        let log =
+            File::options().create(true).append(true).open(self.root.join("proxy.log")).unwrap();
+        let settings = self.root.join("wharf.toml");
+        let folders = (self.data(), self.run.display());
+        let text = format!("data_dir = {:?}\nrun_dir = \"{}\"\n", folders.0, folders.1);
+        fs::write(&settings, text + "listen = [\"127.0.0.1:0\"]\n").unwrap();
+        let mut command = Command::new("setsid");
+        command.args(["--fork", WHARF, "proxy", "--config"]).arg(settings);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        assert!(command.status().unwrap().success());
+    }
+
+    /// Whether a proxy takes orders.
+    pub(crate) fn proxy_is_there(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(self.run.join("proxy/control.sock")).is_ok()
+    }
+
     /// Runs a second daemon on the same folders, which must end at once; what it said.
     #[expect(clippy::disallowed_methods, reason = "a test drives real programs")]
     pub(crate) fn second_daemon(&self) -> String {
@@ -126,6 +159,13 @@ impl Host {
         daemon.wait().unwrap();
     }
 
+    /// Tells the daemon to stop and waits until it has.
+    pub(crate) fn stop_daemon(&mut self) {
+        let pid = rustix::process::Pid::from_child(self.daemon.as_ref().expect("a daemon runs"));
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.wait_daemon_death();
+    }
+
     /// Waits until the daemon ended by itself.
     pub(crate) fn wait_daemon_death(&mut self) {
         let mut daemon = self.daemon.take().expect("a daemon runs");
@@ -141,6 +181,11 @@ impl Host {
     /// Where visitors arrive.
     pub(crate) fn edge(&self) -> SocketAddr {
         self.endpoint("edge").parse().unwrap()
+    }
+
+    /// Where they arrive by HTTPS.
+    pub(crate) fn edge_https(&self) -> SocketAddr {
+        self.endpoint("edge_https").parse().unwrap()
     }
 
     /// Where the API and git are.
@@ -251,10 +296,21 @@ impl Host {
         fs::read_to_string(self.root.join("daemon.log")).unwrap_or_default()
     }
 
+    /// What no kernel remembers over a reboot, once every process is dead: `/run`, cgroups, links.
+    pub(crate) fn forget_what_a_reboot_forgets(&self) {
+        let output = self.teardown_command().output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a test drives real programs")]
+    fn teardown_command(&self) -> Command {
+        let mut command = Command::new(WHARF);
+        command.arg("teardown").args(self.settings());
+        command
+    }
+
     fn tear_down(&self) {
-        let output =
-            Command::new(WHARF).arg("teardown").args(self.settings()).arg("--with-data").output();
+        let output = self.teardown_command().arg("--with-data").output();
         if let Ok(output) = &output
             && !output.status.success()
             && !std::thread::panicking()

@@ -1,0 +1,119 @@
+//! Asks replicas that serve whether they are well, where an app wants it: one task on one core, for all.
+//!
+//! What is found only takes a replica out of the choice; whether it is ended is the daemon's business.
+
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use model::id::{AppId, ReplicaId};
+use model::route::balance::{Check, Standing};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::core::Core;
+use crate::pool::Pool;
+use crate::table::Upstream;
+
+/// How often is looked whose turn it is.
+const TICK: Duration = Duration::from_millis(100);
+/// A replica that says nothing for so long is not well.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A status line fits in there.
+const ENOUGH: usize = 64;
+
+struct Known {
+    standing: Standing,
+    next: Instant,
+    is_asked: bool,
+}
+
+/// Asks for ever.
+pub(crate) async fn run(core: Rc<Core>) {
+    let mut known: HashMap<ReplicaId, Known> = HashMap::new();
+    let (sender, mut findings) = mpsc::unbounded_channel::<(AppId, ReplicaId, bool)>();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => ask_all(&core, &mut known, &sender),
+            Some((app, replica, is_well)) = findings.recv() => {
+                let table = core.table();
+                let Some(known) = known.get_mut(&replica) else { continue };
+                known.is_asked = false;
+                let before = known.standing.is_unwell();
+                known.standing = known.standing.after(is_well);
+                let Some(upstream) = table.upstream(app) else { continue };
+                let mut endpoints = upstream.endpoints.iter();
+                let Some(endpoint) = endpoints.find(|e| e.replica == replica) else { continue };
+                if known.standing.is_unwell() != before {
+                    tracing::info!(replica = %endpoint.name, %app, is_unwell = !before, "checked");
+                }
+                endpoint.stats.mark_unwell(known.standing.is_unwell());
+            }
+        }
+    }
+}
+
+fn ask_all(
+    core: &Rc<Core>,
+    known: &mut HashMap<ReplicaId, Known>,
+    sender: &mpsc::UnboundedSender<(AppId, ReplicaId, bool)>,
+) {
+    let table = core.table();
+    if table.checked.is_empty() && known.is_empty() {
+        return;
+    }
+    let now = Instant::now();
+    known.retain(|replica, known| known.is_asked || table.has_replica(*replica));
+    for upstream in table.checked.iter().filter_map(|app| table.upstream(*app)) {
+        let Some(check) = &upstream.balance.check else { continue };
+        for place in 0..upstream.endpoints.len() {
+            let fresh = Known { standing: Standing::default(), next: now, is_asked: false };
+            let known = known.entry(upstream.endpoints[place].replica).or_insert(fresh);
+            if known.is_asked || known.next > now {
+                continue;
+            }
+            known.is_asked = true;
+            known.next = now + check.every;
+            let (core, upstream, sender) = (core.clone(), upstream.clone(), sender.clone());
+            crate::tasks::spawn_detached(async move {
+                let is_well = ask(&core.pool, &upstream, place).await;
+                // The core is going when nobody listens.
+                let _gone = sender.send((upstream.app, upstream.endpoints[place].replica, is_well));
+            });
+        }
+    }
+}
+
+async fn ask(pool: &Pool, upstream: &Upstream, place: usize) -> bool {
+    let Some(check) = &upstream.balance.check else { return true };
+    let asked = tokio::time::timeout(PATIENCE, question(pool, upstream, place, check)).await;
+    asked.is_ok_and(|status| status.is_ok_and(|status| (200..400).contains(&status)))
+}
+
+/// One request on a connection of its own; the answer's status.
+async fn question(
+    pool: &Pool,
+    upstream: &Upstream,
+    place: usize,
+    check: &Check,
+) -> io::Result<u16> {
+    let mut stream = pool.open(&upstream.endpoints[place]).await?;
+    let question = format!(
+        "GET {} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: wharf-check\r\nConnection: close\r\n\r\n",
+        check.path
+    );
+    stream.write_all(question.as_bytes()).await?;
+    let mut answer = Vec::with_capacity(ENOUGH);
+    while answer.len() < ENOUGH && !answer.contains(&b'\n') {
+        if stream.read_buf(&mut answer).await? == 0 {
+            break;
+        }
+    }
+    let line = String::from_utf8_lossy(&answer);
+    let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
+    status.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}

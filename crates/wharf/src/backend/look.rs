@@ -1,0 +1,54 @@
+//! Looking until something is seen: what cannot be looked at is not gone.
+
+use std::time::Duration;
+
+use super::error::BackendError;
+use super::local::Observed;
+
+/// The first wait after a look that failed, and the longest.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
+
+/// Looks until something is seen. A look that fails (no descriptors left, a disk that does not answer)
+/// says nothing about what was looked at: least of all that it has ended.
+pub(super) async fn until_seen<F>(what: &str, look: impl Fn() -> F) -> Observed
+where
+    F: Future<Output = Result<Observed, BackendError>>,
+{
+    let (mut wait, longest) = LOOK_AGAIN;
+    loop {
+        match look().await {
+            Ok(seen) => return seen,
+            Err(error) => {
+                let again_in = format!("{} ms", wait.as_millis());
+                tracing::error!(
+                    replica = what,
+                    error = error.for_people(),
+                    again_in,
+                    "cannot look at a replica; it is left alone"
+                );
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_fails_is_looked_again_and_is_no_end() {
+        let fails = std::cell::Cell::new(3);
+        let look = || async {
+            if fails.get() == 0 {
+                return Ok(Observed::Alive);
+            }
+            fails.set(fails.get() - 1);
+            let source = std::io::Error::from_raw_os_error(24);
+            Err(BackendError::Engine(engine::error::Error::Kernel { doing: "look", source }))
+        };
+        assert_eq!(until_seen("web.1", look).await, Observed::Alive);
+        assert_eq!(fails.get(), 0);
+    }
+}

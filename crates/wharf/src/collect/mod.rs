@@ -1,0 +1,67 @@
+//! What nobody needs any more goes: images of old releases, layers no image or recent build step is made
+//! of, build caches that grew too large.
+//!
+//! A round looks first (leases of builds, containers that run), asks the store what must be kept next,
+//! and removes last; what begins meanwhile holds what it uses. Each removal stands alone, so a daemon
+//! that dies between two leaves only something for the next round.
+
+mod caches;
+
+mod round;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::store::{self, StoreError};
+
+pub use round::Collected;
+use round::{Asked, Depth};
+
+/// A thorough round, which also measures, comes this often.
+const EVERY: Duration = Duration::from_secs(3600);
+
+/// Collects at the start, whenever a deploy or an app ended, and every hour.
+pub fn spawn(context: &Context) {
+    let mine = context.clone();
+    context.tasks.spawn_until_stop("collector", async move {
+        let mut depth = Depth::Thorough;
+        loop {
+            match collect(&mine, depth).await {
+                Ok(collected) if collected == Collected::default() => {}
+                Ok(Collected { images, layers, cached }) => {
+                    tracing::info!(images, layers, %cached, "removed what nobody needs");
+                }
+                Err(problem) => tracing::error!(%problem, "could not remove what nobody needs"),
+            }
+            depth = tokio::select! {
+                () = mine.deploys.surplus() => Depth::Quick,
+                () = tokio::time::sleep(EVERY) => Depth::Thorough,
+            };
+        }
+    });
+}
+
+async fn collect(context: &Context, depth: Depth) -> Result<Collected, model::problem::Problem> {
+    let backend = Arc::clone(&context.backend);
+    // Nobody goes back to an old release between the question and the removal.
+    let hold = context.deploys.hold_images().await;
+    let round = backend.layers.round();
+    let newest = usize::try_from(context.config.keep_releases).unwrap_or(usize::MAX);
+    let known = context.store.run(move |tx| {
+        let apps: Vec<_> = store::apps::list(tx)?.into_iter().map(|app| app.id).collect();
+        Ok::<_, StoreError>((store::releases::images_kept(tx, newest)?, apps))
+    });
+    let (keep, apps) = known.await.map_err(|error| crate::deploy::store_problem(&error))?;
+    let limit = context.config.build_cache;
+    let root = context.config.data_dir.clone();
+    let asked = Asked { keep, apps, limit, depth };
+    let work = move || {
+        let images = round::images(&backend, &round, &asked)?;
+        // From here on the images there are are those that stay.
+        drop(hold);
+        round::rest(&backend, &root, &round, &asked, images)
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Ok(Collected::default()))
+}
