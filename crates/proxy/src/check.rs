@@ -1,12 +1,40 @@
 //! Which requests are refused though each part of them is well formed. Refuse, never repair.
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE, VIA};
-use http::{HeaderMap, Method, Request};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
+    FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderName, Method, Request};
 
 /// A rule a request broke, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Broken(pub(crate) &'static str);
+
+/// Fields that frame or route a message, or say who asks, the edge's own words among them: they come
+/// first or not at all, whoever takes trailers for headers.
+const NEVER_TRAILERS: [HeaderName; 20] = [
+    AUTHORIZATION,
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    COOKIE,
+    EXPECT,
+    FORWARDED,
+    HOST,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    VIA,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-request-start"),
+];
 
 /// Past so many proxies, a request goes in circles.
 const MOST_HOPS: usize = 20;
@@ -53,6 +81,11 @@ pub(crate) fn head<B>(request: &Request<B>) -> Result<(), Broken> {
     if request.method() == Method::CONNECT {
         return Err(Broken("CONNECT is not served here"));
     }
+    // A host alone is for CONNECT, and a star for OPTIONS (RFC 9112, section 3.2).
+    let path = request.uri().path();
+    if !path.starts_with('/') && (path, request.method()) != ("*", &Method::OPTIONS) {
+        return Err(Broken("a target that is neither a path nor a whole URL"));
+    }
     if headers.contains_key(UPGRADE)
         && (headers.contains_key(TRANSFER_ENCODING)
             || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0"))
@@ -67,6 +100,14 @@ pub(crate) fn head<B>(request: &Request<B>) -> Result<(), Broken> {
 
 fn is_continue(expect: &[u8]) -> bool {
     expect.eq_ignore_ascii_case(b"100-continue")
+}
+
+/// Whether a trailer says what only a head may say.
+pub(crate) fn trailers(trailers: &HeaderMap) -> Result<(), Broken> {
+    match NEVER_TRAILERS.iter().any(|name| trailers.contains_key(name)) {
+        true => Err(Broken("a trailer that frames or routes")),
+        false => Ok(()),
+    }
 }
 
 /// The length the head tells of its body.

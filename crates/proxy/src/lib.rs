@@ -52,5 +52,8 @@ mod page;
 
 pub mod control;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
+
 pub use holder::holder_main;
 pub use worker::worker_main;

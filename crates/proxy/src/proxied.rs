@@ -183,6 +183,26 @@ fn binary(bytes: &[u8]) -> Parsed {
     Parsed::Whole(whole, ends)
 }
 
+/// What must hold whatever the bytes are: a header ends within them and is the same without what is
+/// behind it, each of its beginnings asks for more, and what is broken stays so.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn check_bytes(bytes: &[u8]) {
+    match parse(bytes) {
+        Parsed::Whole(length, ends) => {
+            assert!(length <= bytes.len(), "a header longer than what came");
+            assert_eq!(parse(&bytes[..length]), Parsed::Whole(length, ends));
+            for end in 0..length {
+                assert_eq!(parse(&bytes[..end]), Parsed::More, "{end}");
+            }
+        }
+        Parsed::More => assert!(bytes.len() < 16 + LONGEST_REST, "it would never stop asking"),
+        Parsed::Broken(_) => {
+            let longer = parse(&[bytes, b"\r\n"].concat());
+            assert!(matches!(longer, Parsed::Broken(_)), "mended by more: {longer:?}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::BodyError;
-use crate::check::Broken;
+use crate::check::{self, Broken};
 use crate::code::EdgeCode;
 use crate::http1::Incoming;
 
@@ -153,6 +153,11 @@ impl Body for RequestBody {
                 this.position = 0;
             }
         } else if let Some(trailers) = frame.trailers_ref() {
+            // Those of HTTP/2 come here unread.
+            if let Err(rule) = check::trailers(trailers) {
+                state.failure = Some((EdgeCode::BadRequest, Some(rule)));
+                return Poll::Ready(Some(Err(BodyError::Client)));
+            }
             state.trailers = Some(trailers.clone());
             this.sent_trailers = true;
         }

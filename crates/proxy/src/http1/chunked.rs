@@ -2,35 +2,16 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
-use http::HeaderName;
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TE,
-    TRAILER, TRANSFER_ENCODING,
-};
 use http_body::Frame;
 
 use super::fields;
 use super::framing::Framing;
-use crate::check::Broken;
+use crate::check::{self, Broken};
 
 /// Most bytes of a chunk's line, and of all trailers.
 const LONGEST_LINE: usize = 1024;
 const MOST_TRAILERS: usize = 8 * 1024;
 const MOST_FIELDS: usize = 50;
-/// Fields that frame or route a message, or say who asks: they come first or not at all.
-const NEVER_TRAILERS: [HeaderName; 10] = [
-    AUTHORIZATION,
-    CONNECTION,
-    CONTENT_ENCODING,
-    CONTENT_LENGTH,
-    CONTENT_TYPE,
-    COOKIE,
-    HOST,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-];
-
 /// Reads one body. Takes from the input just what belongs to it.
 #[derive(Debug)]
 pub(crate) enum Decoder {
@@ -187,9 +168,7 @@ fn trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, Broken> {
     let section = input.split_to(end).freeze();
     input.advance(2);
     let trailers = fields::parse(&section, 0, MOST_FIELDS).map_err(|refusal| refusal.rule)?;
-    if NEVER_TRAILERS.iter().any(|name| trailers.contains_key(name)) {
-        return Err(Broken("a trailer that frames or routes"));
-    }
+    check::trailers(&trailers)?;
     Ok(Some(trailers))
 }
 

@@ -179,7 +179,8 @@ impl State {
         let says = |token| answer.headers.get_all(CONNECTION).iter().any(|v| has_token(v, token));
         self.can_be_reused = framing != Framing::UntilClose
             && answer.status != StatusCode::SWITCHING_PROTOCOLS
-            && if answer.version == Version::HTTP_11 { !says("close") } else { says("keep-alive") };
+            && !says("close")
+            && (answer.version == Version::HTTP_11 || says("keep-alive"));
         Ok(answer)
     }
 

@@ -68,7 +68,6 @@ struct State<S> {
     upgrade: Option<oneshot::Sender<Upgraded>>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 enum Next {
     Request(request::Parts),
     Refused(Refusal),
@@ -133,7 +132,7 @@ where
     let says = |token| parts.headers.get_all(CONNECTION).iter().any(|v| has_token(v, token));
     let wants_alive = match parts.version {
         Version::HTTP_11 => !says("close"),
-        _ => says("keep-alive"),
+        _ => says("keep-alive") && !says("close"),
     };
     let method = parts.method.clone();
     let version = parts.version;

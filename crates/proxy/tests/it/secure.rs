@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use bytes::Bytes;
 use http::Request;
 use model::certificate::{CertificateTable, Hsts, HttpsPolicy, Redirect};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::app::App;
 use crate::edge::{Edge, app_id, live, tcp, until};
@@ -207,43 +206,4 @@ async fn a_client_that_comes_back_resumes_its_session() {
         use rustls::HandshakeKind::{Full, Resumed};
         assert_eq!(kinds, [Full, Resumed], "{version:?}");
     }
-}
-
-#[tokio::test]
-async fn opening_streams_only_to_take_them_back_ends_the_connection() {
-    let (edge, _app, authority, address) = secure().await;
-    edge.client.certify(&certificates(1, vec![authority.sign(&["shop.localhost"])])).await.unwrap();
-    let config = authority.client(&["h2"]);
-    let mut stream = shake_hands(address, "shop.localhost", config).await.unwrap();
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    let mut head = vec![0x82, 0x87, 0x84, 0x41, 14];
-    head.extend(b"shop.localhost");
-    for stream_id in (1..4001_u32).step_by(2) {
-        let length = u8::try_from(head.len()).unwrap();
-        bytes.extend([0, 0, length, 1, 0x05]);
-        bytes.extend(stream_id.to_be_bytes());
-        bytes.extend(&head);
-        bytes.extend([0, 0, 4, 3, 0]);
-        bytes.extend(stream_id.to_be_bytes());
-        bytes.extend(8_u32.to_be_bytes());
-    }
-    // The server may hang up before it has read all.
-    let _cut = stream.write_all(&bytes).await;
-    let mut seen = Vec::new();
-    let _cut = tokio::time::timeout(crate::edge::LIMIT, stream.read_to_end(&mut seen)).await;
-    // GOAWAY with ENHANCE_YOUR_CALM.
-    let mut rest = &seen[..];
-    let mut farewell = None;
-    while let [a, b, c, kind, _, _, _, _, _, frame @ ..] = rest {
-        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-        let (payload, next) = frame.split_at(length.min(frame.len()));
-        if *kind == 7 {
-            farewell = payload.get(4..8).map(<[u8]>::to_vec);
-        }
-        rest = next;
-    }
-    assert_eq!(farewell, Some(vec![0, 0, 0, 11]));
-    // Nobody else notices.
-    assert_eq!(edge.get("shop.localhost", "/").await.status, 200);
 }
