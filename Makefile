@@ -1,5 +1,5 @@
 # The five things people do here, and the two a newcomer does: `make demo`, `make test`.
-.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build vm needs clean-demo
+.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy vm needs clean-demo
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20

@@ -7,6 +7,7 @@ set -euo pipefail
 run=(git nftables iproute2 mmdebstrap ca-certificates curl)
 test=(gcc busybox-static runc skopeo docker-registry wrk openssl pebble)
 bench=(docker.io nginx-light)
+bench_proxy=(nginx-light haproxy caddy wrk)
 # Debian's qemu-utils is not among them, and one from elsewhere may have to make way.
 vm=(qemu-system-x86 e2fsprogs zstd)
 wanted=("${run[@]}")
@@ -14,6 +15,7 @@ case ${1:-run} in
   test) wanted+=("${test[@]}") ;;
   vm) wanted+=("${vm[@]}") ;;
   bench) wanted+=("${bench[@]}") ;;
+  bench-proxy) wanted+=("${bench_proxy[@]}") ;;
 esac
 
 missing=()

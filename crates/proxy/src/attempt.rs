@@ -4,16 +4,18 @@
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use http::{Method, Response};
+use model::id::ReplicaId;
+use tokio::time::Instant;
 
 use crate::body::Upload;
-use crate::check::{self, Broken};
+use crate::check::Broken;
 use crate::code::EdgeCode;
 use crate::core::Core;
 use crate::endpoint::Endpoint;
-use crate::pool::{ConnectFailure, IDLE_LIMIT, Lease};
+use crate::headers::Lines;
+use crate::http1::{self, Exchange, Incoming};
+use crate::pool::{ConnectFailure, IDLE_LIMIT, Lease, Pool};
 use crate::way::Way;
 
 /// How a try ended that brought no answer.
@@ -58,56 +60,57 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sending<'a> {
     pub(crate) head: &'a Parts,
+    pub(crate) lines: &'a Lines,
     pub(crate) upload: &'a Upload,
     pub(crate) way: &'a Way,
     /// Whether only a new connection will do.
     pub(crate) wants_fresh: bool,
 }
 
+/// The connection an answer comes on, on its way back to the pool.
+#[derive(Debug)]
+pub(crate) struct Borrowed {
+    pub(crate) exchange: Exchange,
+    replica: ReplicaId,
+}
+
+impl Borrowed {
+    /// Gives it back, if it can carry another request.
+    pub(crate) fn give_back(self, pool: &Pool) {
+        if let Some(wire) = self.exchange.into_wire() {
+            pool.give_back(Lease { wire, replica: self.replica });
+        }
+    }
+}
+
 /// Makes the try. `connect` grows by the time connecting took.
 pub(crate) async fn attempt(
     core: &Core,
     endpoint: &Endpoint,
-    Sending { head, upload, way, wants_fresh }: Sending<'_>,
+    Sending { head, lines, upload, way, wants_fresh }: Sending<'_>,
     connect: &mut Duration,
-) -> Result<(Response<Incoming>, Lease), Failure> {
-    let mut lease = lease(core, endpoint, &head.method, wants_fresh, connect).await?;
-    let mut request = Request::new(upload.body());
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = head.uri.clone();
-    request.headers_mut().clone_from(&head.headers);
-    way.apply(&mut request);
+) -> Result<(Response<Incoming>, Borrowed), Failure> {
+    let lease = lease(core, endpoint, &head.method, wants_fresh, connect).await?;
+    let (uri, headers) = (way.uri(&head.uri), way.fields(&head.headers));
+    let request = http1::Head { method: &head.method, uri, headers: &headers, lines };
+    let idle_timeout = core.config.idle_timeout;
+    let exchange = Exchange::start(lease.wire, &request, upload.body(), idle_timeout);
     let sent_at = Instant::now();
-    let sending = lease.sender.try_send_request(request);
-    tokio::pin!(sending);
-    let limit = core.config.first_byte_timeout;
-    let answer = loop {
-        // An upload that moves is no silent app.
-        let deadline = sent_at.max(upload.last_progress()) + limit;
-        match timeout_at(deadline, &mut sending).await {
-            Ok(answer) => break answer,
-            Err(_) if sent_at.max(upload.last_progress()) + limit > deadline => {}
-            Err(_) if upload.is_waiting_for_client() => {
-                return Err(Failure::Final(EdgeCode::ClientStalled, None));
-            }
-            Err(_) => return Err(Failure::Final(EdgeCode::FirstByteTimeout, None)),
+    // An upload that moves is no silent app.
+    let deadline = || sent_at.max(upload.last_progress()) + core.config.first_byte_timeout;
+    let answer = std::future::poll_fn(|ctx| exchange.poll_answer(ctx, deadline)).await;
+    let answer = answer.map_err(|failure| match (upload.failure(), failure) {
+        (Some((code, rule)), _) => Failure::Final(code, rule),
+        (None, http1::Failure::NotSent) => Failure::NotSent,
+        (None, http1::Failure::Unanswered | http1::Failure::Upload) => Failure::Unanswered,
+        (None, http1::Failure::NotHttp) => Failure::Final(EdgeCode::BadAnswer, None),
+        (None, http1::Failure::Unsafe(rule)) => Failure::Final(EdgeCode::UnsafeAnswer, Some(rule)),
+        (None, http1::Failure::Late) if upload.is_waiting_for_client() => {
+            Failure::Final(EdgeCode::ClientStalled, None)
         }
-    };
-    let answer = answer.map_err(|mut failure| {
-        if let Some((code, rule)) = upload.failure() {
-            Failure::Final(code, rule)
-        } else if failure.take_message().is_some() {
-            Failure::NotSent
-        } else if failure.error().is_parse() {
-            Failure::Final(EdgeCode::BadAnswer, None)
-        } else {
-            Failure::Unanswered
-        }
+        (None, http1::Failure::Late) => Failure::Final(EdgeCode::FirstByteTimeout, None),
     })?;
-    if let Err(rule) = check::answer(answer.headers()) {
-        return Err(Failure::Final(EdgeCode::UnsafeAnswer, Some(rule)));
-    }
-    Ok((answer, lease))
+    Ok((answer, Borrowed { exchange, replica: endpoint.replica }))
 }
 
 async fn lease(
@@ -119,7 +122,8 @@ async fn lease(
 ) -> Result<Lease, Failure> {
     // What must not be sent twice goes over a connection the app has surely not forgotten.
     let limit = if is_idempotent(method) { IDLE_LIMIT } else { Duration::from_secs(1) };
-    let idle = if wants_fresh { None } else { core.pool.take_idle(endpoint, limit) };
+    let is_sure = !is_idempotent(method);
+    let idle = if wants_fresh { None } else { core.pool.take_idle(endpoint, limit, is_sure) };
     if let Some(lease) = idle {
         return Ok(lease);
     }

@@ -1,8 +1,7 @@
-//! Which requests are refused: what hyper's parser lets through and HTTP does not, or what two
-//! parsers could read in two ways. Refuse, never repair.
+//! Which requests are refused though each part of them is well formed. Refuse, never repair.
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE, VIA};
-use http::{HeaderMap, Method, Request, Version};
+use http::{HeaderMap, Method, Request};
 
 /// A rule a request broke, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,28 +53,6 @@ pub(crate) fn head<B>(request: &Request<B>) -> Result<(), Broken> {
     if request.method() == Method::CONNECT {
         return Err(Broken("CONNECT is not served here"));
     }
-    if !matches!(request.version(), Version::HTTP_10 | Version::HTTP_11) {
-        return Err(Broken("not HTTP/1.0 or HTTP/1.1"));
-    }
-    let has_length = headers.contains_key(CONTENT_LENGTH);
-    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(encoding) = encodings.next() {
-        if has_length {
-            return Err(Broken("both Content-Length and Transfer-Encoding"));
-        }
-        if request.version() == Version::HTTP_10 {
-            return Err(Broken("Transfer-Encoding in HTTP/1.0"));
-        }
-        if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            return Err(Broken("Transfer-Encoding other than `chunked`, once"));
-        }
-    }
-    if let Some(length) = headers.get(CONTENT_LENGTH) {
-        let digits = length.as_bytes();
-        if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
-            return Err(Broken("Content-Length is not a number"));
-        }
-    }
     if headers.contains_key(UPGRADE)
         && (headers.contains_key(TRANSFER_ENCODING)
             || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0"))
@@ -101,18 +78,6 @@ pub(crate) fn length(headers: &HeaderMap) -> Option<u64> {
 pub(crate) fn is_loop(headers: &HeaderMap) -> bool {
     let hops = headers.get_all(VIA).iter().map(|via| via.as_bytes().split(|b| *b == b',').count());
     hops.sum::<usize>() > MOST_HOPS
-}
-
-/// The rule an app's answer breaks: one that lets two readers see two bodies.
-pub(crate) fn answer(headers: &HeaderMap) -> Result<(), Broken> {
-    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
-    if lengths > 1 {
-        return Err(Broken("more than one Content-Length"));
-    }
-    if lengths > 0 && headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Broken("both Content-Length and Transfer-Encoding"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

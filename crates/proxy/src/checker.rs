@@ -101,7 +101,7 @@ async fn question(
     place: usize,
     check: &Check,
 ) -> io::Result<u16> {
-    let mut stream = pool.open_stream(&upstream.endpoints[place]).await?;
+    let mut stream = pool.open(&upstream.endpoints[place]).await?;
     let question = format!(
         "GET {} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: wharf-check\r\nConnection: close\r\n\r\n",
         check.path

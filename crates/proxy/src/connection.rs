@@ -4,21 +4,17 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use http::{Request, Response};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
@@ -27,8 +23,8 @@ use crate::config::{Config, Door, TrustedPeer};
 use crate::core::Core;
 use crate::forward;
 use crate::headers::{Client, Session};
+use crate::http1::{self, Incoming, Limits, Refusal};
 use crate::proxied::{self, Ends};
-use crate::strict::{Guard, Limits, Talk};
 use crate::tasks::spawn_detached;
 use crate::tls::{ACME_ALPN, H2_ALPN};
 
@@ -36,8 +32,6 @@ use crate::tls::{ACME_ALPN, H2_ALPN};
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A handshake must be done within this time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A new connection may still ask once within this time when the worker stops.
-const LAST_CALL: Duration = Duration::from_secs(2);
 /// A client that takes nothing for this long is given up by the kernel.
 const STUCK_CLIENT_MS: u32 = 60_000;
 /// Requests one HTTP/2 connection may have at once.
@@ -48,7 +42,6 @@ const MOST_RESETS: usize = 20;
 /// How the two protocols are spoken.
 #[derive(Debug)]
 pub(crate) struct Protocols {
-    http1: http1::Builder,
     http2: http2::Builder<LocalExecutor>,
     limits: Limits,
 }
@@ -67,14 +60,6 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
 
 impl Protocols {
     pub(crate) fn new(config: &Config) -> Self {
-        let mut http1 = http1::Builder::new();
-        // What may pass is the guard's to say; hyper must be able to hold it.
-        let most = config.most_head_bytes.max(64 * 1024) + 64 * 1024;
-        http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE_TIMEOUT)
-            .max_buf_size(most)
-            .max_headers(config.most_fields.max(100) + 1);
         let mut http2 = http2::Builder::new(LocalExecutor);
         http2
             .timer(TokioTimer::new())
@@ -91,8 +76,9 @@ impl Protocols {
             head_bytes: config.most_head_bytes,
             target_bytes: config.most_target_bytes,
             fields: config.most_fields,
+            head_timeout: config.head_timeout,
         };
-        Self { http1, http2, limits }
+        Self { http2, limits }
     }
 }
 
@@ -168,63 +154,34 @@ async fn shake_hands(core: &Core, stream: TcpStream, peer: IpAddr) -> Option<Tls
 
 async fn speak_http1<S>(core: &Rc<Core>, protocols: &Protocols, stream: S, client: Client)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let peer = client.address();
-    let client = Rc::new(client);
-    let (stream, talk) = Guard::new(stream, protocols.limits, core.config.head_timeout);
-    let has_asked = Rc::new(Notify::new());
-    let service = {
-        let (core, has_asked) = (core.clone(), has_asked.clone());
-        let count = Cell::new(0_u64);
-        service_fn(move |request| {
-            count.set(count.get() + 1);
-            has_asked.notify_one();
-            let (core, client, talk) = (core.clone(), client.clone(), talk.clone());
-            serve_in_turn((core, client), (talk, count.get()), request)
-        })
-    };
-    let connection = protocols.http1.serve_connection(TokioIo::new(stream), service);
-    let connection = connection.with_upgrades();
-    tokio::pin!(connection);
-    // One that was accepted but has not asked yet would be closed without an answer.
-    let last_call = async {
-        core.stopped().await;
-        let _nothing_came = tokio::time::timeout(LAST_CALL, has_asked.notified()).await;
-    };
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = last_call => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended
-        && error.is_parse()
-    {
-        core.sink.add(None, |line| {
-            let now = jiff::Timestamp::now();
-            let written = writeln!(
-                line,
-                "{now:.6} router at=error code=H26 desc=\"Request error: {error}\" fwd=\"{peer}\" status=400",
-            );
-            written.expect("writing into a String cannot fail");
-        });
-    }
+    let edge = Edge { core: core.clone(), client: Rc::new(client) };
+    http1::serve(stream, &edge, &protocols.limits, core.stopped()).await;
 }
 
-/// One of the requests of an HTTP/1 connection, counted from 1.
-async fn serve_in_turn(
-    (core, client): (Rc<Core>, Rc<Client>),
-    (talk, number): (Arc<Talk>, u64),
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    if let Some(refusal) = talk.refusal(number) {
-        return Ok(forward::refuse(&core, &client, &request, refusal));
+/// What the requests of an HTTP/1 connection are answered by.
+struct Edge {
+    core: Rc<Core>,
+    client: Rc<Client>,
+}
+
+impl http1::Service for Edge {
+    fn call(&self, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> {
+        forward::serve(self.core.clone(), self.client.clone(), request)
     }
-    let answer = forward::serve(core, client, request).await;
-    talk.answered(number, answer.status() == StatusCode::SWITCHING_PROTOCOLS);
-    Ok(answer)
+
+    fn refuse(&self, refusal: Refusal) -> Response<ResponseBody> {
+        forward::refuse(&self.core, &self.client, refusal)
+    }
+
+    fn write_date(&self, write: impl FnOnce(&[u8])) {
+        self.core.with_date(write);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.core.is_stopping()
+    }
 }
 
 /// Requests one connection has now, and when it last had one.
@@ -245,6 +202,8 @@ where
         service_fn(move |request| {
             used.requests.set(used.requests.get() + 1);
             let used = used.clone();
+            let request: Request<hyper::body::Incoming> = request;
+            let request = request.map(Incoming::Stream);
             forward::serve(core.clone(), client.clone(), request).map(move |answer| {
                 used.requests.set(used.requests.get() - 1);
                 used.last.set(Instant::now());

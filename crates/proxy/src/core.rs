@@ -70,6 +70,8 @@ pub(crate) struct Core {
     pub(crate) tasks: Tasks,
     pub(crate) tls: Arc<Tls>,
     table: RefCell<Arc<Table>>,
+    /// The second and its `Date`.
+    date: RefCell<(u64, String)>,
     started: Instant,
     events: broadcast::Sender<Event>,
     stop: CancellationToken,
@@ -137,6 +139,7 @@ impl Core {
             tasks: Tasks::default(),
             tls: birth.tls,
             table: RefCell::new(birth.table),
+            date: RefCell::default(),
             started: birth.started,
             events: birth.events,
             stop: CancellationToken::new(),
@@ -170,6 +173,16 @@ impl Core {
     pub(crate) fn epoch_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Gives the present time as a `Date`'s value (RFC 9110, 5.6.7); written once a second.
+    pub(crate) fn with_date(&self, write: impl FnOnce(&[u8])) {
+        let mut date = self.date.borrow_mut();
+        let now = self.epoch_ms() / 1000;
+        if date.0 != now || date.1.is_empty() {
+            *date = (now, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now)));
+        }
+        write(date.1.as_bytes());
     }
 
     /// Ends when the core is told to stop.

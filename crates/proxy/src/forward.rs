@@ -6,29 +6,30 @@ use std::time::Duration;
 
 use http::header::{HOST, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+};
 use model::id::ReplicaId;
 use model::route::UpstreamState;
 use model::route::balance::Sticky;
 use tokio::time::Instant;
 
-use crate::attempt::{Failure, Sending, attempt, is_idempotent};
+use crate::attempt::{Borrowed, Failure, Sending, attempt, is_idempotent};
 use crate::body::{ResponseBody, Upload};
 use crate::check::{self, Broken};
 use crate::code::EdgeCode;
 use crate::core::Core;
 use crate::endpoint::{Endpoint, InFlight};
 use crate::front;
-use crate::headers::{self, Client, REQUEST_ID};
+use crate::headers::{self, Client, Lines, REQUEST_ID};
 use crate::hold::Held;
+use crate::http1::{self, Incoming};
 use crate::http2;
 use crate::log::Record;
 use crate::page::{self, Form};
-use crate::pool::{ConnectFailure, Lease};
+use crate::pool::ConnectFailure;
 use crate::queue::Queued;
 use crate::select::{self, Pick, Visitor};
-use crate::strict;
 use crate::table::{AppStats, Upstream};
 use crate::upgrade;
 use crate::way::{self, Turn, Way};
@@ -56,7 +57,7 @@ impl From<Refusal> for End {
     }
 }
 
-type Answer = (Response<Incoming>, Lease, InFlight);
+type Answer = (Response<Incoming>, Borrowed, InFlight);
 
 /// Answers one request, one way or another.
 pub(crate) async fn serve(
@@ -88,9 +89,11 @@ pub(crate) async fn serve(
         };
     }
     let wants_upgrade = headers::wanted_upgrade(request.headers()).is_some();
-    let from_client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+    let from_client = wants_upgrade.then(|| http1::on_upgrade(request.body()));
     let (mut head, incoming) = request.into_parts();
-    headers::towards_app(&mut head.headers, &client, &id, chain, now_ms);
+    let is_secure = client.is_secure(&head.headers);
+    let told = headers::Told { client: &client, request_id: &id, chain: &chain, now_ms };
+    let lines = headers::towards_app(&mut head.headers, told);
     head.uri = origin_form(&head.uri);
     let most = core.config.most_body_bytes;
     let can_repeat = is_idempotent(&head.method) || head.headers.contains_key(IDEMPOTENCY_KEY);
@@ -100,6 +103,8 @@ pub(crate) async fn serve(
         core: &core,
         host: &host,
         head: &head,
+        lines: &lines,
+        is_secure,
         upload: &upload,
         client: client.address(),
         can_repeat,
@@ -122,8 +127,8 @@ pub(crate) async fn serve(
             let rule = Some(Broken("101 without being asked"));
             return page::answer(EdgeCode::UnsafeAnswer, rule, form, record);
         };
-        let replica = hyper::upgrade::on(&mut answer);
-        return upgrade::answer(&core, (from_client, replica), answer, (in_flight, record));
+        let sides = (from_client, lease.exchange);
+        return upgrade::answer(&core, sides, answer, (in_flight, record));
     }
     record.answer(answer.status());
     headers::towards_client(answer.headers_mut(), &id);
@@ -133,7 +138,7 @@ pub(crate) async fn serve(
     if let Some(cookie) = cookie {
         answer.headers_mut().append(SET_COOKIE, cookie);
     }
-    let pool = (core.pool.clone(), core.config.idle_timeout);
+    let pool = core.pool.clone();
     answer.map(|body| ResponseBody::app(body, lease, in_flight, pool, record))
 }
 
@@ -146,16 +151,15 @@ fn protocol(client: &Client, version: Version) -> (&'static str, Option<&'static
     }
 }
 
-/// Answers for a head that was not let in; what hyper read in its place says nothing of it.
-pub(crate) fn refuse<B>(
+/// Answers for a head that could not be read.
+pub(crate) fn refuse(
     core: &Core,
     client: &Client,
-    stand_in: &Request<B>,
-    refusal: strict::Refusal,
+    refusal: http1::Refusal,
 ) -> Response<ResponseBody> {
     let id = core.ids.accept(None, core.epoch_ms());
-    let chain = client.chain(stand_in.headers());
-    let line = (stand_in.method(), stand_in.uri());
+    let chain = client.chain(&HeaderMap::new());
+    let line = (&Method::GET, &Uri::default());
     let mut record = Record::new(core.sink.clone(), line, id, chain);
     record.protocol = protocol(client, Version::HTTP_11);
     record.is_unread = true;
@@ -185,6 +189,10 @@ struct Journey<'a> {
     core: &'a Core,
     host: &'a str,
     head: &'a Parts,
+    /// What the edge adds to the head.
+    lines: &'a Lines,
+    /// Whether the visitor came by HTTPS.
+    is_secure: bool,
     upload: &'a Upload,
     client: IpAddr,
     /// Whether the same request may be sent a second time.
@@ -249,8 +257,13 @@ impl Journey<'_> {
             }
             self.record.replica = Some(endpoint.name.clone());
             self.record.tries += 1;
-            let (head, upload) = (self.head, self.upload);
-            let sending = Sending { head, upload, way: &way, wants_fresh: past.wants_fresh };
+            let sending = Sending {
+                head: self.head,
+                lines: self.lines,
+                upload: self.upload,
+                way: &way,
+                wants_fresh: past.wants_fresh,
+            };
             let (began, connected) = (Instant::now(), self.record.connect);
             let tried = attempt(self.core, endpoint, sending, &mut self.record.connect).await;
             let now_ms = self.core.now_ms();
@@ -290,7 +303,7 @@ impl Journey<'_> {
     fn find_way(&mut self, past: &mut Past) -> Result<Way, End> {
         let table = self.core.table();
         let draw = || *past.drawn.get_or_insert_with(|| self.core.draws.next());
-        match way::find(&table, self.host, self.head, draw) {
+        match way::find(&table, (self.host, self.is_secure), self.head, draw) {
             Turn::Pass(way) => Ok(way),
             Turn::Redirect { owner, status, location } => {
                 self.record.app = Some(owner);

@@ -34,6 +34,7 @@ mod forward;
 mod front;
 mod headers;
 mod hold;
+mod http1;
 mod http2;
 mod outside;
 mod pool;
@@ -42,7 +43,6 @@ mod queue;
 mod request_id;
 mod select;
 mod stream;
-mod strict;
 mod upgrade;
 mod way;
 

@@ -13,8 +13,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::stream::Stream;
-
 /// One core's way out.
 #[derive(Clone, Default)]
 pub(crate) struct Outside {
@@ -52,8 +50,8 @@ impl Outside {
     pub(crate) async fn encrypt(
         &self,
         external: &External,
-        stream: Stream,
-    ) -> io::Result<TlsStream<Stream>> {
+        stream: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let connector = match self.connector.get() {
             Some(connector) => connector,
             None => {

@@ -8,20 +8,16 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use model::id::ReplicaId;
 use model::route::EndpointAddress;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use crate::body::RequestBody;
 use crate::dial;
 use crate::endpoint::Endpoint;
+use crate::http1::Wire;
 use crate::outside::Outside;
 use crate::stream::Stream;
 use crate::tasks::spawn_detached;
@@ -43,9 +39,8 @@ pub(crate) enum ConnectFailure {
 /// A connection lent to one request.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    pub(crate) sender: http1::SendRequest<RequestBody>,
-    stream: Stream,
-    replica: ReplicaId,
+    pub(crate) wire: Wire<Stream>,
+    pub(crate) replica: ReplicaId,
 }
 
 #[derive(Debug)]
@@ -73,17 +68,23 @@ impl Pool {
         Self { shelves: Rc::default(), outside }
     }
 
-    /// An idle connection that is surely open and was used within `limit`, if there is one.
-    pub(crate) fn take_idle(&self, endpoint: &Endpoint, limit: Duration) -> Option<Lease> {
+    /// An idle connection that is open and was used within `limit`, if there is one. `is_sure` asks
+    /// the kernel; else what the last look at all sockets told is good enough.
+    pub(crate) fn take_idle(
+        &self,
+        endpoint: &Endpoint,
+        limit: Duration,
+        is_sure: bool,
+    ) -> Option<Lease> {
         let mut shelves = self.shelves.borrow_mut();
         let shelf = shelves.get_mut(&endpoint.replica)?;
         if shelf.address.as_ref() != Some(&endpoint.address) {
             return None;
         }
-        while let Some(idle) = shelf.idle.pop() {
+        while let Some(mut idle) = shelf.idle.pop() {
             let is_good = idle.since.elapsed() < limit
-                && idle.lease.sender.is_ready()
-                && idle.lease.stream.is_fresh();
+                && idle.lease.wire.is_quiet()
+                && (!is_sure || idle.lease.wire.stream.is_fresh());
             if is_good {
                 return Some(idle.lease);
             }
@@ -93,9 +94,6 @@ impl Pool {
 
     /// Takes a connection back whose answer was read to its end.
     pub(crate) fn give_back(&self, lease: Lease) {
-        if lease.sender.is_closed() {
-            return;
-        }
         let mut shelves = self.shelves.borrow_mut();
         if let Some(shelf) = shelves.get_mut(&lease.replica) {
             let is_first = shelf.idle.is_empty();
@@ -135,7 +133,7 @@ impl Pool {
         self.make_shelf(endpoint);
         let opened = tokio::time::timeout(limit, self.open(endpoint)).await;
         match opened {
-            Ok(Ok((stream, sender))) => Ok(Lease { sender, stream, replica: endpoint.replica }),
+            Ok(Ok(stream)) => Ok(Lease { wire: Wire::new(stream), replica: endpoint.replica }),
             Ok(Err(error)) => Err(match error.kind() {
                 io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
                 io::ErrorKind::NotFound if endpoint.is_elsewhere() => ConnectFailure::NameUnknown,
@@ -147,28 +145,21 @@ impl Pool {
         }
     }
 
-    async fn open(&self, endpoint: &Endpoint) -> io::Result<(Stream, Sender)> {
-        let stream = self.open_stream(endpoint).await?;
-        let sender = match &endpoint.address {
-            EndpointAddress::External(external) if external.is_tls => {
-                speak(self.outside.encrypt(external, stream.clone()).await?).await?
-            }
-            EndpointAddress::External(_)
-            | EndpointAddress::Tcp(_)
-            | EndpointAddress::Unix(_)
-            | EndpointAddress::Namespace { .. } => speak(stream.clone()).await?,
-        };
-        Ok((stream, sender))
-    }
-
-    /// A bare connection, for who does not speak HTTP by the pool.
-    pub(crate) async fn open_stream(&self, endpoint: &Endpoint) -> io::Result<Stream> {
+    /// A bare connection.
+    pub(crate) async fn open(&self, endpoint: &Endpoint) -> io::Result<Stream> {
         match &endpoint.address {
-            EndpointAddress::External(external) => tcp(Outside::open(external).await?),
-            EndpointAddress::Tcp(address) => tcp(TcpStream::connect(address).await?),
-            EndpointAddress::Unix(path) => {
-                Ok(Stream::Unix(Arc::new(UnixStream::connect(path).await?)))
+            EndpointAddress::External(external) => {
+                let stream = Outside::open(external).await?;
+                stream.set_nodelay(true)?;
+                if external.is_tls {
+                    let stream = self.outside.encrypt(external, stream).await?;
+                    Ok(Stream::Tls(Box::new(stream)))
+                } else {
+                    Ok(Stream::Tcp(stream))
+                }
             }
+            EndpointAddress::Tcp(address) => tcp(TcpStream::connect(address).await?),
+            EndpointAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
             EndpointAddress::Namespace { dial_socket, target } => {
                 let in_stock = self.take_socket(endpoint);
                 let socket = match in_stock {
@@ -211,23 +202,7 @@ impl Pool {
     }
 }
 
-type Sender = http1::SendRequest<RequestBody>;
-
-/// Begins HTTP on a connection.
-async fn speak(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> io::Result<Sender> {
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(256 * 1024)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    spawn_detached(async move {
-        // The request that uses the connection is told the same error.
-        let _told_elsewhere = connection.with_upgrades().await;
-    });
-    Ok(sender)
-}
-
 fn tcp(stream: TcpStream) -> io::Result<Stream> {
     stream.set_nodelay(true)?;
-    Ok(Stream::Tcp(Arc::new(stream)))
+    Ok(Stream::Tcp(stream))
 }

@@ -1,22 +1,22 @@
-//! A connection to a replica: TCP or unix, readable by hyper and, at rest, by a peek.
-//!
-//! The socket is shared between hyper's driver and the pool, so that the pool can look for an end
-//! of file that the runtime has not reported yet before it lends the connection out again.
+//! A connection to a replica: TCP or unix. At rest, a peek tells an end of file that the runtime has
+//! not reported yet.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
-/// A shared handle on one connection.
-#[derive(Debug, Clone)]
+/// One connection.
+#[derive(Debug)]
 pub(crate) enum Stream {
-    Tcp(Arc<TcpStream>),
-    Unix(Arc<UnixStream>),
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// To a server elsewhere.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
@@ -25,8 +25,9 @@ impl Stream {
         let mut byte = [0_u8];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let peeked = match self {
-            Self::Tcp(socket) => recv(socket.as_ref(), &mut byte, flags),
-            Self::Unix(socket) => recv(socket.as_ref(), &mut byte, flags),
+            Self::Tcp(socket) => recv(socket, &mut byte, flags),
+            Self::Unix(socket) => recv(socket, &mut byte, flags),
+            Self::Tls(stream) => recv(stream.get_ref().0, &mut byte, flags),
         };
         matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
@@ -37,6 +38,7 @@ macro_rules! each {
         match $self {
             Stream::Tcp($socket) => $do,
             Stream::Unix($socket) => $do,
+            Stream::Tls($socket) => $do,
         }
     };
 }
@@ -47,13 +49,7 @@ impl AsyncRead for Stream {
         ctx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            each!(&*self, socket => ready!(socket.poll_read_ready(ctx)))?;
-            match each!(&*self, socket => socket.try_read_buf(buffer)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result.map(|_| ())),
-            }
-        }
+        each!(self.get_mut(), socket => Pin::new(&mut *socket).poll_read(ctx, buffer))
     }
 }
 
@@ -63,7 +59,7 @@ impl AsyncWrite for Stream {
         ctx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(ctx, &[io::IoSlice::new(bytes)])
+        each!(self.get_mut(), socket => Pin::new(&mut *socket).poll_write(ctx, bytes))
     }
 
     fn poll_write_vectored(
@@ -71,26 +67,18 @@ impl AsyncWrite for Stream {
         ctx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            each!(&*self, socket => ready!(socket.poll_write_ready(ctx)))?;
-            match each!(&*self, socket => socket.try_write_vectored(slices)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
+        each!(self.get_mut(), socket => Pin::new(&mut *socket).poll_write_vectored(ctx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), socket => Pin::new(&mut *socket).poll_flush(ctx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let how = rustix::net::Shutdown::Write;
-        let result = each!(&*self, socket => rustix::net::shutdown(socket.as_ref(), how));
-        Poll::Ready(result.map_err(io::Error::from))
+    fn poll_shutdown(self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), socket => Pin::new(&mut *socket).poll_shutdown(ctx))
     }
 }

@@ -2,20 +2,20 @@
 
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Response};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
 
 use crate::body::ResponseBody;
 use crate::core::Core;
 use crate::endpoint::InFlight;
 use crate::headers;
+use crate::http1::{Exchange, Incoming, Upgraded};
 use crate::log::Record;
 
 /// The 101 for the client, and the task that carries the bytes afterwards.
 pub(crate) fn answer(
     core: &Core,
-    (client, replica): (OnUpgrade, OnUpgrade),
+    (client, replica): (oneshot::Receiver<Upgraded>, Exchange),
     answer: Response<Incoming>,
     (in_flight, mut record): (InFlight, Record),
 ) -> Response<ResponseBody> {
@@ -29,11 +29,21 @@ pub(crate) fn answer(
     record.is_upgraded = true;
     core.tasks.spawn(async move {
         let _in_flight = in_flight;
-        let (Ok(client), Ok(replica)) = tokio::join!(client, replica) else { return };
-        let (mut client, mut replica) = (TokioIo::new(client), TokioIo::new(replica));
-        if let Ok((_up, down)) = tokio::io::copy_bidirectional(&mut client, &mut replica).await {
+        let Ok(client) = client.await else { return };
+        let Some(replica) = replica.into_upgraded() else { return };
+        if let Ok(down) = carry(client, replica).await {
             record.add_bytes(usize::try_from(down).unwrap_or(usize::MAX));
         }
     });
     Response::from_parts(head, ResponseBody::silent())
+}
+
+/// Carries what came too early first, then all there is; the bytes that went to the client.
+async fn carry(mut client: Upgraded, mut replica: Upgraded) -> std::io::Result<u64> {
+    replica.stream.write_all(&client.early).await?;
+    client.stream.write_all(&replica.early).await?;
+    let early = u64::try_from(replica.early.len()).unwrap_or(u64::MAX);
+    let (_up, down) =
+        tokio::io::copy_bidirectional(&mut client.stream, &mut replica.stream).await?;
+    Ok(early + down)
 }

@@ -1,11 +1,12 @@
 //! Where one request goes: its route looked up, the destination chosen, the head as it leaves here.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use model::id::AppId;
 use model::route::destination::Destination;
 use model::route::path::{self, PathPattern};
@@ -16,7 +17,6 @@ use model::route::spec::{Action, Ask, Route, Serve};
 use crate::check::Broken;
 use crate::code::EdgeCode;
 use crate::endpoint::Endpoint;
-use crate::headers;
 use crate::table::{Table, Upstream};
 
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -44,12 +44,16 @@ pub(crate) struct Way {
 }
 
 /// Looks the request up. `draw` gives a number that is asked for only where requests are split.
-pub(crate) fn find(table: &Table, host: &str, head: &Parts, draw: impl FnOnce() -> u64) -> Turn {
+pub(crate) fn find(
+    table: &Table,
+    (host, is_tls): (&str, bool),
+    head: &Parts,
+    draw: impl FnOnce() -> u64,
+) -> Turn {
     let Some(path) = normal_path(table, host, head.uri.path()) else {
         let rule = Broken("the path has a `.` or `..` segment");
         return Turn::Refuse(None, EdgeCode::BadRequest, Some(rule));
     };
-    let is_tls = headers::is_encrypted(&head.headers);
     let ask = Ask { host, path: &path, method: head.method.as_str(), is_tls };
     let placed = table.router.find(&ask, |name, wanted| {
         let mut values = head.headers.get_all(name).iter();
@@ -81,7 +85,7 @@ pub(crate) fn find(table: &Table, host: &str, head: &Parts, draw: impl FnOnce() 
 }
 
 /// The path to compare; as it came where no path decides anything.
-fn normal_path<'a>(table: &Table, host: &str, given: &'a str) -> Option<std::borrow::Cow<'a, str>> {
+fn normal_path<'a>(table: &Table, host: &str, given: &'a str) -> Option<Cow<'a, str>> {
     path::normal(given).or_else(|| (!table.router.has_paths(host)).then_some(given.into()))
 }
 
@@ -138,17 +142,21 @@ impl Way {
         self.upstream.endpoints.iter().any(Endpoint::is_elsewhere)
     }
 
-    /// Writes what is otherwise into a head that is about to leave.
-    pub(crate) fn apply<B>(&self, request: &mut http::Request<B>) {
-        if let Some(uri) = &self.uri {
-            request.uri_mut().clone_from(uri);
-        }
+    /// The target the request leaves with.
+    pub(crate) fn uri<'a>(&'a self, own: &'a Uri) -> &'a Uri {
+        self.uri.as_ref().unwrap_or(own)
+    }
+
+    /// The fields the request leaves with.
+    pub(crate) fn fields<'a>(&self, own: &'a HeaderMap) -> Cow<'a, HeaderMap> {
+        let mut fields = Cow::Borrowed(own);
         if let Some(host) = &self.host {
-            request.headers_mut().insert(HOST, host.clone());
+            fields.to_mut().insert(HOST, host.clone());
         }
         if let Some(prefix) = &self.prefix {
-            request.headers_mut().insert(FORWARDED_PREFIX, prefix.clone());
+            fields.to_mut().insert(FORWARDED_PREFIX, prefix.clone());
         }
+        fields
     }
 }
 

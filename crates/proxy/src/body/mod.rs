@@ -6,6 +6,8 @@
 mod request;
 mod response;
 
+use crate::check::Broken;
+
 pub(crate) use request::{RequestBody, Upload};
 pub(crate) use response::ResponseBody;
 
@@ -14,6 +16,8 @@ pub(crate) use response::ResponseBody;
 pub(crate) enum BodyError {
     #[error("the client's body broke off")]
     Client,
+    #[error("the client's body breaks a rule: {}", .0.0)]
+    Rule(Broken),
     #[error("the client's body is larger than the limit")]
     TooLarge,
     #[error("the app's body broke off")]

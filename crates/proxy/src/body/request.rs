@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::BodyError;
 use crate::check::Broken;
 use crate::code::EdgeCode;
+use crate::http1::Incoming;
 
 /// Most bytes kept for sending again.
 const REPLAY_LIMIT: usize = 64 * 1024;
@@ -85,19 +85,6 @@ impl Upload {
     }
 }
 
-/// The rule the guard of the connection named, if it was the one to end the body.
-fn broken_rule(error: &hyper::Error) -> Option<Broken> {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(rule) = inner.and_then(|inner| inner.downcast_ref::<Broken>()) {
-            return Some(*rule);
-        }
-        cause = error.source();
-    }
-    None
-}
-
 /// The upload as one try sends it: what was kept first, then what still comes.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
@@ -140,7 +127,10 @@ impl Body for RequestBody {
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) => {
-                let rule = broken_rule(&error).unwrap_or(Broken("the body is not well framed"));
+                let rule = match error {
+                    BodyError::Rule(rule) => rule,
+                    _ => Broken("the body ended before its end"),
+                };
                 state.failure = Some((EdgeCode::BadRequest, Some(rule)));
                 return Poll::Ready(Some(Err(BodyError::Client)));
             }

@@ -1,21 +1,19 @@
 //! The answer on its way to the client, and what has to happen at its end, however it ends:
 //! the connection goes back to the pool, the endpoint is released, the log line is written.
 
-use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 
 use super::BodyError;
+use crate::attempt::Borrowed;
 use crate::code::EdgeCode;
 use crate::endpoint::InFlight;
+use crate::http1::Incoming;
 use crate::log::Record;
-use crate::pool::{Lease, Pool};
+use crate::pool::Pool;
 
 /// An answer's body.
 #[derive(Debug)]
@@ -34,11 +32,9 @@ enum Source {
 #[derive(Debug)]
 struct App {
     incoming: Incoming,
-    lease: Option<Lease>,
+    lease: Option<Borrowed>,
     pool: Pool,
     _in_flight: InFlight,
-    idle_timeout: Duration,
-    idle: Option<Pin<Box<Sleep>>>,
 }
 
 impl ResponseBody {
@@ -51,19 +47,12 @@ impl ResponseBody {
     /// The app's body; the lease goes back to the pool when it was read to its end.
     pub(crate) fn app(
         incoming: Incoming,
-        lease: Lease,
+        lease: Borrowed,
         in_flight: InFlight,
-        (pool, idle_timeout): (Pool, Duration),
+        pool: Pool,
         record: Record,
     ) -> Self {
-        let app = App {
-            incoming,
-            lease: Some(lease),
-            pool,
-            _in_flight: in_flight,
-            idle_timeout,
-            idle: None,
-        };
+        let app = App { incoming, lease: Some(lease), pool, _in_flight: in_flight };
         Self { source: Source::App(Box::new(app)), record: Some(record), is_done: false }
     }
 
@@ -85,7 +74,7 @@ impl ResponseBody {
         if let Source::App(app) = &mut self.source
             && let Some(lease) = app.lease.take()
         {
-            app.pool.give_back(lease);
+            lease.give_back(&app.pool);
         }
     }
 
@@ -120,25 +109,16 @@ impl Body for ResponseBody {
             }
             Source::App(app) => app,
         };
-        match Pin::new(&mut app.incoming).poll_frame(ctx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                app.idle = None;
+        match ready!(Pin::new(&mut app.incoming).poll_frame(ctx)) {
+            Some(Ok(frame)) => {
                 this.add_bytes(frame.data_ref().map_or(0, Bytes::len));
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => this.fail(EdgeCode::Interrupted, BodyError::App),
-            Poll::Ready(None) => {
+            Some(Err(BodyError::Idle)) => this.fail(EdgeCode::Idle, BodyError::Idle),
+            Some(Err(_)) => this.fail(EdgeCode::Interrupted, BodyError::App),
+            None => {
                 this.finish();
                 Poll::Ready(None)
-            }
-            Poll::Pending => {
-                let deadline = Instant::now() + app.idle_timeout;
-                let idle =
-                    app.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-                if idle.as_mut().poll(ctx).is_ready() {
-                    return this.fail(EdgeCode::Idle, BodyError::Idle);
-                }
-                Poll::Pending
             }
         }
     }

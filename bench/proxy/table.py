@@ -1,0 +1,102 @@
+"""The page a person reads, from the raw result."""
+
+import subprocess
+from statistics import median
+
+import place
+from peers import PEERS
+
+
+
+def versions() -> dict:
+    def said(kind) -> str:
+        if not kind.version:
+            return ""
+        name, *words = kind.version
+        done = subprocess.run([place.program(name), *words], capture_output=True, text=True)
+        return (done.stdout or done.stderr).strip().partition("\n")[0]
+
+    return {"peers": {kind.name: said(kind) for kind in PEERS}}
+
+
+def spread(rows: list[dict], name: str, digits: int = 1) -> str:
+    values = [row[name] for row in rows]
+    if not values:
+        return "none counted"
+    return f"{median(values):.{digits}f} [{min(values):.{digits}f}–{max(values):.{digits}f}]"
+
+
+def cell(rows: list[dict]) -> str:
+    if rows and "bytes" in rows[0]:
+        return f"{rows[0]['bytes']:.0f} bytes"
+    return f"{spread(rows, 'cpu_us')} µs, {spread(rows, 'rate', 0)}/s" if rows else "none counted"
+
+
+def ratio(case: dict, side: str, name: str) -> str:
+    """Against the better of nginx and HAProxy."""
+    peers = [median(row[name] for row in case[peer]) for peer in ("nginx", "HAProxy")
+             if case.get(peer)]
+    if not peers or not case[side]:
+        return ""
+    return f"{median(row[name] for row in case[side]) / min(peers):.2f}"
+
+
+def rows(head: list[str], body: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(row)} |\n" for row in lines)
+
+
+def render(result: dict) -> str:
+    on, cases = result["machine"], result["cases"]
+    peers = "; ".join(f"{name}: {said}" for name, said in on["peers"].items() if said)
+    parts = [f"""\
+# What a proxied request costs
+
+Written by `make bench-proxy`; the raw figures are in [proxy.json](proxy.json), the configurations in
+bench/proxy/peers.py.
+
+{on['date']}, commit {on['commit']}. {on['cores']} cores ({on['processor']}), {on['memory_gib']} GiB,
+{on['system']}, kernel {on['kernel']}; rustc {on['rustc']}. {peers}.
+Other work on the machine took {on['busy_before']:.0%} of its cores before the run and \
+{on['busy_after']:.0%} after it.
+
+## Method
+
+1. Each proxy has one worker on one core of its own; the visitors and the app (an nginx with the bodies
+   in memory) share the other core. All keep connections to the app; all write one log line with a
+   request id per request and set the forwarding headers, except where a row says that it does not.
+2. All proxies run at once and take turns; who begins moves on by one each round, one round warms up,
+   uncounted. A round with one wrong status or one broken connection does not count.
+3. The main figure is CPU time of the proxy per request (user and system, all its threads, from
+   `/proc/PID/task/*/schedstat`): median [least–most] of the rounds. The ratio is against the better of
+   nginx and HAProxy. Requests/s on two cores is as much the visitors' figure as the proxy's: `core` is
+   how much of its core the proxy used meanwhile.
+4. At a steady rate a request has its time whether or not earlier ones were answered, and its latency
+   counts from that time on.
+"""]
+    work = {name: case for name, case in cases.items()
+            if all("rate" in row for side in case.values() for row in side)}
+    for name, case in work.items():
+        has_latency = any("p50_us" in row for side in case.values() for row in side)
+        head = ["proxy", "CPU µs each", "ratio", "p50 µs", "p99 µs", "p99.9 µs"] if has_latency \
+            else ["proxy", "CPU µs each", "ratio", "requests/s", "core"]
+        body = []
+        for side, found in case.items():
+            row = [side, spread(found, "cpu_us"), ratio(case, side, "cpu_us")]
+            if has_latency:
+                row += [spread(found, key, 0) for key in ("p50_us", "p99_us", "p999_us")]
+            else:
+                row += [spread(found, "rate", 0),
+                        f"{median(one['core'] for one in found):.0%}" if found else ""]
+            body.append(row)
+        parts.append(f"## {name}\n\n" + rows(head, body))
+    idle = {name: case for name, case in cases.items() if name not in work}
+    if idle:
+        names = [kind.name for kind in PEERS]
+        body = [[name, *(f"{case[side][0]['bytes']:.0f}" if case[side] else "" for side in names)]
+                for name, case in idle.items()]
+        parts.append("## Memory of an idle connection, bytes\n\n" + rows(["", *names], body))
+    if result["notes"]:
+        parts.append("## Rounds that do not count\n\n" +
+                     "".join(f"- {note.splitlines()[0][:200]}\n" for note in result["notes"]))
+    return "\n".join(parts)

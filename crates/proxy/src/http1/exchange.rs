@@ -1,0 +1,295 @@
+//! One request to an app and its answer, over one connection: the upload goes up while the answer
+//! comes down, in the task of the one who waits for it.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use http_body::{Body, Frame};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::chunked::Decoder;
+use super::framing::{self, Framing};
+use super::head::{Answer, HeadReader};
+use super::incoming::{Incoming, Source};
+use super::wire::{Upgraded, Wire};
+use super::write;
+use crate::body::{BodyError, RequestBody};
+use crate::check::Broken;
+use crate::headers::{Lines, has_token};
+use crate::stream::Stream;
+
+/// An app may say so often that it goes on before it answers (1xx).
+const MOST_INTERIM: u32 = 32;
+
+/// A request's head as it is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    /// More of them, as they are written.
+    pub(crate) lines: &'a Lines,
+}
+
+/// Why there was no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The connection was closed before a byte went out.
+    NotSent,
+    /// Bytes went out and none came back.
+    Unanswered,
+    /// What came was no HTTP.
+    NotHttp,
+    /// What came could be read in two ways.
+    Unsafe(Broken),
+    /// The client's body broke off or broke a rule.
+    Upload,
+    /// The deadline passed.
+    Late,
+}
+
+/// A request on its way, or its answer; shared with the answer's body.
+#[derive(Debug, Clone)]
+pub(crate) struct Exchange(Rc<RefCell<State>>);
+
+#[derive(Debug)]
+struct State {
+    /// Gone once it was taken for another request or an upgrade.
+    wire: Option<Wire<Stream>>,
+    method: Method,
+    /// None once the whole request is written, or writing has failed.
+    upload: Option<RequestBody>,
+    is_chunked: bool,
+    reader: HeadReader,
+    interim: u32,
+    decoder: Decoder,
+    can_be_reused: bool,
+    idle_timeout: Duration,
+    /// Since when nothing has come.
+    silent_since: Option<Instant>,
+}
+
+impl Exchange {
+    /// Begins: the head will be the first that is written. `idle_timeout` is for the answer's body.
+    pub(crate) fn start(
+        mut wire: Wire<Stream>,
+        head: &Head<'_>,
+        body: RequestBody,
+        idle_timeout: Duration,
+    ) -> Self {
+        wire.has_written = false;
+        write::request(&mut wire.output.lead, head);
+        let upload = Some(body).filter(|body| !body.is_end_stream());
+        Self(Rc::new(RefCell::new(State {
+            wire: Some(wire),
+            method: head.method.clone(),
+            is_chunked: head.headers.contains_key(TRANSFER_ENCODING),
+            upload,
+            reader: HeadReader::default(),
+            interim: 0,
+            decoder: Decoder::Done,
+            can_be_reused: false,
+            idle_timeout,
+            silent_since: None,
+        })))
+    }
+
+    /// The answer, once its head is there.
+    pub(crate) fn poll_answer(
+        &self,
+        ctx: &mut Context<'_>,
+        deadline: impl Fn() -> Instant,
+    ) -> Poll<Result<Response<Incoming>, Failure>> {
+        let mut state = self.0.borrow_mut();
+        let polled = state.poll_head(ctx);
+        let answer = match polled {
+            Poll::Ready(Ok(answer)) => answer,
+            Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+            Poll::Pending => {
+                let Some(wire) = &mut state.wire else { return Poll::Pending };
+                let late = wire.watchdog.poll(deadline(), ctx);
+                return late.map(|()| Err(Failure::Late));
+            }
+        };
+        drop(state);
+        let mut response = Response::new(Incoming::new(Rc::new(self.clone())));
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        Poll::Ready(Ok(response))
+    }
+
+    /// The connection, when the answer was read to its end and another request may follow.
+    pub(crate) fn into_wire(self) -> Option<Wire<Stream>> {
+        let mut state = self.0.borrow_mut();
+        let is_whole = state.decoder.is_done() && state.upload.is_none() && state.can_be_reused;
+        let wire = state.wire.take_if(|_| is_whole)?;
+        // Whatever follows an answer nobody asked for belongs to no request.
+        (wire.input.is_empty() && wire.output.is_empty()).then_some(wire)
+    }
+
+    /// The connection after a 101.
+    pub(crate) fn into_upgraded(self) -> Option<Upgraded> {
+        self.0.borrow_mut().wire.take().map(Wire::upgrade)
+    }
+}
+
+impl State {
+    fn poll_head(&mut self, ctx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+        if self.drive_upload(ctx).is_err() {
+            return Poll::Ready(Err(Failure::Upload));
+        }
+        let Some(wire) = &mut self.wire else { return Poll::Ready(Err(Failure::NotSent)) };
+        loop {
+            match self.reader.answer(&mut wire.input) {
+                Ok(Some(answer)) if is_interim(answer.status) => {
+                    self.interim += 1;
+                    if self.interim > MOST_INTERIM {
+                        return Poll::Ready(Err(Failure::NotHttp));
+                    }
+                }
+                Ok(Some(answer)) => return Poll::Ready(self.accept(answer)),
+                Err(_) => return Poll::Ready(Err(Failure::NotHttp)),
+                Ok(None) => match wire.poll_fill(ctx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0) | Err(_)) => {
+                        return Poll::Ready(Err(if !wire.has_written {
+                            Failure::NotSent
+                        } else if wire.input.is_empty() {
+                            Failure::Unanswered
+                        } else {
+                            Failure::NotHttp
+                        }));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    fn accept(&mut self, answer: Answer) -> Result<Answer, Failure> {
+        let fields = (answer.version, &answer.headers);
+        let framing =
+            framing::answer(&self.method, answer.status, fields).map_err(Failure::Unsafe)?;
+        self.decoder = Decoder::new(framing);
+        let says = |token| answer.headers.get_all(CONNECTION).iter().any(|v| has_token(v, token));
+        self.can_be_reused = framing != Framing::UntilClose
+            && answer.status != StatusCode::SWITCHING_PROTOCOLS
+            && if answer.version == Version::HTTP_11 { !says("close") } else { says("keep-alive") };
+        Ok(answer)
+    }
+
+    /// Writes as much of the request as goes now. An app that takes no more may still answer.
+    fn drive_upload(&mut self, ctx: &mut Context<'_>) -> Result<(), BodyError> {
+        let Some(wire) = &mut self.wire else { return Ok(()) };
+        loop {
+            let mut is_waiting = self.upload.is_none();
+            if let Some(body) = &mut self.upload
+                && wire.output.has_room()
+            {
+                match Pin::new(&mut *body).poll_frame(ctx) {
+                    Poll::Pending => is_waiting = true,
+                    Poll::Ready(Some(frame)) => {
+                        let is_last = body.is_end_stream();
+                        let is_ended = add_frame(wire, frame?, self.is_chunked, is_last);
+                        if is_ended || is_last {
+                            self.upload = None;
+                        }
+                    }
+                    Poll::Ready(None) => {
+                        self.upload = None;
+                        if self.is_chunked {
+                            wire.output.lead.extend_from_slice(write::LAST_CHUNK);
+                        }
+                    }
+                }
+            }
+            match wire.poll_flush(ctx) {
+                Poll::Ready(Ok(())) if is_waiting => return Ok(()),
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(_)) => {
+                    self.upload = None;
+                    self.can_be_reused = false;
+                    wire.output.clear();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn poll_body(
+        &mut self,
+        ctx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.upload.is_some() || self.wire.as_ref().is_some_and(|wire| !wire.output.is_empty()) {
+            // A broken upload is the client's end too; who writes to it will notice.
+            let _noticed_elsewhere = self.drive_upload(ctx);
+        }
+        let Some(wire) = &mut self.wire else { return Poll::Ready(None) };
+        loop {
+            match self.decoder.next(&mut wire.input) {
+                Ok(Some(frame)) => {
+                    self.silent_since = None;
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Ok(None) if self.decoder.is_done() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(_) => return Poll::Ready(Some(Err(BodyError::App))),
+            }
+            match wire.poll_fill(ctx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) if self.decoder.end() => return Poll::Ready(None),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(Err(BodyError::App))),
+                Poll::Pending => {
+                    let since = *self.silent_since.get_or_insert_with(Instant::now);
+                    let late = wire.watchdog.poll(since + self.idle_timeout, ctx);
+                    return late.map(|()| Some(Err(BodyError::Idle)));
+                }
+            }
+        }
+    }
+}
+
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Adds a frame to what is written next; true when it was the end of the body.
+fn add_frame(
+    wire: &mut Wire<Stream>,
+    frame: Frame<Bytes>,
+    is_chunked: bool,
+    is_last: bool,
+) -> bool {
+    match frame.into_data() {
+        Ok(data) => {
+            write::piece(&mut wire.output, data, is_chunked, is_last);
+            false
+        }
+        Err(frame) => {
+            if let Some(trailers) = frame.trailers_ref().filter(|_| is_chunked) {
+                write::trailers(&mut wire.output, trailers);
+            }
+            true
+        }
+    }
+}
+
+impl Source for Exchange {
+    fn poll_frame(&self, ctx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0.borrow_mut().poll_body(ctx)
+    }
+
+    fn left(&self) -> Option<u64> {
+        self.0.borrow().decoder.left()
+    }
+
+    fn tell_upgrade(&self, _: oneshot::Sender<Upgraded>) {}
+}

@@ -1,0 +1,167 @@
+//! The first line and the fields of a message, out of the bytes of a connection.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::HeaderMap;
+use http::{Method, StatusCode, Uri, Version, request};
+
+use super::{Limits, Refusal, fields};
+use crate::check::Broken;
+use crate::code::EdgeCode;
+
+const LONGEST_METHOD: usize = 32;
+
+/// A head that is read piece by piece; remembers how far it has looked.
+#[derive(Debug, Default)]
+pub(crate) struct HeadReader {
+    seen: usize,
+    line_start: usize,
+    first_line_end: usize,
+    has_skipped: bool,
+}
+
+/// An answer's head.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) version: Version,
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+}
+
+/// A head's bytes, and where its first line ends.
+struct Section {
+    bytes: Bytes,
+    first_line_end: usize,
+}
+
+impl HeadReader {
+    /// Whether a part of a head is there.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.seen > 0
+    }
+
+    /// A request's head, once it is whole.
+    pub(crate) fn request(
+        &mut self,
+        input: &mut BytesMut,
+        limits: &Limits,
+    ) -> Result<Option<request::Parts>, Refusal> {
+        // One empty line before a request is old clients' custom (RFC 9112, 2.2).
+        if self.line_start == 0 && !self.has_skipped && input.starts_with(b"\r\n") {
+            input.advance(2);
+            self.seen = 0;
+            self.has_skipped = true;
+        }
+        let Some(section) = self.section(input, limits)? else { return Ok(None) };
+        let (method, target, version) = request_line(&section, limits)?;
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        (parts.method, parts.uri, parts.version) = (method, target, version);
+        parts.headers = fields::parse(&section.bytes, section.first_line_end, limits.fields)?;
+        Ok(Some(parts))
+    }
+
+    /// An answer's head, once it is whole.
+    pub(crate) fn answer(&mut self, input: &mut BytesMut) -> Result<Option<Answer>, Refusal> {
+        let Some(section) = self.section(input, &Limits::ANSWER)? else { return Ok(None) };
+        let (version, status) = status_line(&section.bytes[..section.first_line_end - 2])?;
+        let most = Limits::ANSWER.fields;
+        let headers = fields::parse(&section.bytes, section.first_line_end, most)?;
+        Ok(Some(Answer { version, status, headers }))
+    }
+
+    /// Takes the head out of the input, up to its empty line, and begins anew.
+    fn section(
+        &mut self,
+        input: &mut BytesMut,
+        limits: &Limits,
+    ) -> Result<Option<Section>, Refusal> {
+        while let Some(found) = memchr::memchr(b'\n', &input[self.seen..]) {
+            let end = self.seen + found;
+            let line = &input[self.line_start..end];
+            let line = line.strip_suffix(b"\r").ok_or(Broken("a bare line feed"))?;
+            if line.is_empty() {
+                if self.line_start == 0 {
+                    return Err(Broken("an empty first line").into());
+                }
+                let length = self.line_start;
+                too_large(length, limits)?;
+                let bytes = input.split_to(length).freeze();
+                input.advance(2);
+                let first_line_end = self.first_line_end;
+                *self = Self::default();
+                return Ok(Some(Section { bytes, first_line_end }));
+            }
+            self.seen = end + 1;
+            self.line_start = end + 1;
+            if self.first_line_end == 0 {
+                self.first_line_end = end + 1;
+            }
+        }
+        self.seen = input.len();
+        too_large(self.seen, limits)?;
+        Ok(None)
+    }
+}
+
+fn too_large(length: usize, limits: &Limits) -> Result<(), Refusal> {
+    if length <= limits.head_bytes {
+        return Ok(());
+    }
+    let rule = Broken("a head larger than the limit");
+    Err(Refusal { code: EdgeCode::HeadTooLarge, rule })
+}
+
+fn request_line(section: &Section, limits: &Limits) -> Result<(Method, Uri, Version), Refusal> {
+    let line = &section.bytes[..section.first_line_end - 2];
+    let first = memchr::memchr(b' ', line).ok_or(Broken("a request line without a target"))?;
+    let rest = &line[first + 1..];
+    let second = memchr::memchr(b' ', rest).ok_or(Broken("a request line without a version"))?;
+    if first > LONGEST_METHOD {
+        return Err(Broken("a method of more than 32 characters").into());
+    }
+    let method =
+        Method::from_bytes(&line[..first]).map_err(|_| Broken("a method that is not a token"))?;
+    let version = version(&rest[second + 1..])?;
+    if second > limits.target_bytes {
+        let rule = Broken("a target longer than the limit");
+        return Err(Refusal { code: EdgeCode::TargetTooLong, rule });
+    }
+    let target = section.bytes.slice(first + 1..first + 1 + second);
+    Ok((method, parse_target(target)?, version))
+}
+
+fn parse_target(target: Bytes) -> Result<Uri, Broken> {
+    // The parser of `Uri` lets some bytes pass that belong into no target (RFC 3986).
+    if target.iter().any(|byte| !matches!(byte, 0x21..=0x7e) || b"#<>\"`".contains(byte)) {
+        return Err(Broken("a character in the target that does not belong there"));
+    }
+    Uri::from_maybe_shared(target).map_err(|_| Broken("a target that is no path"))
+}
+
+fn version(text: &[u8]) -> Result<Version, Broken> {
+    match text {
+        b"HTTP/1.1" => Ok(Version::HTTP_11),
+        b"HTTP/1.0" => Ok(Version::HTTP_10),
+        _ => Err(Broken("not HTTP/1.0 or HTTP/1.1")),
+    }
+}
+
+fn status_line(line: &[u8]) -> Result<(Version, StatusCode), Broken> {
+    let wrong = Broken("a status line that is not one");
+    if line.len() < 12 || line[8] != b' ' {
+        return Err(wrong);
+    }
+    let version = version(&line[..8])?;
+    let status = StatusCode::from_bytes(&line[9..12]).map_err(|_| wrong)?;
+    let reason = match line.get(12) {
+        None => &[][..],
+        Some(b' ') => &line[13..],
+        Some(_) => return Err(wrong),
+    };
+    if reason.iter().any(|byte| matches!(byte, 0..=8 | 10..=31 | 127)) {
+        return Err(Broken("a control character in the status line"));
+    }
+    Ok((version, status))
+}
+
+#[cfg(test)]
+mod tests;

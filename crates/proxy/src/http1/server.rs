@@ -1,0 +1,395 @@
+//! A client's connection: one request after the other, in one task.
+//!
+//! ```text
+//! wait for a head ──► call the service ──► write its answer ──► the next head, or the end
+//!       │ broken rule        │ client gone        │ 101: the connection is handed over
+//!       └► its page, the end └► the call is dropped
+//! ```
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, EXPECT, UPGRADE};
+use http::{Method, Request, Response, StatusCode, Version, request};
+use http_body::{Body, Frame};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::chunked::Decoder;
+use super::framing::{self, Framing};
+use super::head::HeadReader;
+use super::incoming::{Incoming, Source};
+use super::wire::{Upgraded, Wire};
+use super::{Limits, Refusal, write};
+use crate::body::{BodyError, ResponseBody};
+use crate::check::Broken;
+use crate::code::EdgeCode;
+use crate::headers::has_token;
+
+/// An idle connection must speak again within this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// When the server ends, who has just connected may still send a first request so long.
+const LAST_CALL: Duration = Duration::from_secs(2);
+/// Requests sent ahead of their answers are read up to here.
+const MOST_AHEAD: usize = 64 * 1024;
+/// What a client still sends after its connection's last answer is read up to here, and so long.
+const MOST_LINGERING: u64 = 1024 * 1024;
+const LONGEST_LINGERING: Duration = Duration::from_secs(2);
+
+/// What answers requests.
+pub(crate) trait Service {
+    /// Answers a request.
+    fn call(&self, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>>;
+    /// Answers what is no request; the connection ends after it.
+    fn refuse(&self, refusal: Refusal) -> Response<ResponseBody>;
+    /// Writes the present time as a `Date`'s value.
+    fn write_date(&self, write: impl FnOnce(&[u8]));
+    /// Whether connections end with the answer they are at.
+    fn is_stopping(&self) -> bool;
+}
+
+#[derive(Debug)]
+struct Connection<S>(RefCell<State<S>>);
+
+#[derive(Debug)]
+struct State<S> {
+    /// Gone once the connection was handed over.
+    wire: Option<Wire<S>>,
+    /// The body of the present request.
+    decoder: Decoder,
+    must_continue: bool,
+    has_failed: bool,
+    upgrade: Option<oneshot::Sender<Upgraded>>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
+enum Next {
+    Request(request::Parts),
+    Refused(Refusal),
+    End,
+}
+
+#[derive(PartialEq, Eq)]
+enum After {
+    Next,
+    End,
+    /// The answer is whole and the client may not have sent all it wants to.
+    Linger,
+}
+
+/// Serves a connection to its end. `stop` is ready when the server is to end.
+pub(crate) async fn serve<S, V>(
+    stream: S,
+    service: &V,
+    limits: &Limits,
+    stop: impl Future<Output = ()>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    V: Service,
+{
+    let state = State {
+        wire: Some(Wire::new(stream)),
+        decoder: Decoder::Done,
+        must_continue: false,
+        has_failed: false,
+        upgrade: None,
+    };
+    let connection = Rc::new(Connection(RefCell::new(state)));
+    let mut stop = pin!(stop);
+    let mut served = 0_u64;
+    loop {
+        let after = match connection.next(limits, stop.as_mut(), served).await {
+            Next::End => return,
+            Next::Refused(refusal) => connection.refuse(service, refusal).await,
+            Next::Request(parts) => match framing::request(parts.version, &parts.headers) {
+                Err(rule) => connection.refuse(service, rule.into()).await,
+                Ok(framing) => exchange(&connection, service, parts, framing).await,
+            },
+        };
+        match after {
+            After::Next => served += 1,
+            After::End => return,
+            After::Linger => return connection.linger().await,
+        }
+    }
+}
+
+async fn exchange<S, V>(
+    connection: &Rc<Connection<S>>,
+    service: &V,
+    parts: request::Parts,
+    framing: Framing,
+) -> After
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    V: Service,
+{
+    let says = |token| parts.headers.get_all(CONNECTION).iter().any(|v| has_token(v, token));
+    let wants_alive = match parts.version {
+        Version::HTTP_11 => !says("close"),
+        _ => says("keep-alive"),
+    };
+    let method = parts.method.clone();
+    let version = parts.version;
+    let body = connection.begin(&parts, framing);
+    let answer = {
+        let mut call = pin!(service.call(Request::from_parts(parts, body)));
+        std::future::poll_fn(|ctx| match call.as_mut().poll(ctx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            // Whoever hangs up wants no answer any more.
+            Poll::Pending => connection.poll_gone(ctx).map(|()| None),
+        })
+        .await
+    };
+    let Some(answer) = answer else { return After::End };
+    connection.answer(service, answer, (&method, version), wants_alive).await
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
+    async fn next(
+        &self,
+        limits: &Limits,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+        served: u64,
+    ) -> Next {
+        let mut reader = HeadReader::default();
+        let (mut deadline, mut began) = (None, None);
+        let mut is_stopping = false;
+        std::future::poll_fn(|ctx| {
+            let mut state = self.0.borrow_mut();
+            let Some(wire) = &mut state.wire else { return Poll::Ready(Next::End) };
+            loop {
+                match reader.request(&mut wire.input, limits) {
+                    Ok(Some(parts)) => return Poll::Ready(Next::Request(parts)),
+                    Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
+                    Ok(None) => {}
+                }
+                match wire.poll_fill(ctx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::End),
+                    Poll::Pending => break,
+                }
+            }
+            let now = Instant::now();
+            if !is_stopping && stop.as_mut().poll(ctx).is_ready() {
+                is_stopping = true;
+                if served > 0 && wire.input.is_empty() {
+                    return Poll::Ready(Next::End);
+                }
+                deadline = Some(now + LAST_CALL);
+            }
+            let idle_until = *deadline.get_or_insert(now + IDLE_TIMEOUT);
+            if !reader.has_begun() {
+                return wire.watchdog.poll(idle_until, ctx).map(|()| Next::End);
+            }
+            let head_until = *began.get_or_insert(now) + limits.head_timeout;
+            wire.watchdog.poll(head_until, ctx).map(|()| {
+                let rule = Broken("the head did not come in time");
+                Next::Refused(Refusal { code: EdgeCode::ClientStalled, rule })
+            })
+        })
+        .await
+    }
+
+    /// The body of the request whose head was just read.
+    fn begin(self: &Rc<Self>, head: &request::Parts, framing: Framing) -> Incoming {
+        let mut state = self.0.borrow_mut();
+        state.decoder = Decoder::new(framing);
+        state.must_continue = head.version == Version::HTTP_11
+            && framing != Framing::NONE
+            && head
+                .headers
+                .get(EXPECT)
+                .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        state.upgrade = None;
+        let has_source = framing != Framing::NONE || head.headers.contains_key(UPGRADE);
+        if has_source { Incoming::new(self.clone()) } else { Incoming::default() }
+    }
+
+    /// Ready when the client is gone. Looks only while no body is being read: its reader would see.
+    fn poll_gone(&self, ctx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.borrow_mut();
+        let is_read = state.decoder.is_done();
+        let Some(wire) = state.wire.as_mut().filter(|_| is_read) else { return Poll::Pending };
+        while wire.input.len() < MOST_AHEAD {
+            match ready!(wire.poll_fill(ctx)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    async fn refuse(&self, service: &impl Service, refusal: Refusal) -> After {
+        let request = (&Method::GET, Version::HTTP_11);
+        match self.answer(service, service.refuse(refusal), request, false).await {
+            After::Next | After::Linger => After::Linger,
+            After::End => After::End,
+        }
+    }
+
+    /// Writes an answer, and says what may follow.
+    async fn answer(
+        &self,
+        service: &impl Service,
+        answer: Response<ResponseBody>,
+        (method, version): (&Method, Version),
+        wants_alive: bool,
+    ) -> After {
+        let (mut head, body) = answer.into_parts();
+        let mut body = pin!(body);
+        let says_close = head.headers.get(CONNECTION).is_some_and(|v| has_token(v, "close"));
+        let length = body.size_hint().exact();
+        let client_ends = !wants_alive && !service.is_stopping();
+        let wants_alive = wants_alive && !says_close && !service.is_stopping();
+        let delivery = write::plan((method, version), &mut head, length, wants_alive);
+        {
+            let mut state = self.0.borrow_mut();
+            // From here on a `100 Continue` would come after the answer.
+            state.must_continue = false;
+            let Some(wire) = &mut state.wire else { return After::End };
+            let out = &mut wire.output.lead;
+            service.write_date(|date| write::answer(out, version, &head, delivery, date));
+        }
+        let is_chunked = delivery.framing == Framing::Chunked;
+        let mut is_ended = delivery.framing == Framing::NONE;
+        let written = std::future::poll_fn(|ctx| {
+            loop {
+                let mut is_waiting = is_ended;
+                let has_room = self.with_wire(|wire| wire.output.has_room());
+                if !is_ended && has_room == Some(true) {
+                    // Not while the state is borrowed: an upload may run under the answer.
+                    match body.as_mut().poll_frame(ctx) {
+                        Poll::Pending => is_waiting = true,
+                        Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                        Poll::Ready(frame) => {
+                            let is_last = body.is_end_stream();
+                            let frame = frame.transpose().unwrap_or(None);
+                            is_ended = is_last || frame.is_none();
+                            self.with_wire(|wire| add(wire, frame, is_chunked, is_last));
+                        }
+                    }
+                }
+                match self.with_wire(|wire| wire.poll_flush(ctx)) {
+                    Some(Poll::Ready(Ok(()))) if is_ended && is_waiting => {
+                        return Poll::Ready(true);
+                    }
+                    Some(Poll::Ready(Ok(()))) if is_waiting => {
+                        return self.poll_gone(ctx).map(|()| false);
+                    }
+                    Some(Poll::Ready(Ok(()))) => {}
+                    Some(Poll::Pending) => return Poll::Pending,
+                    Some(Poll::Ready(Err(_))) | None => return Poll::Ready(false),
+                }
+            }
+        })
+        .await;
+        if !written {
+            return After::End;
+        }
+        self.after(head.status, delivery.is_kept_alive, client_ends)
+    }
+
+    fn after(&self, status: StatusCode, is_kept_alive: bool, client_ends: bool) -> After {
+        let mut state = self.0.borrow_mut();
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            let (wire, sender) = (state.wire.take(), state.upgrade.take());
+            if let (Some(wire), Some(sender)) = (wire, sender) {
+                // Nobody waits for it any more: then it ends here.
+                let _nobody = sender.send(wire.upgrade());
+            }
+            return After::End;
+        }
+        let is_read = state.decoder.is_done() && !state.has_failed;
+        match (is_read, is_kept_alive) {
+            (true, true) => After::Next,
+            // It said that it sends no more.
+            (true, false) if client_ends => After::End,
+            (true, false) | (false, _) => After::Linger,
+        }
+    }
+
+    fn with_wire<T>(&self, act: impl FnOnce(&mut Wire<S>) -> T) -> Option<T> {
+        self.0.borrow_mut().wire.as_mut().map(act)
+    }
+
+    /// Says that no more will come, and reads what the client is still sending: bytes that nobody
+    /// reads would make the kernel reset the connection, and the client lose its answer.
+    async fn linger(&self) {
+        let deadline = Instant::now() + LONGEST_LINGERING;
+        let Some(mut wire) = self.0.borrow_mut().wire.take() else { return };
+        let mut read = 0;
+        let shut = std::future::poll_fn(|ctx| Pin::new(&mut wire.stream).poll_shutdown(ctx));
+        if shut.await.is_err() {
+            return;
+        }
+        std::future::poll_fn(|ctx| {
+            while read < MOST_LINGERING {
+                wire.input.clear();
+                match wire.poll_fill(ctx) {
+                    Poll::Ready(Ok(count @ 1..)) => {
+                        read += u64::try_from(count).unwrap_or(u64::MAX);
+                    }
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return wire.watchdog.poll(deadline, ctx),
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+fn add<S>(wire: &mut Wire<S>, frame: Option<Frame<Bytes>>, is_chunked: bool, is_last: bool) {
+    match frame.map(Frame::into_data) {
+        Some(Ok(data)) => write::piece(&mut wire.output, data, is_chunked, is_last),
+        Some(Err(frame)) if is_chunked => {
+            if let Some(trailers) = frame.trailers_ref() {
+                write::trailers(&mut wire.output, trailers);
+            }
+        }
+        None if is_chunked => wire.output.lead.extend_from_slice(write::LAST_CHUNK),
+        Some(Err(_)) | None => {}
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Source for Connection<S> {
+    fn poll_frame(&self, ctx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut state = self.0.borrow_mut();
+        let State { wire, decoder, must_continue, has_failed, .. } = &mut *state;
+        let Some(wire) = wire else { return Poll::Ready(Some(Err(BodyError::Client))) };
+        if std::mem::take(must_continue) && wire.input.is_empty() {
+            wire.output.lead.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            // What does not go now goes with the answer; whoever got no word sends after a while.
+            let _later = wire.poll_flush(ctx);
+        }
+        let failure = loop {
+            match decoder.next(&mut wire.input) {
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if decoder.is_done() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(rule) => break BodyError::Rule(rule),
+            }
+            match ready!(wire.poll_fill(ctx)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break BodyError::Client,
+            }
+        };
+        *has_failed = true;
+        Poll::Ready(Some(Err(failure)))
+    }
+
+    fn left(&self) -> Option<u64> {
+        self.0.borrow().decoder.left()
+    }
+
+    fn tell_upgrade(&self, sender: oneshot::Sender<Upgraded>) {
+        self.0.borrow_mut().upgrade = Some(sender);
+    }
+}

@@ -1,0 +1,186 @@
+//! A connection with what was read and not yet understood, and what is to be written.
+//!
+//! A buffer is lent for as long as there is something in it: a connection that waits holds none.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio_util::io::poll_read_buf;
+
+use super::incoming::Incoming;
+use super::watchdog::Watchdog;
+
+/// First reads are of this size; full ones double it, up to the most.
+const FIRST_READ: usize = 8 * 1024;
+const MOST_READ: usize = 256 * 1024;
+/// With less room than this a buffer is not read into any more.
+const LEAST_ROOM: usize = 2 * 1024;
+/// Buffers one core keeps for the next who needs one.
+const SPARE_BUFFERS: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A connection's two directions.
+#[derive(Debug)]
+pub(crate) struct Wire<S> {
+    pub(crate) stream: S,
+    pub(super) input: BytesMut,
+    pub(super) output: Output,
+    pub(super) watchdog: Watchdog,
+    next_read: usize,
+    /// Whether a byte went out since this was last set to false.
+    pub(super) has_written: bool,
+}
+
+/// What is to be written: framing, a piece of a body, framing again.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) lead: Vec<u8>,
+    written: usize,
+    pub(super) data: Bytes,
+    pub(super) tail: &'static [u8],
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            input: BytesMut::new(),
+            output: Output::default(),
+            watchdog: Watchdog::default(),
+            next_read: FIRST_READ,
+            has_written: false,
+        }
+    }
+
+    /// Reads more into the input; 0 is the end.
+    pub(super) fn poll_fill(&mut self, ctx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() == 0 {
+            self.input = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        }
+        if self.input.capacity() - self.input.len() < LEAST_ROOM.max(self.next_read / 4) {
+            self.input.reserve(self.next_read);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let polled = poll_read_buf(Pin::new(&mut self.stream), ctx, &mut self.input);
+        match &polled {
+            Poll::Ready(Ok(read)) if *read == room => {
+                self.next_read = (self.next_read * 2).min(MOST_READ);
+            }
+            Poll::Ready(Ok(read)) if *read < self.next_read / 8 => self.next_read = FIRST_READ,
+            Poll::Ready(_) => {}
+            Poll::Pending => self.give_buffer_back(),
+        }
+        polled
+    }
+
+    fn give_buffer_back(&mut self) {
+        if !self.input.is_empty() {
+            return;
+        }
+        let buffer = std::mem::take(&mut self.input);
+        if buffer.capacity() <= 2 * FIRST_READ {
+            SPARE.with_borrow_mut(|spare| {
+                if spare.len() < SPARE_BUFFERS {
+                    spare.push(buffer);
+                }
+            });
+        }
+    }
+
+    /// Writes out all there is.
+    pub(super) fn poll_flush(&mut self, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            let stream = Pin::new(&mut self.stream);
+            let output = &self.output;
+            let lead = &output.lead[output.written..];
+            let count = if output.has_room() {
+                ready!(stream.poll_write(ctx, lead))?
+            } else {
+                let (data, tail) = (IoSlice::new(&output.data), IoSlice::new(output.tail));
+                ready!(stream.poll_write_vectored(ctx, &[IoSlice::new(lead), data, tail]))?
+            };
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.has_written = true;
+            self.output.advance(count);
+        }
+        Pin::new(&mut self.stream).poll_flush(ctx)
+    }
+
+    /// Whether, as far as the last look at all sockets tells, it is open and has nothing to say.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut ctx = Context::from_waker(Waker::noop());
+        self.input.is_empty() && self.poll_fill(&mut ctx).is_pending()
+    }
+}
+
+impl Output {
+    pub(super) fn is_empty(&self) -> bool {
+        self.written == self.lead.len() && self.data.is_empty() && self.tail.is_empty()
+    }
+
+    /// Whether a piece of a body can be added.
+    pub(super) fn has_room(&self) -> bool {
+        self.data.is_empty() && self.tail.is_empty()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        let lead = count.min(self.lead.len() - self.written);
+        self.written += lead;
+        count -= lead;
+        if self.written == self.lead.len() {
+            self.lead.clear();
+            self.written = 0;
+        }
+        let data = count.min(self.data.len());
+        self.data.advance(data);
+        if self.data.is_empty() {
+            // Gives the buffer it was read into free.
+            self.data = Bytes::new();
+        }
+        self.tail = &self.tail[count - data..];
+    }
+
+    /// Forgets what is not written yet.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// A stream both ways.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
+
+/// A connection that is no HTTP any more, and what came on it already.
+pub(crate) struct Upgraded {
+    pub(crate) stream: Box<dyn Duplex>,
+    pub(crate) early: Bytes,
+}
+
+impl std::fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upgraded").field("early", &self.early.len()).finish_non_exhaustive()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Wire<S> {
+    pub(super) fn upgrade(self) -> Upgraded {
+        Upgraded { stream: Box::new(self.stream), early: self.input.freeze() }
+    }
+}
+
+/// The client's connection, once a 101 was sent on it.
+pub(crate) fn on_upgrade(body: &Incoming) -> oneshot::Receiver<Upgraded> {
+    let (sender, receiver) = oneshot::channel();
+    body.tell_upgrade(sender);
+    receiver
+}
