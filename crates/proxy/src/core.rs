@@ -24,6 +24,7 @@ use crate::config::{Config, Door};
 use crate::connection::{self, Protocols};
 use crate::control::Event;
 use crate::draws::Draws;
+use crate::h2c;
 use crate::hold::Rooms;
 use crate::log::{Batch, Lost, Sink};
 use crate::outside::Outside;
@@ -61,6 +62,7 @@ pub(crate) struct Birth {
 pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
     pub(crate) pool: Pool,
+    pub(crate) h2c: h2c::Connections,
     pub(crate) turns: Turns,
     pub(crate) draws: Draws,
     pub(crate) ids: RequestIds,
@@ -129,6 +131,7 @@ impl Core {
     fn new(birth: Birth) -> Self {
         Self {
             pool: Pool::new(Outside::new(birth.config.external_authorities.clone())),
+            h2c: h2c::Connections::default(),
             config: birth.config,
             turns: Turns::default(),
             draws: Draws::random(),
@@ -151,6 +154,7 @@ impl Core {
             match mail {
                 Mail::Table(table, applied) => {
                     self.pool.retain(|replica| table.has_replica(replica));
+                    self.h2c.retain(|replica| table.has_replica(replica));
                     *self.table.borrow_mut() = table;
                     self.rooms.wake_all();
                     // Nobody waits any more when the asker gave up.
@@ -200,6 +204,7 @@ impl Core {
             ConnectFailure::TimedOut => "timed out",
             ConnectFailure::NameUnknown => "name unknown",
             ConnectFailure::NotTrusted => "not trusted",
+            ConnectFailure::NotHttp2 => "not HTTP/2",
         };
         // Without a subscriber there is nobody to tell.
         let _no_subscriber =

@@ -32,6 +32,7 @@ mod dial;
 mod draws;
 mod forward;
 mod front;
+mod h2c;
 mod headers;
 mod hold;
 mod http1;
@@ -41,10 +42,13 @@ mod pool;
 mod proxied;
 mod queue;
 mod request_id;
+mod rewound;
 mod select;
 mod stream;
 mod upgrade;
 mod way;
+
+pub mod question;
 
 pub mod code;
 mod log;

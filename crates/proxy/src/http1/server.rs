@@ -52,6 +52,8 @@ pub(crate) trait Service {
     fn write_date(&self, write: impl FnOnce(&[u8]));
     /// Whether connections end with the answer they are at.
     fn is_stopping(&self) -> bool;
+    /// Whether a connection may turn out to be HTTP/2.
+    fn takes_http2(&self) -> bool;
 }
 
 #[derive(Debug)]
@@ -68,10 +70,10 @@ struct State<S> {
     upgrade: Option<oneshot::Sender<Upgraded>>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 enum Next {
     Request(request::Parts),
     Refused(Refusal),
+    Http2,
     End,
 }
 
@@ -83,13 +85,18 @@ enum After {
     Linger,
 }
 
-/// Serves a connection to its end. `stop` is ready when the server is to end.
+/// How HTTP/2 begins where nobody asked for it first (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+/// Serves a connection to its end. `stop` is ready when the server is to end. A client that speaks
+/// HTTP/2 from its first byte, where that may be, is handed back with all it said.
 pub(crate) async fn serve<S, V>(
     stream: S,
     service: &V,
     limits: &Limits,
     stop: impl Future<Output = ()>,
-) where
+) -> Option<Upgraded>
+where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     V: Service,
 {
@@ -104,8 +111,10 @@ pub(crate) async fn serve<S, V>(
     let mut stop = pin!(stop);
     let mut served = 0_u64;
     loop {
-        let after = match connection.next(limits, stop.as_mut(), served).await {
-            Next::End => return,
+        let may_be_http2 = served == 0 && service.takes_http2();
+        let after = match connection.next(limits, stop.as_mut(), (served, may_be_http2)).await {
+            Next::End => return None,
+            Next::Http2 => return connection.0.borrow_mut().wire.take().map(Wire::upgrade),
             Next::Refused(refusal) => connection.refuse(service, refusal).await,
             Next::Request(parts) => match framing::request(parts.version, &parts.headers) {
                 Err(rule) => connection.refuse(service, rule.into()).await,
@@ -114,8 +123,11 @@ pub(crate) async fn serve<S, V>(
         };
         match after {
             After::Next => served += 1,
-            After::End => return,
-            After::Linger => return connection.linger().await,
+            After::End => return None,
+            After::Linger => {
+                connection.linger().await;
+                return None;
+            }
         }
     }
 }
@@ -156,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
         &self,
         limits: &Limits,
         mut stop: Pin<&mut impl Future<Output = ()>>,
-        served: u64,
+        (served, may_be_http2): (u64, bool),
     ) -> Next {
         let mut reader = HeadReader::default();
         let (mut deadline, mut began) = (None, None);
@@ -165,6 +177,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
             let mut state = self.0.borrow_mut();
             let Some(wire) = &mut state.wire else { return Poll::Ready(Next::End) };
             loop {
+                if may_be_http2 && wire.input.starts_with(PREFACE) {
+                    return Poll::Ready(Next::Http2);
+                }
                 match reader.request(&mut wire.input, limits) {
                     Ok(Some(parts)) => return Poll::Ready(Next::Request(parts)),
                     Err(refusal) => return Poll::Ready(Next::Refused(refusal)),

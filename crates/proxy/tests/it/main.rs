@@ -8,6 +8,8 @@ mod answers;
 mod balance;
 mod balanced;
 mod codes;
+mod grpc;
+mod h2c;
 mod namespace;
 mod processes;
 mod routing;
