@@ -194,6 +194,10 @@ impl http1::Service for Edge {
         self.core.is_stopping()
     }
 
+    fn is_replaced(&self) -> bool {
+        self.core.is_replaced()
+    }
+
     fn takes_http2(&self) -> bool {
         // Over TLS it is agreed upon in the handshake.
         self.client.tls().is_none()

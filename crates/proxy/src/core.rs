@@ -3,7 +3,7 @@
 //! Requests never leave the core they came in on. The control thread speaks to a core only through
 //! its mailbox; a table counts as applied when every core has said so.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ use crate::tls::Tls;
 pub(crate) enum Mail {
     /// Serve from this table; answered when no new request can go by an older one.
     Table(Arc<Table>, oneshot::Sender<()>),
-    /// Accept no more, finish what is there.
-    Stop,
+    /// Accept no more, finish what is there; another may serve already.
+    Stop { is_replaced: bool },
 }
 
 /// What every core is born with.
@@ -77,6 +77,7 @@ pub(crate) struct Core {
     started: Instant,
     events: broadcast::Sender<Event>,
     stop: CancellationToken,
+    is_replaced: Cell<bool>,
 }
 
 /// Runs a core to its end; called on a thread of its own.
@@ -146,6 +147,7 @@ impl Core {
             started: birth.started,
             events: birth.events,
             stop: CancellationToken::new(),
+            is_replaced: Cell::new(false),
         }
     }
 
@@ -160,7 +162,7 @@ impl Core {
                     // Nobody waits any more when the asker gave up.
                     let _asker_gone = applied.send(());
                 }
-                Mail::Stop => return,
+                Mail::Stop { is_replaced } => return self.is_replaced.set(is_replaced),
             }
         }
     }
@@ -196,6 +198,11 @@ impl Core {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
+    }
+
+    /// Whether there is no hurry to stop: another worker serves.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.is_replaced.get()
     }
 
     pub(crate) fn tell_endpoint_down(&self, replica: ReplicaId, failure: ConnectFailure) {

@@ -8,6 +8,7 @@
 pub mod config;
 pub mod error;
 
+mod child;
 mod handover;
 pub mod holder;
 

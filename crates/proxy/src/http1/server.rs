@@ -34,7 +34,8 @@ use crate::headers::has_token;
 
 /// An idle connection must speak again within this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// When the server ends, who has just connected may still send a first request so long.
+/// When the server ends, who has just connected may still send a first request so long; and, where
+/// another serves already, who is connected its next: closing at once could meet it halfway.
 const LAST_CALL: Duration = Duration::from_secs(2);
 /// Requests sent ahead of their answers are read up to here.
 const MOST_AHEAD: usize = 64 * 1024;
@@ -52,6 +53,8 @@ pub(crate) trait Service {
     fn write_date(&self, write: impl FnOnce(&[u8]));
     /// Whether connections end with the answer they are at.
     fn is_stopping(&self) -> bool;
+    /// Whether a stopping server can wait for the next request of a connection that has none.
+    fn is_replaced(&self) -> bool;
     /// Whether a connection may turn out to be HTTP/2.
     fn takes_http2(&self) -> bool;
 }
@@ -111,8 +114,7 @@ where
     let mut stop = pin!(stop);
     let mut served = 0_u64;
     loop {
-        let may_be_http2 = served == 0 && service.takes_http2();
-        let after = match connection.next(limits, stop.as_mut(), (served, may_be_http2)).await {
+        let after = match connection.next((limits, service), stop.as_mut(), served).await {
             Next::End => return None,
             Next::Http2 => return connection.0.borrow_mut().wire.take().map(Wire::upgrade),
             Next::Refused(refusal) => connection.refuse(service, refusal).await,
@@ -166,10 +168,11 @@ where
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
     async fn next(
         &self,
-        limits: &Limits,
+        (limits, service): (&Limits, &impl Service),
         mut stop: Pin<&mut impl Future<Output = ()>>,
-        (served, may_be_http2): (u64, bool),
+        served: u64,
     ) -> Next {
+        let may_be_http2 = served == 0 && service.takes_http2();
         let mut reader = HeadReader::default();
         let (mut deadline, mut began) = (None, None);
         let mut is_stopping = false;
@@ -194,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
             let now = Instant::now();
             if !is_stopping && stop.as_mut().poll(ctx).is_ready() {
                 is_stopping = true;
-                if served > 0 && wire.input.is_empty() {
+                if served > 0 && wire.input.is_empty() && !service.is_replaced() {
                     return Poll::Ready(Next::End);
                 }
                 deadline = Some(now + LAST_CALL);

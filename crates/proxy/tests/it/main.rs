@@ -17,4 +17,5 @@ mod scale;
 mod secure;
 mod smuggling;
 mod swaps;
+mod upgrade;
 mod visitor;
