@@ -1,8 +1,8 @@
 # The five things people do here, and the two a newcomer does: `make demo`, `make test`.
-.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy vm needs clean-demo
+.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy vm upgrade-100 needs clean-demo
 
 help: ## what there is
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 demo: ## build, start a Wharf of its own, push three example apps, show them answering
 	@scripts/demo.sh up
@@ -39,3 +39,6 @@ bench-push: ## push-to-live, cold and code-only, next to docker; writes docs/ben
 
 bench-build: ## how long building takes, cold and after one line; writes docs/benchmarks/build.md
 	@bench/build.sh
+
+upgrade-100: ## replace the proxy's program 100 times under load; writes docs/checks/upgrade.md
+	@scripts/upgrade.sh

@@ -11,6 +11,7 @@ use crate::id::{AppId, ReleaseId};
 use crate::limits::{Bounds, ProcessLimits};
 use crate::name::{DomainName, ProcessType};
 use crate::route::balance::Balance;
+use crate::route::protocol::Protocol;
 use crate::route::written::RouteSpec;
 
 /// An image by the digest of its OCI config: `sha256:…`.
@@ -93,6 +94,9 @@ pub struct ProcessSpec {
 pub struct RunSettings {
     /// The port `web` listens on; it is also `$PORT`.
     pub port: u16,
+    /// What `web` speaks there.
+    #[serde(default, skip_serializing_if = "Protocol::is_default")]
+    pub protocol: Protocol,
     /// Asked for with GET; 2xx and 3xx are well. None: a bound port is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_path: Option<String>,
@@ -124,6 +128,7 @@ impl Default for RunSettings {
     fn default() -> Self {
         Self {
             port: Self::DEFAULT_PORT,
+            protocol: Protocol::default(),
             health_path: None,
             boot_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Method, Response};
 use model::id::ReplicaId;
+use model::route::protocol::Protocol;
 use tokio::time::Instant;
 
 use crate::body::Upload;
@@ -13,6 +14,7 @@ use crate::check::Broken;
 use crate::code::EdgeCode;
 use crate::core::Core;
 use crate::endpoint::Endpoint;
+use crate::h2c;
 use crate::headers::Lines;
 use crate::http1::{self, Exchange, Incoming};
 use crate::pool::{ConnectFailure, IDLE_LIMIT, Lease, Pool};
@@ -70,16 +72,22 @@ pub(crate) struct Sending<'a> {
 /// The connection an answer comes on, on its way back to the pool.
 #[derive(Debug)]
 pub(crate) struct Borrowed {
-    pub(crate) exchange: Exchange,
+    /// None for a stream among others: its connection is nobody's.
+    exchange: Option<Exchange>,
     replica: ReplicaId,
 }
 
 impl Borrowed {
     /// Gives it back, if it can carry another request.
     pub(crate) fn give_back(self, pool: &Pool) {
-        if let Some(wire) = self.exchange.into_wire() {
+        if let Some(wire) = self.exchange.and_then(Exchange::into_wire) {
             pool.give_back(Lease { wire, replica: self.replica });
         }
+    }
+
+    /// The whole connection, where the answer has it to itself.
+    pub(crate) fn into_exchange(self) -> Option<Exchange> {
+        self.exchange
     }
 }
 
@@ -87,19 +95,57 @@ impl Borrowed {
 pub(crate) async fn attempt(
     core: &Core,
     endpoint: &Endpoint,
-    Sending { head, lines, upload, way, wants_fresh }: Sending<'_>,
+    sending: Sending<'_>,
     connect: &mut Duration,
 ) -> Result<(Response<Incoming>, Borrowed), Failure> {
+    match sending.way.upstream.protocol {
+        Protocol::Http1 => {}
+        // Apart, so that no other request carries its weight.
+        Protocol::H2c => return Box::pin(attempt_h2c(core, endpoint, sending, connect)).await,
+    }
+    let Sending { head, lines, upload, way, wants_fresh } = sending;
     let lease = lease(core, endpoint, &head.method, wants_fresh, connect).await?;
     let (uri, headers) = (way.uri(&head.uri), way.fields(&head.headers));
     let request = http1::Head { method: &head.method, uri, headers: &headers, lines };
     let idle_timeout = core.config.idle_timeout;
     let exchange = Exchange::start(lease.wire, &request, upload.body(), idle_timeout);
+    let deadline = deadline(core, upload);
+    let answer = std::future::poll_fn(|ctx| exchange.poll_answer(ctx, &deadline)).await;
+    let answer = answer.map_err(|failure| explain(upload, failure))?;
+    Ok((answer, Borrowed { exchange: Some(exchange), replica: endpoint.replica }))
+}
+
+/// The same as a stream of an HTTP/2 connection. It needs no fresh one: those that ended are not used.
+async fn attempt_h2c(
+    core: &Core,
+    endpoint: &Endpoint,
+    Sending { head, lines, upload, way, wants_fresh: _ }: Sending<'_>,
+    connect: &mut Duration,
+) -> Result<(Response<Incoming>, Borrowed), Failure> {
+    let place = place(core, endpoint, connect).await?;
+    upload.keep_briefly();
+    let (uri, mut headers) = (way.uri(&head.uri), way.fields(&head.headers).into_owned());
+    lines.apply(&mut headers);
+    let request = http1::Head { method: &head.method, uri, headers: &headers, lines };
+    let started = h2c::Exchange::start(place, &request, upload, core.config.idle_timeout);
+    let exchange = started.map_err(|failure| explain(upload, failure))?;
+    let deadline = deadline(core, upload);
+    let answer = std::future::poll_fn(|ctx| exchange.poll_answer(ctx, &deadline)).await;
+    let answer = answer.map_err(|failure| explain(upload, failure))?;
+    upload.was_looked_at();
+    Ok((answer, Borrowed { exchange: None, replica: endpoint.replica }))
+}
+
+/// Until when the answer's head must be there.
+fn deadline(core: &Core, upload: &Upload) -> impl Fn() -> Instant {
     let sent_at = Instant::now();
     // An upload that moves is no silent app.
-    let deadline = || sent_at.max(upload.last_progress()) + core.config.first_byte_timeout;
-    let answer = std::future::poll_fn(|ctx| exchange.poll_answer(ctx, deadline)).await;
-    let answer = answer.map_err(|failure| match (upload.failure(), failure) {
+    move || sent_at.max(upload.last_progress()) + core.config.first_byte_timeout
+}
+
+/// What a missing answer means for the request.
+fn explain(upload: &Upload, failure: http1::Failure) -> Failure {
+    match (upload.failure(), failure) {
         (Some((code, rule)), _) => Failure::Final(code, rule),
         (None, http1::Failure::NotSent) => Failure::NotSent,
         (None, http1::Failure::Unanswered | http1::Failure::Upload) => Failure::Unanswered,
@@ -109,8 +155,45 @@ pub(crate) async fn attempt(
             Failure::Final(EdgeCode::ClientStalled, None)
         }
         (None, http1::Failure::Late) => Failure::Final(EdgeCode::FirstByteTimeout, None),
-    })?;
-    Ok((answer, Borrowed { exchange, replica: endpoint.replica }))
+    }
+}
+
+/// A place on an HTTP/2 connection.
+async fn place(
+    core: &Core,
+    endpoint: &Endpoint,
+    connect: &mut Duration,
+) -> Result<h2c::Place, Failure> {
+    let started = Instant::now();
+    let opened = core.h2c.place(&core.pool, endpoint, core.config.connect_timeout).await;
+    *connect += started.elapsed();
+    match note(core, endpoint, opened) {
+        Err(Failure::NotConnected(ConnectFailure::NotHttp2)) => {
+            let rule = Broken("the app does not speak HTTP/2 without TLS");
+            Err(Failure::Final(EdgeCode::BadAnswer, Some(rule)))
+        }
+        opened => opened,
+    }
+}
+
+/// Remembers whether an endpoint could be connected to.
+fn note<T>(
+    core: &Core,
+    endpoint: &Endpoint,
+    opened: Result<T, ConnectFailure>,
+) -> Result<T, Failure> {
+    match opened {
+        Ok(opened) => {
+            endpoint.stats.mark_up();
+            Ok(opened)
+        }
+        Err(failure) => {
+            if endpoint.stats.mark_down(core.now_ms()) {
+                core.tell_endpoint_down(endpoint.replica, failure);
+            }
+            Err(Failure::NotConnected(failure))
+        }
+    }
 }
 
 async fn lease(
@@ -130,16 +213,5 @@ async fn lease(
     let started = Instant::now();
     let opened = core.pool.connect(endpoint, core.config.connect_timeout).await;
     *connect += started.elapsed();
-    match opened {
-        Ok(lease) => {
-            endpoint.stats.mark_up();
-            Ok(lease)
-        }
-        Err(failure) => {
-            if endpoint.stats.mark_down(core.now_ms()) {
-                core.tell_endpoint_down(endpoint.replica, failure);
-            }
-            Err(Failure::NotConnected(failure))
-        }
-    }
+    note(core, endpoint, opened)
 }

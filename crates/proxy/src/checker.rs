@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use model::id::{AppId, ReplicaId};
 use model::route::balance::{Check, Standing};
+use model::route::protocol::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::pool::Pool;
+use crate::question::Answer;
 use crate::table::Upstream;
 
 /// How often is looked whose turn it is.
@@ -90,8 +92,20 @@ fn ask_all(
 
 async fn ask(pool: &Pool, upstream: &Upstream, place: usize) -> bool {
     let Some(check) = &upstream.balance.check else { return true };
-    let asked = tokio::time::timeout(PATIENCE, question(pool, upstream, place, check)).await;
-    asked.is_ok_and(|status| status.is_ok_and(|status| (200..400).contains(&status)))
+    let asked = async {
+        match upstream.protocol {
+            Protocol::Http1 => {
+                let status = question(pool, upstream, place, check).await?;
+                Ok((200..400).contains(&status))
+            }
+            Protocol::H2c => {
+                let stream = pool.open(&upstream.endpoints[place]).await?;
+                Ok(crate::question::ask(stream, Some(&check.path)).await? == Answer::Well)
+            }
+        }
+    };
+    let asked: Result<io::Result<bool>, _> = tokio::time::timeout(PATIENCE, asked).await;
+    asked.is_ok_and(|found| found.unwrap_or(false))
 }
 
 /// One request on a connection of its own; the answer's status.

@@ -23,8 +23,9 @@ use crate::config::{Config, Door, TrustedPeer};
 use crate::core::Core;
 use crate::forward;
 use crate::headers::{Client, Session};
-use crate::http1::{self, Incoming, Limits, Refusal};
+use crate::http1::{self, Incoming, Limits, Refusal, Upgraded};
 use crate::proxied::{self, Ends};
+use crate::rewound::Rewound;
 use crate::tasks::spawn_detached;
 use crate::tls::{ACME_ALPN, H2_ALPN};
 
@@ -107,17 +108,21 @@ pub(crate) async fn serve(core: Rc<Core>, protocols: Rc<Protocols>, stream: TcpS
     match door {
         Door::Http => {
             let client = Client::new(peer, port, is_trusted, None);
-            speak_http1(&core, &protocols, stream, client).await;
+            let client = Rc::new(client);
+            if let Some(begun) = speak_http1(&core, &protocols, stream, client.clone()).await {
+                let stream = Rewound { early: begun.early, stream: begun.stream };
+                Box::pin(speak_http2(&core, &protocols, stream, client)).await;
+            }
         }
         Door::Https => {
             let Some(stream) = shake_hands(&core, stream, peer.ip()).await else { return };
             let (_, tls) = stream.get_ref();
             let is_http2 = tls.alpn_protocol() == Some(H2_ALPN);
-            let client = Client::new(peer, port, is_trusted, Some(session(&stream)));
+            let client = Rc::new(Client::new(peer, port, is_trusted, Some(session(&stream))));
             if is_http2 {
                 speak_http2(&core, &protocols, stream, client).await;
             } else {
-                speak_http1(&core, &protocols, stream, client).await;
+                let _never_http2 = speak_http1(&core, &protocols, stream, client).await;
             }
         }
     }
@@ -152,12 +157,18 @@ async fn shake_hands(core: &Core, stream: TcpStream, peer: IpAddr) -> Option<Tls
     }
 }
 
-async fn speak_http1<S>(core: &Rc<Core>, protocols: &Protocols, stream: S, client: Client)
+/// Serves HTTP/1; whoever began with HTTP/2 on a plain connection is handed back.
+async fn speak_http1<S>(
+    core: &Rc<Core>,
+    protocols: &Protocols,
+    stream: S,
+    client: Rc<Client>,
+) -> Option<Upgraded>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let edge = Edge { core: core.clone(), client: Rc::new(client) };
-    http1::serve(stream, &edge, &protocols.limits, core.stopped()).await;
+    let edge = Edge { core: core.clone(), client };
+    http1::serve(stream, &edge, &protocols.limits, core.stopped()).await
 }
 
 /// What the requests of an HTTP/1 connection are answered by.
@@ -182,6 +193,15 @@ impl http1::Service for Edge {
     fn is_stopping(&self) -> bool {
         self.core.is_stopping()
     }
+
+    fn is_replaced(&self) -> bool {
+        self.core.is_replaced()
+    }
+
+    fn takes_http2(&self) -> bool {
+        // Over TLS it is agreed upon in the handshake.
+        self.client.tls().is_none()
+    }
 }
 
 /// Requests one connection has now, and when it last had one.
@@ -191,11 +211,10 @@ struct Use {
     last: Cell<Instant>,
 }
 
-async fn speak_http2<S>(core: &Rc<Core>, protocols: &Protocols, stream: S, client: Client)
+async fn speak_http2<S>(core: &Rc<Core>, protocols: &Protocols, stream: S, client: Rc<Client>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let client = Rc::new(client);
     let used = Rc::new(Use { requests: Cell::new(0), last: Cell::new(Instant::now()) });
     let service = {
         let (core, used) = (core.clone(), used.clone());

@@ -3,7 +3,7 @@
 //! Requests never leave the core they came in on. The control thread speaks to a core only through
 //! its mailbox; a table counts as applied when every core has said so.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::config::{Config, Door};
 use crate::connection::{self, Protocols};
 use crate::control::Event;
 use crate::draws::Draws;
+use crate::h2c;
 use crate::hold::Rooms;
 use crate::log::{Batch, Lost, Sink};
 use crate::outside::Outside;
@@ -38,8 +39,8 @@ use crate::tls::Tls;
 pub(crate) enum Mail {
     /// Serve from this table; answered when no new request can go by an older one.
     Table(Arc<Table>, oneshot::Sender<()>),
-    /// Accept no more, finish what is there.
-    Stop,
+    /// Accept no more, finish what is there; another may serve already.
+    Stop { is_replaced: bool },
 }
 
 /// What every core is born with.
@@ -61,6 +62,7 @@ pub(crate) struct Birth {
 pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
     pub(crate) pool: Pool,
+    pub(crate) h2c: h2c::Connections,
     pub(crate) turns: Turns,
     pub(crate) draws: Draws,
     pub(crate) ids: RequestIds,
@@ -75,6 +77,7 @@ pub(crate) struct Core {
     started: Instant,
     events: broadcast::Sender<Event>,
     stop: CancellationToken,
+    is_replaced: Cell<bool>,
 }
 
 /// Runs a core to its end; called on a thread of its own.
@@ -129,6 +132,7 @@ impl Core {
     fn new(birth: Birth) -> Self {
         Self {
             pool: Pool::new(Outside::new(birth.config.external_authorities.clone())),
+            h2c: h2c::Connections::default(),
             config: birth.config,
             turns: Turns::default(),
             draws: Draws::random(),
@@ -143,6 +147,7 @@ impl Core {
             started: birth.started,
             events: birth.events,
             stop: CancellationToken::new(),
+            is_replaced: Cell::new(false),
         }
     }
 
@@ -151,12 +156,13 @@ impl Core {
             match mail {
                 Mail::Table(table, applied) => {
                     self.pool.retain(|replica| table.has_replica(replica));
+                    self.h2c.retain(|replica| table.has_replica(replica));
                     *self.table.borrow_mut() = table;
                     self.rooms.wake_all();
                     // Nobody waits any more when the asker gave up.
                     let _asker_gone = applied.send(());
                 }
-                Mail::Stop => return,
+                Mail::Stop { is_replaced } => return self.is_replaced.set(is_replaced),
             }
         }
     }
@@ -194,12 +200,18 @@ impl Core {
         self.stop.is_cancelled()
     }
 
+    /// Whether there is no hurry to stop: another worker serves.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.is_replaced.get()
+    }
+
     pub(crate) fn tell_endpoint_down(&self, replica: ReplicaId, failure: ConnectFailure) {
         let reason = match failure {
             ConnectFailure::Refused => "refused",
             ConnectFailure::TimedOut => "timed out",
             ConnectFailure::NameUnknown => "name unknown",
             ConnectFailure::NotTrusted => "not trusted",
+            ConnectFailure::NotHttp2 => "not HTTP/2",
         };
         // Without a subscriber there is nobody to tell.
         let _no_subscriber =

@@ -115,6 +115,7 @@ pub(crate) async fn serve(
         Ok(answer) => answer,
         Err(End::Refused(code, rule)) => {
             journey.count_edge_error();
+            let form = form.for_request(&head.headers);
             return page::answer(code, rule, form, journey.record);
         }
         Err(End::Redirected(status, location)) => {
@@ -127,7 +128,10 @@ pub(crate) async fn serve(
             let rule = Some(Broken("101 without being asked"));
             return page::answer(EdgeCode::UnsafeAnswer, rule, form, record);
         };
-        let sides = (from_client, lease.exchange);
+        let Some(exchange) = lease.into_exchange() else {
+            return page::answer(EdgeCode::BadAnswer, None, form, record);
+        };
+        let sides = (from_client, exchange);
         return upgrade::answer(&core, sides, answer, (in_flight, record));
     }
     record.answer(answer.status());
@@ -146,6 +150,7 @@ pub(crate) async fn serve(
 fn protocol(client: &Client, version: Version) -> (&'static str, Option<&'static str>) {
     match client.tls() {
         Some(session) if version == Version::HTTP_2 => ("http2", Some(session.version)),
+        None if version == Version::HTTP_2 => ("h2c", None),
         Some(session) => ("https", Some(session.version)),
         None => ("http", None),
     }
@@ -454,6 +459,7 @@ fn connect_refusal(failure: Option<ConnectFailure>) -> Refusal {
         Some(ConnectFailure::NameUnknown) => {
             (EdgeCode::Refused, Some(Broken("the name of the server elsewhere has no address")))
         }
+        Some(ConnectFailure::NotHttp2) => (EdgeCode::BadAnswer, None),
         Some(ConnectFailure::NotTrusted) => (
             EdgeCode::Refused,
             Some(Broken("the certificate of the server elsewhere is not trusted")),

@@ -58,6 +58,21 @@ pub(crate) fn send(end: BorrowedFd<'_>, handover: &Handover, sockets: &[OwnedFd]
     Ok(())
 }
 
+/// What a worker says to its holder once it serves.
+const SERVING: &[u8] = b"serving";
+
+/// Tells the holder. One that is gone needs not be told.
+pub(crate) fn say_serving(end: BorrowedFd<'_>) {
+    let _holder_gone = rustix::net::send(end, SERVING, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+}
+
+/// Whether the worker has said so.
+pub(crate) fn has_word(end: BorrowedFd<'_>) -> bool {
+    let mut word = [0_u8; 16];
+    let received = rustix::net::recv(end, &mut word[..], RecvFlags::DONTWAIT);
+    received.is_ok_and(|(length, _)| &word[..length] == SERVING)
+}
+
 /// Receives everything; waits for it.
 pub(crate) fn receive(end: BorrowedFd<'_>) -> Result<(Handover, Vec<TcpListener>)> {
     let failed = |error: rustix::io::Errno| Error::Handover(error.into());

@@ -143,7 +143,7 @@ fn is_settled(name: &str) -> bool {
 }
 
 /// What the edge adds to a request, written as it leaves: `name: value` lines, each with its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Lines(Vec<u8>);
 
 impl Lines {
@@ -156,6 +156,19 @@ impl Lines {
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Puts them into a map, for an app that is not spoken to in lines.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        for line in self.0.split(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\r"))
+        {
+            let Some(colon) = memchr::memchr(b':', line) else { continue };
+            let name = HeaderName::from_bytes(&line[..colon]);
+            let value = HeaderValue::from_bytes(&line[colon + 2..]);
+            if let (Ok(name), Ok(value)) = (name, value) {
+                headers.insert(name, value);
+            }
+        }
     }
 }
 

@@ -1,35 +1,38 @@
 //! The holder: it owns the listening sockets and keeps a worker alive, and does nothing else.
 //!
 //! While it lives no connection is refused: those that come while there is no worker wait in the
-//! kernel's backlog. It has one thread and no runtime, so there is little that could end it. It
+//! kernel's backlog; when the program is replaced, two serve for a moment. It has one thread and no runtime, so there is little that could end it. It
 //! detaches from whoever started it and survives the daemon.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
+use nix::sys::signal::Signal::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
+use rustix::process::{Gid, Resource, Rlimit, Signal, Uid};
 
+use crate::child::{Leaving, Worker};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::handover::{self, Handover};
+use crate::handover::Handover;
 use crate::tls::SealKey;
 
 /// A worker that dies younger than this is not started again at once.
 const YOUNG: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The same for one that served: whatever ended it, visitors wait.
+const LONGEST_PAUSE_OF_SERVING: Duration = Duration::from_millis(150);
 /// Connections that may wait for the worker, per socket.
 const BACKLOG: i32 = 4096;
 
-/// Runs the holder until it is told to end by TERM or INT. Called before any thread exists.
+/// Runs the holder until it is told to end by TERM or INT; HUP has it start the program anew, which
+/// takes over without a gap. Called before any thread exists.
 pub fn holder_main(mut config: Config) -> Result<()> {
     // A process that leads its group already has a session of its own or a shell that wants it.
     let _own_session = rustix::process::setsid();
@@ -47,6 +50,8 @@ pub fn holder_main(mut config: Config) -> Result<()> {
     let owner = rustix::process::getuid().as_raw();
     let holder = std::process::id();
     let handover = Handover { sockets: sockets.len(), cores, owner, holder, seal_key, config };
+    let limit = handover.config.drain_limit + Duration::from_secs(2);
+    let mut leaving = Leaving::default();
     let mut pause = Duration::ZERO;
     loop {
         let born = Instant::now();
@@ -62,8 +67,22 @@ pub fn holder_main(mut config: Config) -> Result<()> {
                 continue;
             }
         };
-        if worker.wait(&signals, None)? == Ended::Told {
-            return worker.stop(&signals, handover.config.drain_limit + Duration::from_secs(2));
+        loop {
+            match wait(&mut worker, &signals, &mut leaving)? {
+                Ended::Died => break,
+                Ended::Told(Word::End) => {
+                    worker.tell(Signal::TERM)?;
+                    leaving.add(worker, limit);
+                    return end_all(leaving, &signals);
+                }
+                Ended::Told(Word::Replace) => match replace(&worker, &handover, &sockets) {
+                    Ok(next) => leaving.add(std::mem::replace(&mut worker, next), limit),
+                    Err(error) => {
+                        let error = crate::error::chain(&error);
+                        tracing::error!(error, "no new worker serves, the old one goes on");
+                    }
+                },
+            }
         }
         tracing::warn!("the proxy worker died, starting it again");
         if born.elapsed() >= YOUNG {
@@ -73,7 +92,40 @@ pub fn holder_main(mut config: Config) -> Result<()> {
         if signals.wait_for_end(pause) {
             return Ok(());
         }
-        pause = (pause * 2).clamp(Duration::from_millis(10), LONGEST_PAUSE);
+        let longest = if worker.has_served() { LONGEST_PAUSE_OF_SERVING } else { LONGEST_PAUSE };
+        pause = (pause * 2).clamp(Duration::from_millis(10), longest);
+    }
+}
+
+/// Starts the program anew, which may be another by now; once it serves, the old worker is told to
+/// finish what it has. The listening sockets are the same all the time.
+fn replace(old: &Worker, handover: &Handover, sockets: &[OwnedFd]) -> Result<Worker> {
+    let next = Worker::start(handover, sockets)?.wait_serving()?;
+    old.tell(Signal::USR1)?;
+    tracing::info!("another worker serves, the old one finishes what it has");
+    Ok(next)
+}
+
+fn wait(worker: &mut Worker, signals: &Signals, leaving: &mut Leaving) -> Result<Ended> {
+    loop {
+        if worker.has_ended()? {
+            return Ok(Ended::Died);
+        }
+        leaving.look()?;
+        if let Some(word) = signals.wait(leaving.next_look()) {
+            return Ok(Ended::Told(word));
+        }
+    }
+}
+
+/// Lets the workers finish what they have, up to their limits.
+fn end_all(mut leaving: Leaving, signals: &Signals) -> Result<()> {
+    loop {
+        leaving.look()?;
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        let _told_again = signals.wait(leaving.next_look());
     }
 }
 
@@ -88,19 +140,26 @@ fn be_the_only_one(state_dir: &Path) -> Result<std::fs::File> {
     take().map_err(|error| Error::System("be the only proxy of this state folder", error))
 }
 
-#[derive(PartialEq, Eq)]
 enum Ended {
     Died,
-    Told,
+    Told(Word),
 }
 
-/// TERM, INT and CHLD as something to poll.
+/// What a signal asks for.
+#[derive(PartialEq, Eq)]
+enum Word {
+    /// Another worker in the place of this one: the program was replaced.
+    Replace,
+    End,
+}
+
+/// TERM, INT, HUP and CHLD as something to poll.
 struct Signals(SignalFd);
 
 impl Signals {
     fn take() -> Result<Self> {
         let mut mask = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
+        for signal in [SIGTERM, SIGINT, SIGHUP, SIGCHLD] {
             mask.add(signal);
         }
         let take = || {
@@ -110,82 +169,35 @@ impl Signals {
         take().map(Self).map_err(|error| Error::System("take over signals", error.into()))
     }
 
-    /// Waits for a signal or the end of the time; true when one said to end.
-    fn wait(&self, limit: Option<Duration>) -> bool {
+    /// Waits for a signal or the end of the time, and says what was asked for.
+    fn wait(&self, limit: Option<Duration>) -> Option<Word> {
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         // An interrupted poll is a signal too; the caller looks at the world anyway.
         let _woken = poll(&mut fds, limit.as_ref());
-        let mut is_end = false;
+        let mut word = None;
         while let Ok(Some(signal)) = self.0.read_signal() {
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
-            is_end |= number == Signal::SIGTERM as i32 || number == Signal::SIGINT as i32;
+            if number == SIGTERM as i32 || number == SIGINT as i32 {
+                word = Some(Word::End);
+            } else if number == SIGHUP as i32 {
+                word = word.or(Some(Word::Replace));
+            }
         }
-        is_end
+        word
     }
 
     fn wait_for_end(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if self.wait(Some(left)) {
+            if self.wait(Some(left)) == Some(Word::End) {
                 return true;
             }
             if left.is_zero() {
                 return false;
             }
         }
-    }
-}
-
-struct Worker {
-    child: Child,
-    /// The worker knows by its closing that the holder is gone.
-    _end: OwnedFd,
-}
-
-impl Worker {
-    fn start(handover: &Handover, sockets: &[OwnedFd]) -> Result<Self> {
-        let config = &handover.config;
-        let failed = |source| Error::Spawn { program: config.program.clone(), source };
-        let (own, theirs) = handover::pair().map_err(failed)?;
-        #[expect(clippy::disallowed_methods, reason = "the one child the holder ever has")]
-        let mut command = Command::new(&config.program);
-        command.arg("proxy-worker").env_clear().current_dir("/").stdin(Stdio::from(theirs));
-        if rustix::process::getuid().is_root() {
-            // The standard library drops the supplementary groups too when root changes the user.
-            command.uid(config.uid).gid(config.gid);
-        }
-        handover::send(own.as_fd(), handover, sockets)?;
-        let child = command.spawn().map_err(failed)?;
-        Ok(Self { child, _end: own })
-    }
-
-    fn wait(&mut self, signals: &Signals, limit: Option<Duration>) -> Result<Ended> {
-        let until = limit.map(|limit| Instant::now() + limit);
-        loop {
-            let ended = self.child.try_wait();
-            if ended.map_err(|error| Error::System("wait for the worker", error))?.is_some() {
-                return Ok(Ended::Died);
-            }
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if signals.wait(left) || left.is_some_and(|left| left.is_zero()) {
-                return Ok(Ended::Told);
-            }
-        }
-    }
-
-    /// Lets the worker finish what it has, up to the limit.
-    fn stop(mut self, signals: &Signals, limit: Duration) -> Result<()> {
-        let pid = Pid::from_child(&self.child);
-        let ask = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        ask.map_err(|error| Error::System("tell the worker to stop", error.into()))?;
-        if self.wait(signals, Some(limit))? == Ended::Told {
-            let end = |error| Error::System("end the worker", error);
-            self.child.kill().map_err(end)?;
-            self.child.wait().map_err(end)?;
-        }
-        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod config;
 pub mod error;
 
+mod child;
 mod handover;
 pub mod holder;
 
@@ -32,6 +33,7 @@ mod dial;
 mod draws;
 mod forward;
 mod front;
+mod h2c;
 mod headers;
 mod hold;
 mod http1;
@@ -41,10 +43,13 @@ mod pool;
 mod proxied;
 mod queue;
 mod request_id;
+mod rewound;
 mod select;
 mod stream;
 mod upgrade;
 mod way;
+
+pub mod question;
 
 pub mod code;
 mod log;

@@ -15,6 +15,8 @@ pub(crate) enum Form {
     Html,
     Json,
     Text,
+    /// A status of gRPC, and no page at all.
+    Grpc,
 }
 
 impl Form {
@@ -31,6 +33,23 @@ impl Form {
         } else {
             Self::Text
         }
+    }
+
+    /// The form for who asked for that: a gRPC client reads no pages.
+    pub(crate) fn for_request(self, headers: &HeaderMap) -> Self {
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        if kind.starts_with(b"application/grpc") { Self::Grpc } else { self }
+    }
+}
+
+/// The status of gRPC that says about the same (grpc's own mapping from HTTP).
+fn grpc_status(code: EdgeCode) -> u16 {
+    match code.status().as_u16() {
+        404 => 12,
+        413 => 8,
+        499 => 1,
+        400..500 => 13,
+        _ => 14,
     }
 }
 
@@ -51,6 +70,14 @@ pub(crate) fn answer(
     headers.insert("x-wharf-error", HeaderValue::from_static(code.as_str()));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if form == Form::Grpc {
+        headers.insert("grpc-status", HeaderValue::from(grpc_status(code)));
+        // Nothing in it has to be encoded: no `%`, nothing beyond ASCII.
+        let said = format!("{code} {}: {}", code.title(), code.explanation());
+        if let Ok(said) = HeaderValue::try_from(said) {
+            headers.insert("grpc-message", said);
+        }
+    }
     if code.status() == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
@@ -94,6 +121,7 @@ fn render(code: EdgeCode, rule: Option<Broken>, form: Form, id: &str) -> (&'stat
     let (title, why, status) = (code.title(), code.explanation(), code.status().as_u16());
     let rule = rule.map(|rule| rule.0);
     match form {
+        Form::Grpc => ("application/grpc", String::new()),
         Form::Text => {
             let rule = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
             let text = format!("{status} {title} [{code}]\n{why}{rule}\nrequest id: {id}\n");

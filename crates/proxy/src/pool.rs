@@ -34,6 +34,21 @@ pub(crate) enum ConnectFailure {
     NameUnknown,
     /// A server elsewhere did not prove who it is.
     NotTrusted,
+    /// It speaks something else where HTTP/2 was promised.
+    NotHttp2,
+}
+
+impl ConnectFailure {
+    /// What an error while connecting to that endpoint means.
+    pub(crate) fn of(error: &io::Error, endpoint: &Endpoint) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::NotFound if endpoint.is_elsewhere() => Self::NameUnknown,
+            // What rustls says of a certificate.
+            io::ErrorKind::InvalidData => Self::NotTrusted,
+            _ => Self::Refused,
+        }
+    }
 }
 
 /// A connection lent to one request.
@@ -134,13 +149,7 @@ impl Pool {
         let opened = tokio::time::timeout(limit, self.open(endpoint)).await;
         match opened {
             Ok(Ok(stream)) => Ok(Lease { wire: Wire::new(stream), replica: endpoint.replica }),
-            Ok(Err(error)) => Err(match error.kind() {
-                io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
-                io::ErrorKind::NotFound if endpoint.is_elsewhere() => ConnectFailure::NameUnknown,
-                // What rustls says of a certificate.
-                io::ErrorKind::InvalidData => ConnectFailure::NotTrusted,
-                _ => ConnectFailure::Refused,
-            }),
+            Ok(Err(error)) => Err(ConnectFailure::of(&error, endpoint)),
             Err(_elapsed) => Err(ConnectFailure::TimedOut),
         }
     }

@@ -11,6 +11,7 @@ use model::id::{AppId, ReplicaId};
 use model::name::AppName;
 use model::route::balance::Balance;
 use model::route::destination::{Destination, External};
+use model::route::protocol::Protocol;
 use model::route::router::{Edit, RouteConflict, Router};
 use model::route::shards::Shards;
 use model::route::spec::{Action, Route};
@@ -40,6 +41,7 @@ pub(crate) struct Upstream {
     pub(crate) state: UpstreamState,
     pub(crate) is_paused: bool,
     pub(crate) balance: Balance,
+    pub(crate) protocol: Protocol,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) stats: Arc<AppStats>,
     /// The servers elsewhere that the app's routes lead to.
@@ -152,12 +154,13 @@ impl Registry {
 
     fn compile(&mut self, app: AppId, part: &Part) -> Upstream {
         let stats = self.apps.entry(app).or_default().clone();
-        let upstream = |state, endpoints, externals| Upstream {
+        let upstream = |state, protocol, endpoints, externals| Upstream {
             app,
             release: part.upstream.release,
             state,
             is_paused: part.upstream.is_paused,
             balance: part.upstream.balance.clone(),
+            protocol,
             endpoints,
             stats: stats.clone(),
             externals,
@@ -175,7 +178,7 @@ impl Registry {
                 token: token(replica),
                 stats: self.replicas.entry(replica).or_default().clone(),
             };
-            let there = upstream(UpstreamState::Live, vec![endpoint], Vec::new());
+            let there = upstream(UpstreamState::Live, Protocol::Http1, vec![endpoint], Vec::new());
             externals.push((external.clone(), Arc::new(there)));
         }
         let endpoints = part.upstream.endpoints.iter().map(|endpoint| Endpoint {
@@ -185,7 +188,7 @@ impl Registry {
             token: token(endpoint.replica),
             stats: self.replicas.entry(endpoint.replica).or_default().clone(),
         });
-        upstream(part.upstream.state, endpoints.collect(), externals)
+        upstream(part.upstream.state, part.upstream.protocol, endpoints.collect(), externals)
     }
 
     /// Forgets what is neither in the table nor busy. Only once every core serves from the table: a

@@ -138,17 +138,20 @@ async fn serve(control: Control, holder: OwnedFd) -> Result<()> {
     let system = |what| move |error: std::io::Error| Error::System(what, error);
     let control = std::rc::Rc::new(control);
     let mut term = signal(SignalKind::terminate()).map_err(system("listen to signals"))?;
+    let mut usr1 = signal(SignalKind::user_defined1()).map_err(system("listen to signals"))?;
     let listener = server::listen(&control.config.control_socket)?;
+    handover::say_serving(holder.as_fd());
     let local = tokio::task::LocalSet::new();
     let served = local.run_until(async {
         tokio::select! {
-            _ = term.recv() => {}
-            () = server::accept(control.clone(), listener) => {}
-            () = orphaned_and_replaced(&control, holder) => {}
+            _ = term.recv() => false,
+            _ = usr1.recv() => true,
+            () = server::accept(control.clone(), listener) => false,
+            () = orphaned_and_replaced(&control, holder) => true,
         }
     });
-    served.await;
-    control.stop_cores();
+    let is_replaced = served.await;
+    control.stop_cores(is_replaced);
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! that keep one alive would fight over the port, and a proxy that was stopped on purpose would come
 //! back.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -41,7 +42,8 @@ impl ProxyGuard {
 
     /// Returns when a proxy answers, started now if need be and if that is ours to do.
     pub async fn ensure(&self) -> Result<(), Problem> {
-        if self.link.status().await.is_ok() {
+        if let Ok(status) = self.link.status().await {
+            self.renew(&status);
             return Ok(());
         }
         if self.config.external_proxy {
@@ -62,6 +64,25 @@ impl ProxyGuard {
             .why(format!("it did not answer within {} s", START_LIMIT.as_secs()))
             .next(format!("see `{}`; is something else listening there?", log.display()))
             .log(lines.into_iter().rev().collect()))
+    }
+
+    /// A proxy that runs another program than this one, which was replaced meanwhile, is told to start it
+    /// anew: visitors do not notice.
+    fn renew(&self, status: &proxy::control::Status) {
+        let file = |path: &std::path::Path| {
+            std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok()
+        };
+        let runs = file(&PathBuf::from(format!("/proc/{}/exe", status.pid)));
+        let own = file(&self.config.program);
+        if self.config.external_proxy || runs.is_none() || own.is_none() || runs == own {
+            return;
+        }
+        let holder = status.holder_pid.and_then(|pid| i32::try_from(pid).ok());
+        let Some(holder) = holder.and_then(rustix::process::Pid::from_raw) else { return };
+        match rustix::process::kill_process(holder, rustix::process::Signal::HUP) {
+            Ok(()) => tracing::info!("the proxy runs another program: told to start this one"),
+            Err(error) => tracing::warn!(%error, "the proxy could not be told of the new program"),
+        }
     }
 
     /// A worker without a holder serves, but nobody would start the next one: a new holder takes the

@@ -15,6 +15,7 @@ use crate::limits::{Bounds, ProcessLimits};
 use crate::name::ProcessType;
 use crate::problem::{Code, Problem};
 use crate::release::RunSettings;
+use crate::route::protocol::Protocol;
 use crate::route::written::{RouteSpec, find_twice};
 
 /// The file's name, at the root of the app's source.
@@ -29,6 +30,8 @@ pub const MOST_ROUTES: usize = 1000;
 pub struct Manifest {
     /// The port `web` listens on, when it does not heed `$PORT`.
     pub port: Option<u16>,
+    /// What `web` speaks there: `http1`, or `h2c` (HTTP/2 without TLS: gRPC).
+    pub protocol: Option<Protocol>,
     /// After TERM, so long until KILL: `"10s"`.
     #[serde(default, with = "duration")]
     pub grace: Option<Duration>,
@@ -108,6 +111,7 @@ impl Manifest {
         let default = RunSettings::default();
         RunSettings {
             port: self.port.unwrap_or(default.port),
+            protocol: self.protocol.unwrap_or_default(),
             health_path: self.health.path.clone(),
             boot_timeout: self.health.deadline.unwrap_or(default.boot_timeout),
             drain_timeout: self.drain.unwrap_or(default.drain_timeout),

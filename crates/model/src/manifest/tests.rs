@@ -6,6 +6,7 @@ fn the_whole_file_is_read() {
     let manifest = parse_manifest(
         r#"
         port = 3000
+        protocol = "h2c"
         grace = "20s"
         drain = "500ms"
         read_only = true
@@ -42,6 +43,7 @@ fn the_whole_file_is_read() {
     assert_eq!(manifest.port, Some(3000));
     assert_eq!(manifest.grace, Some(Duration::from_secs(20)));
     let run = manifest.run_settings();
+    assert_eq!(run.protocol, Protocol::H2c);
     assert_eq!(run.drain_timeout, Duration::from_millis(500));
     assert_eq!(run.boot_timeout, Duration::from_secs(120));
     assert!(run.is_read_only);
@@ -67,6 +69,7 @@ fn mistakes_name_their_line_and_rule() {
         "port = 80\nprot = 1",
         "port = 70000",
         "port = ",
+        "protocol = \"h2\"",
         "grace = \"soon\"",
         "grace = \"0s\"",
         "[health]\npath = \"healthz\"",
@@ -90,9 +93,10 @@ fn mistakes_name_their_line_and_rule() {
         shown += &format!("{} | {} | {}\n", mistake.line, mistake.text, mistake.why);
     }
     insta::assert_snapshot!(shown, @r#"
-    2 | prot = 1 | unknown field `prot`, expected one of `port`, `grace`, `drain`, `read_only`, `health`, `processes`, `build`, `release`, `static`, `limits`, `balance`, `routes`
+    2 | prot = 1 | unknown field `prot`, expected one of `port`, `protocol`, `grace`, `drain`, `read_only`, `health`, `processes`, `build`, `release`, `static`, `limits`, `balance`, `routes`
     1 | port = 70000 | invalid value: integer `70000`, expected u16
     1 | port = | string values must be quoted, expected literal string
+    1 | protocol = "h2" | unknown variant `h2`, expected `http1` or `h2c`
     1 | grace = "soon" | `soon` is not a duration: a whole number and ms, s, m or h, at least 1ms
     1 | grace = "0s" | `0s` is not a duration: a whole number and ms, s, m or h, at least 1ms
     2 | path = "healthz" | `healthz` is not a path: it starts with / and has no space or #

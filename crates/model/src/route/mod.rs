@@ -22,6 +22,8 @@ pub mod order;
 
 pub mod balance;
 
+pub mod protocol;
+
 pub mod shards;
 
 pub mod router;
@@ -38,6 +40,7 @@ use crate::name::AppName;
 
 use balance::Balance;
 use destination::External;
+use protocol::Protocol;
 use spec::Route;
 
 /// Everything the proxy needs to know, as one value.
@@ -80,6 +83,9 @@ pub struct Upstream {
     /// How requests are shared among the endpoints.
     #[serde(default, skip_serializing_if = "Balance::is_default")]
     pub balance: Balance,
+    /// What the endpoints speak.
+    #[serde(default, skip_serializing_if = "Protocol::is_default")]
+    pub protocol: Protocol,
     /// Endpoints that take new requests. One that was in the last table and is not here any more is
     /// drained: it finishes what it has and gets nothing new.
     pub endpoints: Vec<Endpoint>,
@@ -164,6 +170,7 @@ mod tests {
             state: UpstreamState::Live,
             is_paused: false,
             balance: Balance::default(),
+            protocol: Protocol::default(),
             endpoints: Vec::new(),
         };
         Arc::new(Part { routes: vec![Route::plain(host.parse().unwrap())], upstream })

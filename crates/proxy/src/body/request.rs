@@ -29,6 +29,8 @@ struct State {
     kept_length: usize,
     trailers: Option<HeaderMap>,
     is_kept_whole: bool,
+    /// Kept only until it is known whether the app looks at it.
+    is_kept_briefly: bool,
     was_read: bool,
     is_ended: bool,
     failure: Option<(EdgeCode, Option<Broken>)>,
@@ -48,6 +50,7 @@ impl Upload {
             kept_length: 0,
             trailers: None,
             is_kept_whole: keep,
+            is_kept_briefly: false,
             was_read: false,
             is_ended,
             failure: None,
@@ -60,6 +63,23 @@ impl Upload {
     /// The body for one more try, from its first byte.
     pub(crate) fn body(&self) -> RequestBody {
         RequestBody { upload: self.clone(), position: 0, sent_trailers: false }
+    }
+
+    /// Keeps what is read for a try after an app refused to look at it, whatever the method is.
+    pub(crate) fn keep_briefly(&self) {
+        let mut state = self.0.borrow_mut();
+        if !state.is_kept_whole && !state.was_read {
+            (state.is_kept_whole, state.is_kept_briefly) = (true, true);
+        }
+    }
+
+    /// The app has looked at it: there will be no such try.
+    pub(crate) fn was_looked_at(&self) {
+        let mut state = self.0.borrow_mut();
+        if std::mem::take(&mut state.is_kept_briefly) {
+            state.is_kept_whole = false;
+            state.kept.clear();
+        }
     }
 
     /// Whether another try would carry the same bytes.

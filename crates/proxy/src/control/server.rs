@@ -76,10 +76,11 @@ impl Control {
         }
     }
 
-    pub(crate) fn stop_cores(&self) {
+    /// Has every core finish what it has. `is_replaced`: another worker serves already.
+    pub(crate) fn stop_cores(&self, is_replaced: bool) {
         for core in &self.mail {
             // A core that is gone has stopped.
-            let _gone = core.send(Mail::Stop);
+            let _gone = core.send(Mail::Stop { is_replaced });
         }
     }
 

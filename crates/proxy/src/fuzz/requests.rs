@@ -57,6 +57,14 @@ impl http1::Service for Recorder {
     fn is_stopping(&self) -> bool {
         false
     }
+
+    fn is_replaced(&self) -> bool {
+        false
+    }
+
+    fn takes_http2(&self) -> bool {
+        false
+    }
 }
 
 /// Our own reading of these pieces.

@@ -36,7 +36,7 @@ impl std::fmt::Debug for Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(source: Rc<dyn Source>) -> Self {
+    pub(crate) fn new(source: Rc<dyn Source>) -> Self {
         Self::Wire(source)
     }
 

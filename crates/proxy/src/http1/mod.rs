@@ -21,8 +21,9 @@ use crate::check::Broken;
 use crate::code::EdgeCode;
 
 pub(crate) use exchange::{Exchange, Failure, Head};
-pub(crate) use incoming::Incoming;
+pub(crate) use incoming::{Incoming, Source};
 pub(crate) use server::{Service, serve};
+pub(crate) use watchdog::Watchdog;
 pub(crate) use wire::{Upgraded, Wire, on_upgrade};
 
 /// Why a head is refused: the code for the page, and the rule.

@@ -34,7 +34,8 @@ use crate::headers::has_token;
 
 /// An idle connection must speak again within this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// When the server ends, who has just connected may still send a first request so long.
+/// When the server ends, who has just connected may still send a first request so long; and, where
+/// another serves already, who is connected its next: closing at once could meet it halfway.
 const LAST_CALL: Duration = Duration::from_secs(2);
 /// Requests sent ahead of their answers are read up to here.
 const MOST_AHEAD: usize = 64 * 1024;
@@ -52,6 +53,10 @@ pub(crate) trait Service {
     fn write_date(&self, write: impl FnOnce(&[u8]));
     /// Whether connections end with the answer they are at.
     fn is_stopping(&self) -> bool;
+    /// Whether a stopping server can wait for the next request of a connection that has none.
+    fn is_replaced(&self) -> bool;
+    /// Whether a connection may turn out to be HTTP/2.
+    fn takes_http2(&self) -> bool;
 }
 
 #[derive(Debug)]
@@ -71,6 +76,7 @@ struct State<S> {
 enum Next {
     Request(request::Parts),
     Refused(Refusal),
+    Http2,
     End,
 }
 
@@ -82,13 +88,18 @@ enum After {
     Linger,
 }
 
-/// Serves a connection to its end. `stop` is ready when the server is to end.
+/// How HTTP/2 begins where nobody asked for it first (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+/// Serves a connection to its end. `stop` is ready when the server is to end. A client that speaks
+/// HTTP/2 from its first byte, where that may be, is handed back with all it said.
 pub(crate) async fn serve<S, V>(
     stream: S,
     service: &V,
     limits: &Limits,
     stop: impl Future<Output = ()>,
-) where
+) -> Option<Upgraded>
+where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     V: Service,
 {
@@ -103,8 +114,9 @@ pub(crate) async fn serve<S, V>(
     let mut stop = pin!(stop);
     let mut served = 0_u64;
     loop {
-        let after = match connection.next(limits, stop.as_mut(), served).await {
-            Next::End => return,
+        let after = match connection.next((limits, service), stop.as_mut(), served).await {
+            Next::End => return None,
+            Next::Http2 => return connection.0.borrow_mut().wire.take().map(Wire::upgrade),
             Next::Refused(refusal) => connection.refuse(service, refusal).await,
             Next::Request(parts) => match framing::request(parts.version, &parts.headers) {
                 Err(rule) => connection.refuse(service, rule.into()).await,
@@ -113,8 +125,11 @@ pub(crate) async fn serve<S, V>(
         };
         match after {
             After::Next => served += 1,
-            After::End => return,
-            After::Linger => return connection.linger().await,
+            After::End => return None,
+            After::Linger => {
+                connection.linger().await;
+                return None;
+            }
         }
     }
 }
@@ -153,10 +168,11 @@ where
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
     async fn next(
         &self,
-        limits: &Limits,
+        (limits, service): (&Limits, &impl Service),
         mut stop: Pin<&mut impl Future<Output = ()>>,
         served: u64,
     ) -> Next {
+        let may_be_http2 = served == 0 && service.takes_http2();
         let mut reader = HeadReader::default();
         let (mut deadline, mut began) = (None, None);
         let mut is_stopping = false;
@@ -164,6 +180,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
             let mut state = self.0.borrow_mut();
             let Some(wire) = &mut state.wire else { return Poll::Ready(Next::End) };
             loop {
+                if may_be_http2 && wire.input.starts_with(PREFACE) {
+                    return Poll::Ready(Next::Http2);
+                }
                 match reader.request(&mut wire.input, limits) {
                     Ok(Some(parts)) => return Poll::Ready(Next::Request(parts)),
                     Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
@@ -178,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
             let now = Instant::now();
             if !is_stopping && stop.as_mut().poll(ctx).is_ready() {
                 is_stopping = true;
-                if served > 0 && wire.input.is_empty() {
+                if served > 0 && wire.input.is_empty() && !service.is_replaced() {
                     return Poll::Ready(Next::End);
                 }
                 deadline = Some(now + LAST_CALL);

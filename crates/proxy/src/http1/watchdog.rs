@@ -9,13 +9,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Says when a deadline has passed.
 #[derive(Debug, Default)]
-pub(super) struct Watchdog {
+pub(crate) struct Watchdog {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watchdog {
     /// Ready when the deadline has passed; wakes the task by then.
-    pub(super) fn poll(&mut self, deadline: Instant, ctx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, deadline: Instant, ctx: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if timer.deadline() > deadline {
             timer.as_mut().reset(deadline);

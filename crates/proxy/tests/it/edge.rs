@@ -318,6 +318,7 @@ pub(crate) fn shop(version: u64, state: UpstreamState, endpoints: Vec<Endpoint>)
         state,
         is_paused: false,
         balance: Balance::default(),
+        protocol: model::route::protocol::Protocol::default(),
         endpoints,
     };
     let part = Arc::new(Part { routes, upstream });

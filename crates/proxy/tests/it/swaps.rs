@@ -47,8 +47,9 @@ impl Load {
                     assert!(reply.body.contains(&id) && reply.header("x-request-id") == Some(&id));
                     answered.fetch_add(1, SeqCst);
                     ids.push(id);
-                    // Every other one on a new connection.
-                    raw = ids.len().is_multiple_of(2).then_some(connection);
+                    // Every other one on a new connection, and when the edge says so.
+                    let is_kept = reply.header("connection") != Some("close");
+                    raw = (is_kept && ids.len().is_multiple_of(2)).then_some(connection);
                 }
                 ids
             });

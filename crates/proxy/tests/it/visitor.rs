@@ -74,6 +74,11 @@ impl Authority {
         }
     }
 
+    /// The authority itself.
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
     pub(crate) fn client(&self, alpn: &[&str]) -> ClientConfig {
         self.client_of(alpn, rustls::DEFAULT_VERSIONS)
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use model::id::{DeployId, ReleaseId};
 use model::problem::Problem;
+use model::route::protocol::Protocol;
 
 use super::common::{AppRef, IdOnly, Time, User};
 
@@ -73,6 +74,9 @@ pub struct ReleaseDetail {
     pub limits: BTreeMap<String, String>,
     pub domains: Vec<String>,
     pub port: u16,
+    /// `http1` or `h2c`.
+    #[serde(default)]
+    pub protocol: Protocol,
     pub health_path: Option<String>,
     /// Newest first.
     pub deploys: Vec<DeploySummary>,

@@ -69,6 +69,9 @@ fn settings(release: &Release) -> BTreeMap<String, String> {
     if let Some(path) = &run.health_path {
         all.insert("health path".to_owned(), path.clone());
     }
+    if !run.protocol.is_default() {
+        all.insert("protocol".to_owned(), run.protocol.as_str().to_owned());
+    }
     all
 }
 

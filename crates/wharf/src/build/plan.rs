@@ -174,6 +174,7 @@ impl fmt::Display for BuildPlan {
         }
         let RunSettings {
             port,
+            protocol,
             health_path,
             boot_timeout,
             drain_timeout,
@@ -188,6 +189,9 @@ impl fmt::Display for BuildPlan {
             f,
             "run on port {port}, healthy when {health} within {boot}, drain {drain}, grace {grace}"
         )?;
+        if !protocol.is_default() {
+            writeln!(f, "speaks {}", protocol.as_str())?;
+        }
         if *is_read_only {
             writeln!(f, "read-only but for /tmp")?;
         }

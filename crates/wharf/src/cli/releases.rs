@@ -142,6 +142,7 @@ fn details(detail: &ReleaseDetail, now: Timestamp) -> Vec<String> {
     row("Domains", Some(detail.domains.join(" ")));
     row("Config vars", Some(detail.config_keys.join(" ")));
     row("Port", Some(detail.port.to_string()));
+    row("Protocol", Some(detail.protocol.as_str().to_owned()));
     row("Health path", detail.health_path.clone());
     if !detail.processes.is_empty() {
         lines.extend([String::new(), "=== Processes".to_owned()]);

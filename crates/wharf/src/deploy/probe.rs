@@ -9,6 +9,8 @@ use hyper_util::rt::TokioIo;
 use model::health::{Finding, PortChoice, choose_port};
 use model::id::ReplicaId;
 use model::release::RunSettings;
+use model::route::protocol::Protocol;
+use proxy::question;
 use tokio::net::TcpStream;
 
 use crate::backend::local::Local;
@@ -42,7 +44,7 @@ pub(super) async fn probe(
         PortChoice::Other(ip, port) => SocketAddr::new(ip, port),
         PortChoice::None => return Probed { finding: Finding::Refused, ports, target: None },
     };
-    let finding = match ask(backend, id, target, settings.health_path.as_deref()).await {
+    let finding = match ask(backend, id, target, settings).await {
         Ok(finding) => finding,
         Err(error) => match &settings.health_path {
             Some(path) => Finding::BadAnswer(format!("GET {path}: {error}")),
@@ -56,13 +58,27 @@ async fn ask(
     backend: &Local,
     id: ReplicaId,
     target: SocketAddr,
-    path: Option<&str>,
+    settings: &RunSettings,
 ) -> std::io::Result<Finding> {
+    let path = settings.health_path.as_deref();
     let late = |_| std::io::Error::other(format!("no answer within {} s", ANSWER_LIMIT.as_secs()));
     let stream =
         tokio::time::timeout(ANSWER_LIMIT, backend.connect(id, target)).await.map_err(late)??;
-    let Some(path) = path else { return Ok(Finding::Well) };
-    tokio::time::timeout(ANSWER_LIMIT, get(stream, path)).await.map_err(late)?
+    match (settings.protocol, path) {
+        (Protocol::Http1, None) => Ok(Finding::Well),
+        (Protocol::Http1, Some(path)) => {
+            tokio::time::timeout(ANSWER_LIMIT, get(stream, path)).await.map_err(late)?
+        }
+        (Protocol::H2c, path) => {
+            let asked = tokio::time::timeout(ANSWER_LIMIT, question::ask(stream, path)).await;
+            Ok(match asked {
+                Ok(Ok(question::Answer::Well)) => Finding::Well,
+                Ok(Ok(question::Answer::Bad(said))) => Finding::BadAnswer(said),
+                Ok(Err(error)) => Finding::BadAnswer(error.to_string()),
+                Err(elapsed) => Finding::BadAnswer(late(elapsed).to_string()),
+            })
+        }
+    }
 }
 
 async fn get(stream: TcpStream, path: &str) -> std::io::Result<Finding> {

@@ -230,6 +230,7 @@ impl Wire<'_> {
                 .collect(),
             domains: release.domains.iter().map(ToString::to_string).collect(),
             port: shape.run.port,
+            protocol: shape.run.protocol,
             health_path: shape.run.health_path.clone(),
             deploys: view.deploys.iter().rev().map(deploy).collect(),
         }

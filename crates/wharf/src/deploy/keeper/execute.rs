@@ -225,9 +225,10 @@ impl Keeper {
         let endpoints = goal.replicas.iter().filter_map(|id| self.endpoint(*id)).collect();
         let app = loaded.app.name.clone();
         let (state, release, is_paused) = (goal.state, goal.release, loaded.is_paused);
-        let balance = loaded.release(release).map(|own| own.shape.balance.clone());
-        let balance = balance.unwrap_or_default();
-        let upstream = Upstream { app, release, state, is_paused, balance, endpoints };
+        let shape = loaded.release(release).map(|own| &own.shape);
+        let balance = shape.map(|shape| shape.balance.clone()).unwrap_or_default();
+        let protocol = shape.map(|shape| shape.run.protocol).unwrap_or_default();
+        let upstream = Upstream { app, release, state, is_paused, balance, protocol, endpoints };
         let part = Part { routes: app_routes(&goal.hosts, release, loaded), upstream };
         self.shared.routes.set(self.app, part.clone()).await?;
         self.routed = Some(Arc::new(part));
