@@ -22,6 +22,9 @@ pub mod table;
 
 mod tls;
 
+mod statsd;
+mod trace;
+
 mod attempt;
 mod balance;
 mod body;
@@ -48,6 +51,7 @@ mod way;
 
 pub mod code;
 mod log;
+mod meter;
 mod page;
 
 pub mod control;

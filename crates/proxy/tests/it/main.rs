@@ -13,6 +13,7 @@ mod processes;
 mod routing;
 mod scale;
 mod secure;
+mod seen;
 mod smuggling;
 mod swaps;
 mod visitor;
