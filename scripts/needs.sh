@@ -5,7 +5,7 @@
 set -euo pipefail
 
 run=(git nftables iproute2 mmdebstrap ca-certificates curl)
-test=(gcc busybox-static runc skopeo docker-registry wrk openssl pebble python3-grpcio)
+test=(gcc busybox-static runc skopeo docker-registry wrk openssl pebble prometheus python3-grpcio)
 bench=(docker.io nginx-light)
 bench_proxy=(nginx-light haproxy caddy wrk)
 # Debian's qemu-utils is not among them, and one from elsewhere may have to make way.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use model::route::destination::{Destination, External};
 use serde::{Deserialize, Serialize};
 
 /// How the proxy runs.
@@ -63,6 +64,15 @@ pub struct Config {
     /// A PEM file of authorities that are believed, beside the usual ones, when a route leads to a
     /// server elsewhere over TLS.
     pub external_authorities: Option<PathBuf>,
+    /// How a request's line is written.
+    #[serde(default)]
+    pub log_form: LogForm,
+    /// What becomes of traces.
+    #[serde(default)]
+    pub trace: TraceConfig,
+    /// Where counters, timers and gauges are sent by statsd's protocol; none is nowhere.
+    #[serde(default)]
+    pub statsd: Option<StatsdConfig>,
 }
 
 impl Config {
@@ -93,8 +103,99 @@ impl Config {
             most_body_bytes: 0,
             trusted_peers: Vec::new(),
             external_authorities: None,
+            log_form: LogForm::Logfmt,
+            trace: TraceConfig::default(),
+            statsd: None,
         }
     }
+}
+
+/// What becomes of traces.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TraceConfig {
+    /// Whether `traceparent` is continued, or begun where there is none; off passes it on untouched.
+    pub is_continued: bool,
+    /// Where spans are sent; whoever sends spans also continues traces.
+    pub collector: Option<Collector>,
+    /// Of a thousand traces that begin here, so many are recorded; a caller's own choice is kept.
+    pub rate: u16,
+}
+
+impl TraceConfig {
+    /// Whether a request's trace is looked at.
+    pub fn is_on(&self) -> bool {
+        self.is_continued || self.collector.is_some()
+    }
+}
+
+/// A collector of spans that takes OTLP over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Collector {
+    /// Where it listens.
+    pub server: External,
+    /// `/v1/traces`, unless the address has another.
+    pub path: String,
+}
+
+/// A text that is no collector's address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not `http://` or `https://`, a host, perhaps a port and a path")]
+pub struct CollectorError(String);
+
+impl FromStr for Collector {
+    type Err = CollectorError;
+    fn from_str(text: &str) -> Result<Self, CollectorError> {
+        let wrong = || CollectorError(text.to_owned());
+        let from = text.find("://").ok_or_else(wrong)? + 3;
+        let at = text[from..].find('/').map_or(text.len(), |at| from + at);
+        let path = match &text[at..] {
+            "" | "/" => "/v1/traces".to_owned(),
+            path => path.to_owned(),
+        };
+        http::uri::PathAndQuery::try_from(path.as_str()).map_err(|_| wrong())?;
+        match text[..at].parse() {
+            Ok(Destination::External(server)) => Ok(Self { server, path }),
+            Ok(Destination::App(_)) | Err(_) => Err(wrong()),
+        }
+    }
+}
+
+impl TryFrom<String> for Collector {
+    type Error = CollectorError;
+    fn try_from(text: String) -> Result<Self, CollectorError> {
+        text.parse()
+    }
+}
+
+impl From<Collector> for String {
+    fn from(collector: Collector) -> Self {
+        format!("{}{}", collector.server, collector.path)
+    }
+}
+
+/// Where counters go by statsd's protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatsdConfig {
+    /// The address that UDP packets go to.
+    pub address: SocketAddr,
+    /// What every name begins with.
+    pub prefix: String,
+    /// How often.
+    pub every: Duration,
+}
+
+/// How a request's line is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogForm {
+    /// `name=value` words.
+    #[default]
+    Logfmt,
+    /// One JSON object.
+    Json,
 }
 
 /// Which kind of listener a connection comes in by.
@@ -194,6 +295,16 @@ impl From<TrustedPeer> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_collector_is_a_server_and_a_path() {
+        let text = |text: &str| text.parse::<Collector>().map(String::from);
+        assert_eq!(text("http://otel:4318").unwrap(), "http://otel:4318/v1/traces");
+        assert_eq!(text("https://x.example/otlp/t").unwrap(), "https://x.example/otlp/t");
+        for bad in ["otel:4318", "ftp://x", "http://", "http://x y", "shop"] {
+            assert!(text(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn ranges_hold_their_addresses() {

@@ -13,6 +13,7 @@ use http::{Request, Response};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -24,6 +25,7 @@ use crate::core::Core;
 use crate::forward;
 use crate::headers::{Client, Session};
 use crate::http1::{self, Incoming, Limits, Refusal, Upgraded};
+use crate::meter::Open;
 use crate::proxied::{self, Ends};
 use crate::rewound::Rewound;
 use crate::tasks::spawn_detached;
@@ -89,6 +91,7 @@ pub(crate) async fn serve(core: Rc<Core>, protocols: Rc<Protocols>, stream: TcpS
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let _open = Open::new(core.meter());
     // A comfort: without it a stuck client is only found later.
     let _kept_longer = rustix::net::sockopt::set_tcp_user_timeout(&stream, STUCK_CLIENT_MS);
     let mut ends = Ends { client: peer, port: local.port() };
@@ -143,7 +146,17 @@ fn session(stream: &TlsStream<TcpStream>) -> Session {
 /// challenge, which is over once it has seen the certificate.
 async fn shake_hands(core: &Core, stream: TcpStream, peer: IpAddr) -> Option<TlsStream<TcpStream>> {
     let shaking = core.tls.acceptor().accept(stream);
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await {
+    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await;
+    match &shaken {
+        Ok(Ok(stream)) => {
+            core.meter().handshakes.add(1);
+            if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+                core.meter().resumed.add(1);
+            }
+        }
+        Ok(Err(_)) | Err(_) => core.meter().failed_handshakes.add(1),
+    }
+    match shaken {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(ACME_ALPN) => None,
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {

@@ -27,12 +27,14 @@ use crate::draws::Draws;
 use crate::h2c;
 use crate::hold::Rooms;
 use crate::log::{Batch, Lost, Sink};
+use crate::meter::CoreMeter;
 use crate::outside::Outside;
 use crate::pool::{ConnectFailure, Pool};
 use crate::request_id::RequestIds;
 use crate::table::{Table, Upstream};
 use crate::tasks::{Tasks, spawn_detached};
 use crate::tls::Tls;
+use crate::trace::{self, Tracer};
 
 /// What the control thread asks of a core.
 #[derive(Debug)]
@@ -53,13 +55,18 @@ pub(crate) struct Birth {
     pub(crate) log: SyncSender<Batch>,
     pub(crate) lost: Arc<Lost>,
     pub(crate) events: broadcast::Sender<Event>,
-    /// Whether this core does what one must do for all.
-    pub(crate) is_first: bool,
+    /// Where spans go.
+    pub(crate) spans: trace::Way,
+    /// Every core's.
+    pub(crate) meters: Arc<[CoreMeter]>,
+    /// Which core it is; the first does what one must do for all.
+    pub(crate) number: usize,
 }
 
 /// What the requests of one core share.
 #[derive(Debug)]
 pub(crate) struct Core {
+    pub(crate) number: usize,
     pub(crate) config: Arc<Config>,
     pub(crate) pool: Pool,
     pub(crate) h2c: h2c::Connections,
@@ -71,6 +78,8 @@ pub(crate) struct Core {
     pub(crate) sink: Sink,
     pub(crate) tasks: Tasks,
     pub(crate) tls: Arc<Tls>,
+    /// None unless traces are asked for.
+    pub(crate) tracer: Option<Rc<Tracer>>,
     table: RefCell<Arc<Table>>,
     /// The second and its `Date`.
     date: RefCell<(u64, String)>,
@@ -82,7 +91,7 @@ pub(crate) struct Core {
 
 /// Runs a core to its end; called on a thread of its own.
 pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::UnboundedReceiver<Mail>) {
-    let is_first = birth.is_first;
+    let is_first = birth.number == 0;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs only an epoll and an eventfd");
     let drain_limit = birth.config.drain_limit;
@@ -131,16 +140,22 @@ async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener, door: Door) {
 impl Core {
     fn new(birth: Birth) -> Self {
         Self {
+            number: birth.number,
             pool: Pool::new(Outside::new(birth.config.external_authorities.clone())),
             h2c: h2c::Connections::default(),
-            config: birth.config,
             turns: Turns::default(),
             draws: Draws::random(),
             ids: RequestIds::default(),
             rooms: Rooms::default(),
             budgets: Budgets::default(),
-            sink: Sink::new(birth.log, birth.lost),
+            sink: Sink::new(
+                (birth.log, birth.lost),
+                (birth.meters, birth.number),
+                birth.config.log_form,
+            ),
             tasks: Tasks::default(),
+            tracer: Tracer::new(&birth.config.trace, birth.spans).map(Rc::new),
+            config: birth.config,
             tls: birth.tls,
             table: RefCell::new(birth.table),
             date: RefCell::default(),
@@ -165,6 +180,10 @@ impl Core {
                 Mail::Stop { is_replaced } => return self.is_replaced.set(is_replaced),
             }
         }
+    }
+
+    pub(crate) fn meter(&self) -> &CoreMeter {
+        self.sink.meter()
     }
 
     pub(crate) fn table(&self) -> Arc<Table> {

@@ -12,6 +12,7 @@ use model::id::ReplicaId;
 use model::route::EndpointAddress;
 
 use crate::balance::{self, Load};
+use crate::meter::ReplicaMeters;
 use crate::queue::Queue;
 
 /// An endpoint in a compiled table.
@@ -23,6 +24,7 @@ pub(crate) struct Endpoint {
     /// What a visitor who stays with it remembers.
     pub(crate) token: u64,
     pub(crate) stats: Arc<EndpointStats>,
+    pub(crate) meters: Arc<ReplicaMeters>,
 }
 
 /// What is known of a replica across tables.

@@ -91,6 +91,9 @@ pub(crate) async fn serve(
     let wants_upgrade = headers::wanted_upgrade(request.headers()).is_some();
     let from_client = wants_upgrade.then(|| http1::on_upgrade(request.body()));
     let (mut head, incoming) = request.into_parts();
+    if let Some(tracer) = &core.tracer {
+        record.trace(tracer.enter(&mut head.headers), tracer.clone());
+    }
     let is_secure = client.is_secure(&head.headers);
     let told = headers::Told { client: &client, request_id: &id, chain: &chain, now_ms };
     let lines = headers::towards_app(&mut head.headers, told);
@@ -99,6 +102,7 @@ pub(crate) async fn serve(
     let can_repeat = is_idempotent(&head.method) || head.headers.contains_key(IDEMPOTENCY_KEY);
     let can_repeat = can_repeat && !wants_upgrade;
     let upload = Upload::new(incoming, can_repeat, most);
+    record.count_received(upload.received());
     let mut journey = Journey {
         core: &core,
         host: &host,
@@ -207,6 +211,13 @@ struct Journey<'a> {
     cookie: Option<HeaderValue>,
 }
 
+/// Where a request waits: for room at a replica, or for a replica.
+#[derive(Clone, Copy)]
+enum Place {
+    Queued,
+    Held,
+}
+
 /// What happened to a journey so far.
 #[derive(Default)]
 struct Past {
@@ -228,20 +239,19 @@ impl Journey<'_> {
         loop {
             let way = self.find_way(&mut past)?;
             let upstream = &*way.upstream;
+            let meter = self.record.at_app(upstream, self.core.number);
             if !std::mem::replace(&mut is_counted, true) {
-                AppStats::add(&upstream.stats.requests);
+                meter.requests.add(1);
                 self.core.budgets.deposit(upstream.app);
             }
-            self.record.app = Some(upstream.app);
-            self.record.release = upstream.release;
             check_state(upstream)?;
             if upstream.is_paused && !way.is_elsewhere() {
-                self.hold(upstream, &mut past, deadline).await?;
+                self.wait(Place::Held, upstream, (&mut past, deadline)).await?;
                 continue;
             }
             let visitor = Visitor::of(&self.head.headers, self.client, upstream.balance.sticky);
             if past.queued.is_none() && upstream.stats.queue.has_waiting() {
-                self.queue(upstream, &mut past, deadline).await?;
+                self.wait(Place::Queued, upstream, (&mut past, deadline)).await?;
                 continue;
             }
             // Counted before the first await: a drain that began earlier will wait for it.
@@ -249,19 +259,18 @@ impl Journey<'_> {
                 match select::pick(self.core, upstream, &past.tried, visitor) {
                     Pick::Taken(endpoint, in_flight) => (endpoint, in_flight),
                     Pick::Busy => {
-                        self.queue(upstream, &mut past, deadline).await?;
+                        self.wait(Place::Queued, upstream, (&mut past, deadline)).await?;
                         continue;
                     }
                     Pick::Nobody => {
-                        self.hold(upstream, &mut past, deadline).await?;
+                        self.wait(Place::Held, upstream, (&mut past, deadline)).await?;
                         continue;
                     }
                 };
             if let Some(queued) = past.queued.take() {
                 queued.got_through(|| select::has_room(upstream, self.core.now_ms()));
             }
-            self.record.replica = Some(endpoint.name.clone());
-            self.record.tries += 1;
+            self.record.at_replica(endpoint, self.core.number);
             let sending = Sending {
                 head: self.head,
                 lines: self.lines,
@@ -278,11 +287,13 @@ impl Journey<'_> {
                     let is_failure = answer.status().is_server_error();
                     select::learn(now_ms, upstream, endpoint, (took, is_failure));
                     if self.may_ask_another(answer.status(), upstream, endpoint, &past) {
+                        self.record.try_refused(endpoint, answer.status(), took);
                         past.tried.push(endpoint.replica);
                         past.retries += 1;
                         AppStats::add(&upstream.stats.retries);
                         continue;
                     }
+                    self.record.first_byte = Some(took);
                     if let Some(held) = past.held.take() {
                         held.got_through();
                     }
@@ -294,6 +305,7 @@ impl Journey<'_> {
                     return Ok((answer, lease, in_flight));
                 }
                 Err(failure) => {
+                    self.record.try_failed(endpoint, &failure, began.elapsed());
                     if failure.is_the_endpoints() {
                         select::learn_failure(now_ms, upstream, endpoint);
                     }
@@ -313,11 +325,14 @@ impl Journey<'_> {
             Turn::Redirect { owner, status, location } => {
                 self.record.app = Some(owner);
                 if let Some(upstream) = table.upstream(owner) {
-                    AppStats::add(&upstream.stats.requests);
+                    self.record.at_app(upstream, self.core.number).requests.add(1);
                 }
                 Err(End::Redirected(status, location))
             }
             Turn::Refuse(owner, code, rule) => {
+                if let Some(upstream) = owner.and_then(|owner| table.upstream(owner)) {
+                    self.record.at_app(upstream, self.core.number).requests.add(1);
+                }
                 self.record.app = owner;
                 Err(End::Refused(code, rule))
             }
@@ -346,6 +361,22 @@ impl Journey<'_> {
             && !self.core.is_stopping()
             && upstream.endpoints.iter().any(is_other)
             && self.core.budgets.withdraw(upstream.app, now)
+    }
+
+    /// Waits in one place or the other; the time goes into the record.
+    async fn wait(
+        &mut self,
+        place: Place,
+        upstream: &Upstream,
+        (past, deadline): (&mut Past, Instant),
+    ) -> Result<(), Refusal> {
+        let since = Instant::now();
+        let waited = match place {
+            Place::Queued => self.queue(upstream, past, deadline).await,
+            Place::Held => self.hold(upstream, past, deadline).await,
+        };
+        self.record.waited += since.elapsed();
+        waited
     }
 
     /// Waits until a replica has room, or says that the queue is full or was too slow.

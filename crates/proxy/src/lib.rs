@@ -23,6 +23,9 @@ pub mod table;
 
 mod tls;
 
+mod statsd;
+mod trace;
+
 mod attempt;
 mod balance;
 mod body;
@@ -53,6 +56,7 @@ pub mod question;
 
 pub mod code;
 mod log;
+mod meter;
 mod page;
 
 pub mod control;

@@ -205,5 +205,6 @@ pub(crate) fn learn_failure(now_ms: u64, upstream: &Upstream, endpoint: &Endpoin
     if let Some(length) = eject.judge(failures, stats.ejections(), (ejected, all)) {
         tracing::info!(replica = %endpoint.name, app = %upstream.app, ?length, is_outlier, "ejected");
         stats.eject(now_ms, length, eject.after - 1);
+        endpoint.meters.ejections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 }

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::balance::mix;
 use crate::endpoint::{Endpoint, EndpointStats};
+use crate::meter::{AppMeter, PerCore, ReplicaMeters};
 use crate::queue::Queue;
 
 /// One applied table, ready to be read by every core.
@@ -49,9 +50,9 @@ pub(crate) struct Upstream {
 }
 
 /// What is counted per app.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct AppStats {
-    pub(crate) requests: AtomicU64,
+    pub(crate) meters: PerCore<AppMeter>,
     /// Requests the edge had to answer itself.
     pub(crate) edge_errors: AtomicU64,
     pub(crate) retries: AtomicU64,
@@ -63,6 +64,22 @@ pub(crate) struct AppStats {
 }
 
 impl AppStats {
+    fn new(cores: usize) -> Self {
+        Self {
+            meters: PerCore::new(cores),
+            edge_errors: AtomicU64::default(),
+            retries: AtomicU64::default(),
+            held: AtomicU64::default(),
+            held_total: AtomicU64::default(),
+            queue: Arc::default(),
+        }
+    }
+
+    /// Requests that found the app.
+    pub(crate) fn requests(&self) -> u64 {
+        self.meters.sum(|meter| meter.requests.get())
+    }
+
     pub(crate) fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Relaxed);
     }
@@ -102,17 +119,33 @@ impl Table {
 /// What one app's part was and shall be.
 pub(crate) type PartEdit<'a> = (AppId, Option<&'a Part>, Option<&'a Part>);
 
+/// So many replica names of an app are remembered, those that are in no table now among them.
+const MOST_NAMES: usize = 256;
+
 /// The last table, and counters by id across tables. Owned by the control thread.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     pub(crate) replicas: HashMap<ReplicaId, Arc<EndpointStats>>,
     pub(crate) apps: HashMap<AppId, Arc<AppStats>>,
+    /// By name: the next replica of a name counts on where the last one stopped.
+    meters: HashMap<AppId, HashMap<Arc<str>, Arc<ReplicaMeters>>>,
+    cores: usize,
     table: Table,
     /// Replicas that left the table and may have requests still.
     leaving: Vec<ReplicaId>,
 }
 
 impl Registry {
+    /// One for so many cores.
+    pub(crate) fn new(cores: usize) -> Self {
+        Self { cores, ..Self::default() }
+    }
+
+    /// Every app of the table.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.apps.keys().filter_map(|app| self.table.upstream(*app))
+    }
+
     /// Makes the next table the cores read, keeping the counters of all that was there before.
     pub(crate) fn apply(&mut self, edits: &[PartEdit<'_>]) -> Result<Arc<Table>, RouteConflict> {
         let mut next = self.table.clone();
@@ -153,7 +186,18 @@ impl Registry {
     }
 
     fn compile(&mut self, app: AppId, part: &Part) -> Upstream {
-        let stats = self.apps.entry(app).or_default().clone();
+        let cores = self.cores;
+        let stats = self.apps.entry(app).or_insert_with(|| Arc::new(AppStats::new(cores))).clone();
+        let mut meters = self.meters.remove(&app).unwrap_or_default();
+        if meters.len() > MOST_NAMES {
+            // Nobody's names go, whatever they counted.
+            meters.retain(|_, own| Arc::strong_count(own) > 1);
+        }
+        let mut meters_of = |name: &str| -> (Arc<str>, Arc<ReplicaMeters>) {
+            let name: Arc<str> = name.into();
+            let own = meters.entry(name.clone());
+            (name, own.or_insert_with(|| Arc::new(ReplicaMeters::new(cores))).clone())
+        };
         let upstream = |state, protocol, endpoints, externals| Upstream {
             app,
             release: part.upstream.release,
@@ -171,9 +215,11 @@ impl Registry {
                 continue;
             }
             let replica = external_id(app, external);
+            let (name, meters) = meters_of(&external.host);
             let endpoint = Endpoint {
                 replica,
-                name: external.host.as_str().into(),
+                name,
+                meters,
                 address: EndpointAddress::External(external.clone()),
                 token: token(replica),
                 stats: self.replicas.entry(replica).or_default().clone(),
@@ -181,20 +227,26 @@ impl Registry {
             let there = upstream(UpstreamState::Live, Protocol::Http1, vec![endpoint], Vec::new());
             externals.push((external.clone(), Arc::new(there)));
         }
-        let endpoints = part.upstream.endpoints.iter().map(|endpoint| Endpoint {
-            replica: endpoint.replica,
-            name: endpoint.name.as_str().into(),
-            address: endpoint.address.clone(),
-            token: token(endpoint.replica),
-            stats: self.replicas.entry(endpoint.replica).or_default().clone(),
+        let endpoints = part.upstream.endpoints.iter().map(|endpoint| {
+            let (name, meters) = meters_of(&endpoint.name);
+            Endpoint {
+                replica: endpoint.replica,
+                name,
+                meters,
+                address: endpoint.address.clone(),
+                token: token(endpoint.replica),
+                stats: self.replicas.entry(endpoint.replica).or_default().clone(),
+            }
         });
-        upstream(part.upstream.state, part.upstream.protocol, endpoints.collect(), externals)
+        let endpoints = endpoints.collect();
+        self.meters.insert(app, meters);
+        upstream(part.upstream.state, part.upstream.protocol, endpoints, externals)
     }
 
     /// Forgets what is neither in the table nor busy. Only once every core serves from the table: a
     /// request may start by the older one until then, and a drain must see it.
     pub(crate) fn forget_gone(&mut self, edits: impl Iterator<Item = AppId>) {
-        let Self { replicas, apps, table, leaving } = self;
+        let Self { replicas, apps, meters, table, leaving, cores: _ } = self;
         leaving.retain(|id| !table.has_replica(*id));
         leaving.retain(|id| {
             let is_busy = replicas.get(id).is_some_and(|stats| stats.in_flight() > 0);
@@ -205,6 +257,7 @@ impl Registry {
         });
         for app in edits.filter(|app| table.upstream(*app).is_none()) {
             apps.remove(&app);
+            meters.remove(&app);
         }
     }
 
@@ -215,6 +268,11 @@ impl Registry {
 }
 
 impl Upstream {
+    /// The servers elsewhere, as endpoints.
+    pub(crate) fn elsewhere(&self) -> impl Iterator<Item = &Endpoint> {
+        self.externals.iter().flat_map(|(_, upstream)| &upstream.endpoints)
+    }
+
     fn replicas(&self) -> impl Iterator<Item = ReplicaId> {
         let externals = self.externals.iter().flat_map(|(_, upstream)| &upstream.endpoints);
         self.endpoints.iter().chain(externals).map(|endpoint| endpoint.replica)

@@ -31,19 +31,20 @@ pub(crate) fn answer(
         let _in_flight = in_flight;
         let Ok(client) = client.await else { return };
         let Some(replica) = replica.into_upgraded() else { return };
-        if let Ok(down) = carry(client, replica).await {
+        if let Ok((up, down)) = carry(client, replica).await {
+            record.add_received(up);
             record.add_bytes(usize::try_from(down).unwrap_or(usize::MAX));
         }
     });
     Response::from_parts(head, ResponseBody::silent())
 }
 
-/// Carries what came too early first, then all there is; the bytes that went to the client.
-async fn carry(mut client: Upgraded, mut replica: Upgraded) -> std::io::Result<u64> {
+/// Carries what came too early first, then all there is; the bytes that went up and down.
+async fn carry(mut client: Upgraded, mut replica: Upgraded) -> std::io::Result<(u64, u64)> {
     replica.stream.write_all(&client.early).await?;
     client.stream.write_all(&replica.early).await?;
-    let early = u64::try_from(replica.early.len()).unwrap_or(u64::MAX);
-    let (_up, down) =
-        tokio::io::copy_bidirectional(&mut client.stream, &mut replica.stream).await?;
-    Ok(early + down)
+    let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let early = (length(&client.early), length(&replica.early));
+    let (up, down) = tokio::io::copy_bidirectional(&mut client.stream, &mut replica.stream).await?;
+    Ok((early.0 + up, early.1 + down))
 }

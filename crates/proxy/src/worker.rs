@@ -17,9 +17,14 @@ use crate::core::{self, Birth, Mail};
 use crate::error::{Error, Result};
 use crate::handover;
 use crate::log::Writer;
+use crate::meter::CoreMeter;
+use crate::outside::Outside;
 use crate::snapshot::{self, Keeper};
+use crate::statsd;
 use crate::table::{PartEdit, Registry, Table};
+use crate::tasks::spawn_detached;
 use crate::tls::{self, Tls};
+use crate::trace::{self, Fate, Span};
 
 /// Runs the worker until its holder tells it to stop. Called before any thread exists; stdin is the
 /// holder's channel.
@@ -36,7 +41,8 @@ pub fn worker_main() -> Result<()> {
     let config = Arc::new(handover.config);
     let (writer, log, lost) =
         Writer::start(config.log_dir.clone()).map_err(system("start the request log"))?;
-    let mut registry = Registry::default();
+    let mut registry = Registry::new(handover.cores);
+    let meters: Arc<[CoreMeter]> = (0..handover.cores).map(|_| CoreMeter::default()).collect();
     let kept = snapshot::load(&config.state_dir);
     let (kept, table) = kept
         .and_then(|kept| compile(&mut registry, &kept).map(|table| (Some(kept), table)))
@@ -48,6 +54,9 @@ pub fn worker_main() -> Result<()> {
     }
     tls.know_routes(table.clone());
     let (events, _) = broadcast::channel(256);
+    let fate = Arc::new(Fate::default());
+    let (sender, spans) = mpsc::channel(trace::MOST_WAITING);
+    let sender = config.trace.collector.is_some().then_some(sender);
     let birth = Birth {
         config: config.clone(),
         table,
@@ -56,7 +65,9 @@ pub fn worker_main() -> Result<()> {
         log,
         lost: lost.clone(),
         events: events.clone(),
-        is_first: false,
+        spans: (sender, fate.clone()),
+        meters: meters.clone(),
+        number: 0,
     };
     let (threads, mail) = start_cores(&birth, sockets, handover.cores)?;
     drop(birth);
@@ -67,8 +78,9 @@ pub fn worker_main() -> Result<()> {
     let keeper = Keeper::new(&config.state_dir);
     let kept = Kept { registry, table: kept.unwrap_or_default(), keeper, certificates };
     let told = (events, lost, handover.owner, handover.holder);
-    let control = Control::new((config, tls, handover.seal_key), kept, mail, told);
-    let served = runtime.block_on(serve(control, holder));
+    let counted = (meters, fate.clone());
+    let control = Control::new((config, tls, handover.seal_key), kept, (mail, counted), told);
+    let served = runtime.block_on(serve(control, holder, (spans, fate)));
     drop(runtime);
     for thread in threads {
         // A core's panic has printed itself; the other cores still finish theirs.
@@ -95,7 +107,7 @@ fn start_cores(birth: &Birth, sockets: Vec<TcpListener>, cores: usize) -> Result
     let (mut threads, mut mail) = (Vec::new(), Vec::new());
     for core in 0..cores {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let birth = Birth { is_first: core == 0, ..birth.clone() };
+        let birth = Birth { number: core, ..birth.clone() };
         let sockets = sockets.by_ref().take(per_core).collect();
         let thread = std::thread::Builder::new().name(format!("core-{core}")).spawn(move || {
             pin(core);
@@ -134,7 +146,11 @@ fn pin(core: usize) {
     }
 }
 
-async fn serve(control: Control, holder: OwnedFd) -> Result<()> {
+async fn serve(
+    control: Control,
+    holder: OwnedFd,
+    (spans, fate): (mpsc::Receiver<Span>, Arc<Fate>),
+) -> Result<()> {
     let system = |what| move |error: std::io::Error| Error::System(what, error);
     let control = std::rc::Rc::new(control);
     let mut term = signal(SignalKind::terminate()).map_err(system("listen to signals"))?;
@@ -143,6 +159,13 @@ async fn serve(control: Control, holder: OwnedFd) -> Result<()> {
     handover::say_serving(holder.as_fd());
     let local = tokio::task::LocalSet::new();
     let served = local.run_until(async {
+        if let Some(collector) = control.config.trace.collector.clone() {
+            let outside = Outside::new(control.config.external_authorities.clone());
+            spawn_detached(trace::export(collector, outside, spans, fate));
+        }
+        if let Some(statsd) = control.config.statsd.clone() {
+            spawn_detached(statsd::export(statsd, control.clone()));
+        }
         tokio::select! {
             _ = term.recv() => false,
             _ = usr1.recv() => true,

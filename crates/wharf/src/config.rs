@@ -5,11 +5,15 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine::spec::UserRange;
 use model::problem::{Code, Problem};
 use model::size::ByteSize;
-use proxy::config::{Door, DoorError, TrustedPeer, TrustedPeerError};
+use proxy::config::{
+    Collector, CollectorError, Door, DoorError, LogForm, StatsdConfig, TraceConfig, TrustedPeer,
+    TrustedPeerError,
+};
 use serde::Deserialize;
 
 /// The file, and the same names as flags and `WHARF_…` variables. All optional: flag beats variable
@@ -49,6 +53,25 @@ pub struct Settings {
     /// Longest request head taken [default: 32K]
     #[arg(long, env = "WHARF_MOST_HEAD")]
     pub most_head: Option<String>,
+    /// How the request log is written: logfmt or json [default: logfmt]
+    #[arg(long, env = "WHARF_REQUEST_LOG")]
+    pub request_log: Option<String>,
+    /// Continue visitors' traces (W3C traceparent), and begin one where there is none: true or false
+    /// [default: true where `otlp` is set]
+    #[arg(long, env = "WHARF_TRACE")]
+    pub trace: Option<bool>,
+    /// Send the spans of requests to this collector (OTLP over HTTP), as in http://127.0.0.1:4318
+    #[arg(long, env = "WHARF_OTLP")]
+    pub otlp: Option<String>,
+    /// Of the traces that begin here, record so many percent [default: 1]
+    #[arg(long, env = "WHARF_TRACE_PERCENT")]
+    pub trace_percent: Option<f64>,
+    /// Send counters, timers and gauges to this statsd server, as in 127.0.0.1:8125
+    #[arg(long, env = "WHARF_STATSD")]
+    pub statsd: Option<SocketAddr>,
+    /// What the names of statistics begin with [default: wharf]
+    #[arg(long, env = "WHARF_STATSD_PREFIX")]
+    pub statsd_prefix: Option<String>,
     /// Authority that signs certificates by itself: letsencrypt, letsencrypt-staging, or the address
     /// of an ACME directory [default: none]
     #[arg(long, env = "WHARF_ACME")]
@@ -139,6 +162,7 @@ pub struct Config {
     pub listen_https: Vec<SocketAddr>,
     pub local_certificates: bool,
     pub edge: Edge,
+    pub seen: Seen,
     pub acme: Option<Acme>,
     pub api_listen: SocketAddr,
     /// Certificate and key.
@@ -171,6 +195,14 @@ pub struct Edge {
     pub trusted_peers: Vec<TrustedPeer>,
     pub most_body: ByteSize,
     pub most_head: ByteSize,
+}
+
+/// What the proxy is told of whom it tells what it sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub request_log: LogForm,
+    pub trace: TraceConfig,
+    pub statsd: Option<StatsdConfig>,
 }
 
 /// An authority that signs by itself, and how names are proven to it.
@@ -233,6 +265,27 @@ fn peers(given: Option<Vec<String>>) -> Result<Vec<TrustedPeer>, String> {
     given.unwrap_or_default().into_iter().map(parse).collect()
 }
 
+fn log_form(given: Option<&str>) -> Result<LogForm, String> {
+    match given {
+        None | Some("logfmt") => Ok(LogForm::Logfmt),
+        Some("json") => Ok(LogForm::Json),
+        Some(other) => Err(format!("`{other}` is neither `logfmt` nor `json`")),
+    }
+}
+
+/// A share as the proxy counts it.
+fn per_thousand(percent: f64) -> Result<u16, String> {
+    let wrong = || format!("{percent} is no percentage from 0 to 100, by tenths");
+    let thousandths = (percent * 10.0).round();
+    // What lies between two whole numbers is one of these.
+    let number = (0..=1000_u16).find(|number| f64::from(*number) == thousandths);
+    number.ok_or_else(wrong)
+}
+
+fn is_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
+}
+
 /// Names no public authority signs for (RFC 6761, RFC 8375, ICANN's `internal`).
 pub fn is_for_local_use(domain: &str) -> bool {
     let last = domain.rsplit('.').next().unwrap_or_default();
@@ -266,6 +319,12 @@ impl Settings {
             trusted_peers: self.trusted_peers.or(other.trusted_peers),
             most_body: self.most_body.or(other.most_body),
             most_head: self.most_head.or(other.most_head),
+            request_log: self.request_log.or(other.request_log),
+            trace: self.trace.or(other.trace),
+            otlp: self.otlp.or(other.otlp),
+            trace_percent: self.trace_percent.or(other.trace_percent),
+            statsd: self.statsd.or(other.statsd),
+            statsd_prefix: self.statsd_prefix.or(other.statsd_prefix),
             acme: self.acme.or(other.acme),
             acme_contact: self.acme_contact.or(other.acme_contact),
             acme_root: self.acme_root.or(other.acme_root),
@@ -341,6 +400,37 @@ impl Settings {
             Some(_) => Vec::new(),
             None => vec![SocketAddr::from(([0, 0, 0, 0], 443))],
         });
+        let collector = self.otlp.filter(|otlp| otlp != "off").map(|otlp| otlp.parse());
+        let collector: Option<Collector> = collector
+            .transpose()
+            .map_err(|error: CollectorError| broken("otlp", error.to_string()))?;
+        let seen = Seen {
+            request_log: log_form(self.request_log.as_deref())
+                .map_err(|why| broken("request_log", why))?,
+            trace: TraceConfig {
+                is_continued: self.trace.unwrap_or(collector.is_some()),
+                collector,
+                rate: per_thousand(self.trace_percent.unwrap_or(1.0))
+                    .map_err(|why| broken("trace_percent", why))?,
+            },
+            statsd: self.statsd.map(|address| StatsdConfig {
+                address,
+                prefix: self.statsd_prefix.unwrap_or_else(|| "wharf".to_owned()),
+                every: Duration::from_secs(10),
+            }),
+        };
+        if let (Some(_), Some(false)) = (&seen.trace.collector, self.trace) {
+            return Err(broken(
+                "trace",
+                "spans of `otlp` belong to traces that are continued".into(),
+            ));
+        }
+        if let Some(statsd) = &seen.statsd
+            && (statsd.prefix.is_empty() || !statsd.prefix.bytes().all(is_of_a_name))
+        {
+            let why = format!("`{}` is not made of a-z, A-Z, 0-9, -, _ and dots", statsd.prefix);
+            return Err(broken("statsd_prefix", why));
+        }
         let acme = match self.acme.as_deref() {
             None | Some("off") => None,
             Some(authority) => Some(Acme {
@@ -368,6 +458,7 @@ impl Settings {
                 .local_certificates
                 .unwrap_or_else(|| is_for_local_use(&domain)),
             acme,
+            seen,
             edge: Edge {
                 proxied: doors(self.proxied).map_err(|why| broken("proxied", why))?,
                 proxied_from: peers(self.proxied_from)
@@ -502,6 +593,30 @@ mod tests {
             ("a.example", ByteSize::mib(1024))
         );
         assert_eq!(config.app_url("shop"), "http://shop.a.example");
+    }
+
+    #[test]
+    fn what_is_seen_is_checked() {
+        let settle = |settings: Settings| settings.settle("/wharf".into());
+        let plain = settle(Settings::default()).unwrap().seen;
+        assert!(!plain.trace.is_on() && plain.statsd.is_none());
+        let otlp = Settings { otlp: Some("http://c:4318".into()), ..Settings::default() };
+        let traced = settle(Settings { trace_percent: Some(2.5), ..otlp.clone() }).unwrap().seen;
+        assert!(traced.trace.is_continued && traced.trace.rate == 25, "{traced:?}");
+        for bad in [
+            Settings { trace: Some(false), ..otlp },
+            Settings { otlp: Some("c:4318".into()), ..Settings::default() },
+            Settings { trace_percent: Some(100.1), ..Settings::default() },
+            Settings { trace_percent: Some(f64::NAN), ..Settings::default() },
+            Settings { request_log: Some("xml".into()), ..Settings::default() },
+            Settings {
+                statsd: Some(([127, 0, 0, 1], 8125).into()),
+                statsd_prefix: Some("a:b".into()),
+                ..Settings::default()
+            },
+        ] {
+            assert!(settle(bad.clone()).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

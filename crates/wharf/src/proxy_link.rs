@@ -8,7 +8,7 @@ use model::certificate::CertificateTable;
 use model::id::ReplicaId;
 use model::route::router::RouteConflict;
 use model::route::{RouteTable, TableChange};
-use proxy::control::{Client, Status};
+use proxy::control::{Client, Measures, Status};
 
 /// Where the proxy is told what to do.
 #[derive(Debug, Clone)]
@@ -34,6 +34,11 @@ impl ProxyLink {
     /// How the proxy is.
     pub async fn status(&self) -> Result<Status, LinkError> {
         Ok(self.client().await?.status().await?)
+    }
+
+    /// What it counted.
+    pub async fn measures(&self) -> Result<Measures, LinkError> {
+        Ok(self.client().await?.measures().await?)
     }
 
     /// The table it serves from.

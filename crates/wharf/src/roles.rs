@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use proxy::config::{Door, TrustedPeer};
+use proxy::config::{Collector, Door, LogForm, StatsdConfig, TraceConfig, TrustedPeer};
 
-use crate::config::{Config, Settings};
+use crate::config::{Config, Seen, Settings};
 
 /// Flags of `wharf proxy`, as the daemon or a systemd unit gives them.
 #[derive(Debug, clap::Args)]
@@ -34,6 +35,24 @@ pub struct ProxyArgs {
     /// Most bytes of a request's head
     #[arg(long, default_value_t = 32 * 1024)]
     pub most_head_bytes: usize,
+    /// Write the request log as JSON
+    #[arg(long)]
+    pub json_log: bool,
+    /// Continue visitors' traces, and begin one where there is none
+    #[arg(long)]
+    pub trace: bool,
+    /// Send the spans of requests to this collector
+    #[arg(long)]
+    pub otlp: Option<Collector>,
+    /// Of a thousand traces that begin here, record so many
+    #[arg(long, default_value_t = 10)]
+    pub trace_rate: u16,
+    /// Send statistics to this statsd server
+    #[arg(long)]
+    pub statsd: Option<SocketAddr>,
+    /// What the names of statistics begin with
+    #[arg(long, default_value = "wharf")]
+    pub statsd_prefix: String,
     /// Where the daemon tells it what to do
     #[arg(long, default_value = "/run/wharf/proxy/control.sock")]
     pub control: PathBuf,
@@ -86,7 +105,27 @@ pub fn proxy_arguments(config: &Config) -> Vec<OsString> {
     {
         arguments.extend([flag.into(), size.0.to_string().into()]);
     }
+    arguments.extend(seen_arguments(&config.seen));
     arguments.extend(["--uid".into(), config.proxy_uid.to_string().into()]);
+    arguments
+}
+
+fn seen_arguments(seen: &Seen) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    if seen.request_log == LogForm::Json {
+        arguments.push("--json-log".into());
+    }
+    if seen.trace.is_continued {
+        arguments.push("--trace".into());
+    }
+    if let Some(collector) = &seen.trace.collector {
+        arguments.extend(["--otlp".into(), String::from(collector.clone()).into()]);
+    }
+    arguments.extend(["--trace-rate".into(), seen.trace.rate.to_string().into()]);
+    if let Some(statsd) = &seen.statsd {
+        arguments.extend(["--statsd".into(), statsd.address.to_string().into()]);
+        arguments.extend(["--statsd-prefix".into(), statsd.prefix.clone().into()]);
+    }
     arguments
 }
 
@@ -105,6 +144,17 @@ impl ProxyArgs {
             most_head_bytes: self.most_head_bytes,
             // The target is part of the head; it may take a quarter of it.
             most_target_bytes: self.most_head_bytes / 4,
+            log_form: if self.json_log { LogForm::Json } else { LogForm::Logfmt },
+            trace: TraceConfig {
+                is_continued: self.trace,
+                collector: self.otlp,
+                rate: self.trace_rate,
+            },
+            statsd: self.statsd.map(|address| StatsdConfig {
+                address,
+                prefix: self.statsd_prefix,
+                every: Duration::from_secs(10),
+            }),
             control_socket: self.control,
             state_dir: self.state_dir,
             log_dir: self.log_dir,

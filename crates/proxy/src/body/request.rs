@@ -1,6 +1,6 @@
 //! The client's body on its way to the app, and what is kept of it for a second try.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -37,6 +37,8 @@ struct State {
     left: u64,
     is_waiting: bool,
     last_progress: Instant,
+    /// Bytes that came; none where no body does.
+    received: Option<Rc<Cell<u64>>>,
 }
 
 impl Upload {
@@ -57,7 +59,13 @@ impl Upload {
             left: if most == 0 { u64::MAX } else { most },
             is_waiting: false,
             last_progress: Instant::now(),
+            received: (!is_ended).then(Rc::default),
         })))
+    }
+
+    /// Counts the bytes that come; none where no body does.
+    pub(crate) fn received(&self) -> Option<Rc<Cell<u64>>> {
+        self.0.borrow().received.clone()
     }
 
     /// The body for one more try, from its first byte.
@@ -162,6 +170,9 @@ impl Body for RequestBody {
                 return Poll::Ready(Some(Err(BodyError::TooLarge)));
             };
             state.left = left;
+            if let Some(received) = &state.received {
+                received.set(received.get() + length);
+            }
             if state.is_kept_whole && state.kept_length + bytes.len() <= REPLAY_LIMIT {
                 state.kept_length += bytes.len();
                 let bytes = bytes.clone();

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::{Applied, Event, Hello, PROTOCOL, Question, Reply, Status};
+use super::{Applied, Event, Hello, Measures, PROTOCOL, Question, Reply, Status};
 use crate::error::{Error, Result};
 
 /// Speaks to a running proxy. Cheap to make and to clone: each call opens its own connection, so
@@ -67,6 +67,14 @@ impl Client {
     pub async fn status(&self) -> Result<Status> {
         match self.ask(&Question::Status).await? {
             Reply::Status(status) => Ok(*status),
+            reply => Err(unexpected(reply)),
+        }
+    }
+
+    /// What it counted, of every app.
+    pub async fn measures(&self) -> Result<Measures> {
+        match self.ask(&Question::Measures).await? {
+            Reply::Measures(measures) => Ok(*measures),
             reply => Err(unexpected(reply)),
         }
     }
@@ -157,6 +165,7 @@ fn unexpected(reply: Reply) -> Error {
         Reply::Applied(_)
         | Reply::Stale { .. }
         | Reply::Status(_)
+        | Reply::Measures(_)
         | Reply::Table(_)
         | Reply::Busy(_)
         | Reply::Subscribed => Error::Wire(std::io::Error::other("an answer to another question")),

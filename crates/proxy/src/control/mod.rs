@@ -5,6 +5,7 @@
 //! user who started the proxy are listened to.
 
 pub mod client;
+pub mod measures;
 pub(crate) mod server;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use model::route::{RouteTable, TableChange};
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, Events};
+pub use measures::Measures;
 
 /// The version of the words on the wire.
 pub(crate) const PROTOCOL: u32 = 2;
@@ -34,6 +36,7 @@ pub(crate) enum Question {
     Change(Box<TableChange>),
     Certify(Box<CertificateTable>),
     Status,
+    Measures,
     Table,
     WaitIdle { replicas: Vec<ReplicaId>, limit: Duration },
     Subscribe,
@@ -49,6 +52,7 @@ pub(crate) enum Reply {
         served: u64,
     },
     Status(Box<Status>),
+    Measures(Box<Measures>),
     Table(Box<RouteTable>),
     Busy(Vec<ReplicaId>),
     Subscribed,

@@ -17,16 +17,18 @@ use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{
-    AppCounters, Applied, EndpointStatus, Event, Hello, PROTOCOL, Question, Reply, Status,
+    AppCounters, Applied, EndpointStatus, Event, Hello, Measures, PROTOCOL, Question, Reply, Status,
 };
 use crate::config::Config;
 use crate::core::Mail;
 use crate::error::{Error, Result};
 use crate::log::Lost;
+use crate::meter::{self, CoreMeter};
 use crate::snapshot::Keeper;
 use crate::table::{PartEdit, Registry};
 use crate::tasks::spawn_detached;
 use crate::tls::{self, SealKey, Tls};
+use crate::trace::Fate;
 
 /// The worker's knowledge beside the requests.
 pub(crate) struct Control {
@@ -35,6 +37,8 @@ pub(crate) struct Control {
     tls: Arc<Tls>,
     seal_key: SealKey,
     mail: Vec<mpsc::UnboundedSender<Mail>>,
+    meters: Arc<[CoreMeter]>,
+    spans: Arc<Fate>,
     events: broadcast::Sender<Event>,
     lost: Arc<Lost>,
     owner: u32,
@@ -42,6 +46,9 @@ pub(crate) struct Control {
     started_at: jiff::Timestamp,
     started: Instant,
 }
+
+/// What was counted beside the table: by the cores, and of spans.
+type Counted = (Arc<[CoreMeter]>, Arc<Fate>);
 
 /// What was told last.
 pub(crate) struct Kept {
@@ -55,7 +62,7 @@ impl Control {
     pub(crate) fn new(
         (config, tls, seal_key): (Arc<Config>, Arc<Tls>, SealKey),
         kept: Kept,
-        mail: Vec<mpsc::UnboundedSender<Mail>>,
+        (mail, (meters, spans)): (Vec<mpsc::UnboundedSender<Mail>>, Counted),
         (events, lost, owner, holder): (broadcast::Sender<Event>, Arc<Lost>, u32, u32),
     ) -> Self {
         let truth = Mutex::new(kept);
@@ -67,6 +74,8 @@ impl Control {
             tls,
             seal_key,
             mail,
+            meters,
+            spans,
             events,
             lost,
             owner,
@@ -184,7 +193,7 @@ impl Control {
         });
         let apps = truth.registry.apps.iter().map(|(id, stats)| {
             let counters = AppCounters {
-                requests: stats.requests.load(Relaxed),
+                requests: stats.requests(),
                 edge_errors: stats.edge_errors.load(Relaxed),
                 retries: stats.retries.load(Relaxed),
                 held: stats.held.load(Relaxed) + u64::from(stats.queue.waiting()),
@@ -204,6 +213,26 @@ impl Control {
             endpoints: endpoints.collect(),
             apps: apps.collect(),
             log_lines_lost: self.lost.total(),
+        }
+    }
+
+    /// All that was counted, added up.
+    pub(crate) async fn measures(&self) -> Measures {
+        let truth = self.truth.lock().await;
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let apps = truth.registry.upstreams().filter_map(|upstream| {
+            let name = truth.table.parts.get(&upstream.app)?.upstream.app.clone();
+            Some((upstream.app, meter::app(name, upstream, now)))
+        });
+        Measures {
+            at: jiff::Timestamp::now(),
+            started_at: self.started_at,
+            table_version: truth.table.version,
+            log_lines_lost: self.lost.total(),
+            spans: self.spans.counts(),
+            cores: self.meters.iter().map(meter::core).collect(),
+            errors: meter::errors(self.meters.iter()),
+            apps: apps.collect(),
         }
     }
 
@@ -238,6 +267,7 @@ impl Control {
                 Ok(Question::Change(change)) => self.change(&change).await,
                 Ok(Question::Certify(table)) => self.certify(*table).await,
                 Ok(Question::Status) => Reply::Status(Box::new(self.status().await)),
+                Ok(Question::Measures) => Reply::Measures(Box::new(self.measures().await)),
                 Ok(Question::Table) => {
                     Reply::Table(Box::new(self.truth.lock().await.table.clone()))
                 }

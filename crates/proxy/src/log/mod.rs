@@ -3,7 +3,9 @@
 //! A core formats its lines into a buffer of its own and hands whole batches to the one writer
 //! thread. When the writer is behind, lines are dropped and counted; a request never waits for it.
 
+mod line;
 mod record;
+mod tries;
 mod writer;
 
 use std::cell::{Cell, RefCell};
@@ -14,6 +16,9 @@ use std::time::Duration;
 
 use model::id::AppId;
 use tokio::sync::Notify;
+
+use crate::config::LogForm;
+use crate::meter::CoreMeter;
 
 pub(crate) use record::Record;
 pub(crate) use writer::{Lost, Writer};
@@ -39,19 +44,38 @@ struct Inner {
     batch: RefCell<Batch>,
     sender: SyncSender<Batch>,
     lost: Arc<Lost>,
+    meters: Arc<[CoreMeter]>,
+    number: usize,
+    form: LogForm,
     has_lines: Notify,
     is_stopped: Cell<bool>,
 }
 
 impl Sink {
-    pub(crate) fn new(sender: SyncSender<Batch>, lost: Arc<Lost>) -> Self {
+    pub(crate) fn new(
+        (sender, lost): (SyncSender<Batch>, Arc<Lost>),
+        (meters, number): (Arc<[CoreMeter]>, usize),
+        form: LogForm,
+    ) -> Self {
         Self(Rc::new(Inner {
             batch: RefCell::default(),
             sender,
             lost,
+            meters,
+            number,
+            form,
             has_lines: Notify::new(),
             is_stopped: Cell::new(false),
         }))
+    }
+
+    /// The core's own numbers.
+    pub(crate) fn meter(&self) -> &CoreMeter {
+        &self.0.meters[self.0.number]
+    }
+
+    pub(crate) fn form(&self) -> LogForm {
+        self.0.form
     }
 
     /// Adds one line; `write` ends it with a newline.

@@ -2,16 +2,25 @@
 //! to end a request can forget it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt::Write as _;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Method, StatusCode, Uri};
 use model::id::AppId;
 use tokio::time::Instant;
 
 use super::Sink;
+use super::line::Fields;
+use super::tries::{self, Tries};
+use crate::attempt::Failure;
 use crate::code::EdgeCode;
+use crate::endpoint::Endpoint;
+use crate::meter::{AppMeter, Ended, ReplicaMeter};
+use crate::table::Upstream;
+use crate::trace::{Context, Span, Tracer};
 
 /// One request, being filled in.
 #[derive(Debug)]
@@ -24,10 +33,20 @@ pub(crate) struct Record {
     pub(crate) request_id: HeaderValue,
     forwarded_for: HeaderValue,
     pub(crate) app: Option<AppId>,
-    pub(crate) release: u64,
-    pub(crate) replica: Option<Arc<str>>,
+    release: u64,
+    replica: Option<Arc<str>>,
+    app_meter: Option<Arc<AppMeter>>,
+    replica_meter: Option<Arc<ReplicaMeter>>,
     pub(crate) connect: Duration,
-    pub(crate) tries: u32,
+    /// From the request sent to the answer's head, of the try whose answer was passed on.
+    pub(crate) first_byte: Option<Duration>,
+    /// Waiting for a replica, or room at one.
+    pub(crate) waited: Duration,
+    tries: u32,
+    failed_tries: Tries,
+    received: Option<Rc<Cell<u64>>>,
+    /// Its place in a trace, and what sends its span.
+    trace: Option<(Context, Rc<Tracer>)>,
     pub(crate) is_upgraded: bool,
     /// The request was refused before its line could be trusted.
     pub(crate) is_unread: bool,
@@ -36,6 +55,8 @@ pub(crate) struct Record {
     status: Option<StatusCode>,
     bytes: u64,
     code: Option<EdgeCode>,
+    /// It went wrong after the head of the answer was sent.
+    is_late: bool,
     detail: Option<Cow<'static, str>>,
 }
 
@@ -57,14 +78,22 @@ impl Record {
             app: None,
             release: 0,
             replica: None,
+            app_meter: None,
+            replica_meter: None,
             connect: Duration::ZERO,
+            first_byte: None,
+            waited: Duration::ZERO,
             tries: 0,
+            failed_tries: Tries::default(),
+            received: None,
+            trace: None,
             is_upgraded: false,
             is_unread: false,
             protocol: ("http", None),
             status: None,
             bytes: 0,
             code: None,
+            is_late: false,
             detail: None,
         }
     }
@@ -92,81 +121,239 @@ impl Record {
 
     /// Something went wrong after the head was sent.
     pub(crate) fn fail_late(&mut self, code: EdgeCode) {
-        self.code.get_or_insert(code);
+        if self.code.is_none() {
+            self.code = Some(code);
+            self.is_late = true;
+        }
     }
 
-    fn write(&self, line: &mut String) -> std::fmt::Result {
-        let now = jiff::Timestamp::now();
-        let code = match (self.code, self.status) {
+    /// The request found its app.
+    pub(crate) fn at_app(&mut self, upstream: &Upstream, core: usize) -> &AppMeter {
+        self.app = Some(upstream.app);
+        self.release = upstream.release;
+        self.app_meter.insert(upstream.stats.meters.of(core).clone())
+    }
+
+    /// The request goes to that replica.
+    pub(crate) fn at_replica(&mut self, endpoint: &Endpoint, core: usize) {
+        self.replica = Some(endpoint.name.clone());
+        self.replica_meter = Some(endpoint.meters.cores.of(core).clone());
+        self.tries += 1;
+    }
+
+    /// The try brought no answer.
+    pub(crate) fn try_failed(&mut self, endpoint: &Endpoint, failure: &Failure, took: Duration) {
+        if let Some(meter) = &self.replica_meter {
+            meter.failed_tries.add(1);
+        }
+        self.failed_tries.add(&endpoint.name, tries::outcome(failure), took);
+    }
+
+    /// The try brought an answer that is not passed on.
+    pub(crate) fn try_refused(&mut self, endpoint: &Endpoint, status: StatusCode, took: Duration) {
+        if let Some(meter) = &self.replica_meter {
+            meter.failed_tries.add(1);
+        }
+        self.failed_tries.add(&endpoint.name, &tries::status(status), took);
+    }
+
+    /// The request is part of a trace.
+    pub(crate) fn trace(&mut self, context: Context, tracer: Rc<Tracer>) {
+        self.trace = Some((context, tracer));
+    }
+
+    /// A body comes with the request, and this counts it.
+    pub(crate) fn count_received(&mut self, received: Option<Rc<Cell<u64>>>) {
+        self.received = received;
+    }
+
+    /// Bytes that came beside a body: a websocket's.
+    pub(crate) fn add_received(&mut self, count: u64) {
+        let received = self.received.get_or_insert_default();
+        received.set(received.get() + count);
+    }
+
+    fn end_code(&self) -> Option<EdgeCode> {
+        match (self.code, self.status) {
             (None, None) => Some(EdgeCode::ClientGone),
             (code, _) => code,
+        }
+    }
+
+    /// Who ended the request before its time, and where on its way.
+    fn end(&self, code: EdgeCode) -> (&'static str, &'static str) {
+        let who = match code {
+            EdgeCode::ClientGone
+            | EdgeCode::ClientStalled
+            | EdgeCode::BadRequest
+            | EdgeCode::BodyTooLarge
+            | EdgeCode::TargetTooLong
+            | EdgeCode::HeadTooLarge
+            | EdgeCode::Misdirected
+            | EdgeCode::UnknownHost
+            | EdgeCode::Loop => "client",
+            EdgeCode::Crashed
+            | EdgeCode::ClosedWithoutAnswer
+            | EdgeCode::BadAnswer
+            | EdgeCode::Interrupted
+            | EdgeCode::Refused
+            | EdgeCode::UnsafeAnswer => "app",
+            EdgeCode::FirstByteTimeout
+            | EdgeCode::Idle
+            | EdgeCode::ConnectTimeout
+            | EdgeCode::BootTimeout
+            | EdgeCode::QueueFull
+            | EdgeCode::AtCapacity
+            | EdgeCode::Paused => "limit",
+            _ => "edge",
         };
-        let at = if code.is_some() { "error" } else { "info" };
-        write!(line, "{now:.6} router at={at}")?;
+        let phase = match (self.is_late, self.tries, self.first_byte) {
+            (true, ..) => "body",
+            (false, 0, _) if !self.waited.is_zero() => "wait",
+            (false, 0, _) => "head",
+            (false, _, None) => "try",
+            (false, _, Some(_)) => "answer",
+        };
+        (who, phase)
+    }
+
+    fn write(&self, line: &mut String, duration: Duration) {
+        let now = jiff::Timestamp::now();
+        write!(line, "{now:.6} router ").expect("writing into a String cannot fail");
+        let mut fields = Fields::new(line, self.sink.form());
+        let code = self.end_code();
+        fields.word("at", if code.is_some() { "error" } else { "info" });
         if let Some(code) = code {
-            write!(line, " code={code} desc=\"")?;
-            escape(line, code.title());
-            if let Some(detail) = &self.detail {
-                line.push_str(": ");
-                escape(line, detail);
+            fields.word("code", code);
+            match &self.detail {
+                Some(detail) => fields.text("desc", &[code.title(), ": ", detail]),
+                None => fields.text("desc", &[code.title()]),
             }
-            line.push('"');
         }
         if self.is_unread {
-            line.push_str(" method=? path=\"");
+            fields.word("method", "?");
+            fields.text("path", &[]);
         } else {
-            write!(line, " method={} path=\"", self.method)?;
-            escape(line, self.uri.path_and_query().map_or("*", |path| path.as_str()));
+            fields.word("method", &self.method);
+            let path = self.uri.path_and_query().map_or("*", |path| path.as_str());
+            fields.text("path", &[path]);
         }
-        line.push_str("\" host=");
         match self.host.as_ref().and_then(|host| host.to_str().ok()) {
-            Some(host) if !host.contains(['"', ' ', '=']) => line.push_str(host),
-            Some(_) | None => line.push_str("\"\""),
+            Some(host) if !host.contains(['"', ' ', '=', '\\']) => fields.word("host", host),
+            Some(_) | None => fields.text("host", &[]),
         }
-        line.push_str(" request_id=");
-        line.push_str(self.request_id.to_str().unwrap_or(""));
-        line.push_str(" fwd=\"");
-        escape(line, self.forwarded_for.to_str().unwrap_or(""));
-        line.push('"');
+        fields.word("request_id", self.request_id.to_str().unwrap_or(""));
+        if let Some((trace, _)) = &self.trace {
+            fields.word("trace_id", format_args!("{:032x}", trace.trace));
+        }
+        fields.text("fwd", &[self.forwarded_for.to_str().unwrap_or("")]);
         if let Some(replica) = &self.replica {
-            write!(line, " replica={replica} release=v{}", self.release)?;
+            fields.word("replica", replica);
+            fields.word("release", format_args!("v{}", self.release));
         }
-        let service = self.started.elapsed().saturating_sub(self.connect);
-        let status = self.status.unwrap_or_else(|| EdgeCode::ClientGone.status());
-        write!(
-            line,
-            " connect={}ms service={}ms status={} bytes={} protocol={} tries={}",
-            self.connect.as_millis(),
-            service.as_millis(),
-            status.as_u16(),
-            self.bytes,
-            if self.is_upgraded { "websocket" } else { self.protocol.0 },
-            self.tries,
-        )?;
+        if !self.waited.is_zero() {
+            fields.time("queue", self.waited);
+        }
+        fields.time("connect", self.connect);
+        if let Some(first_byte) = self.first_byte {
+            fields.time("first", first_byte);
+        }
+        fields.time("service", duration.saturating_sub(self.connect));
+        fields.number("status", self.end_status().as_u16());
+        fields.number("bytes", self.bytes);
+        if let Some(received) = &self.received {
+            fields.number("bytes_in", received.get());
+        }
+        fields.word("protocol", if self.is_upgraded { "websocket" } else { self.protocol.0 });
+        fields.number("tries", self.tries);
+        if let Some(tries) = self.failed_tries.as_deref() {
+            fields.text("tried", &[tries]);
+        }
+        if self.tries > 0 && self.connect.is_zero() {
+            fields.word("reused", "yes");
+        }
         if let Some(version) = self.protocol.1 {
-            write!(line, " tls_version=tls{version}")?;
+            fields.word("tls_version", format_args!("tls{version}"));
         }
-        line.push('\n');
-        Ok(())
+        if let Some(code) = code {
+            let (who, phase) = self.end(code);
+            fields.word("end", format_args!("{who}/{phase}"));
+        }
+        fields.end();
+    }
+
+    /// The request's span, if it is wanted.
+    fn send_span(&self, duration: Duration) {
+        let Some((context, tracer)) = &self.trace else { return };
+        let status = self.end_status();
+        let is_failure = status.is_server_error();
+        if !tracer.wants(context, is_failure) {
+            return;
+        }
+        let ended = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let value = |value: &HeaderValue| value.to_str().unwrap_or("").to_owned();
+        let mut texts = vec![
+            ("url.path", self.uri.path().to_owned()),
+            ("url.scheme", if self.protocol.1.is_some() { "https" } else { "http" }.to_owned()),
+            ("wharf.request_id", value(&self.request_id)),
+            ("client.address", value(&self.forwarded_for)),
+        ];
+        texts.extend(self.host.as_ref().map(|host| ("server.address", value(host))));
+        texts.extend(self.replica.as_ref().map(|replica| ("wharf.replica", replica.to_string())));
+        texts.extend(self.end_code().map(|code| ("error.type", code.as_str().to_owned())));
+        texts.extend(self.failed_tries.as_deref().map(|tries| ("wharf.tried", tries.to_owned())));
+        let mut numbers = vec![
+            ("wharf.release", self.release),
+            ("wharf.tries", u64::from(self.tries)),
+            ("http.response.body.size", self.bytes),
+            ("wharf.connect_us", nanos(self.connect) / 1000),
+            ("wharf.queue_us", nanos(self.waited) / 1000),
+        ];
+        numbers.extend(self.first_byte.map(|time| ("wharf.first_byte_us", nanos(time) / 1000)));
+        tracer.send(Span {
+            context: *context,
+            began_ns: nanos(ended.saturating_sub(duration)),
+            ended_ns: nanos(ended),
+            method: self.method.to_string(),
+            status: status.as_u16(),
+            is_failure,
+            texts,
+            numbers,
+        });
+    }
+
+    fn end_status(&self) -> StatusCode {
+        self.status.unwrap_or_else(|| EdgeCode::ClientGone.status())
+    }
+
+    fn count(&self, duration: Duration) {
+        let received = self.received.as_ref().map_or(0, |received| received.get());
+        self.sink.meter().ended(&Ended {
+            app: self.app_meter.as_deref(),
+            replica: self.replica_meter.as_deref(),
+            status: self.end_status(),
+            code: self.end_code(),
+            duration,
+            connect: self.connect,
+            first_byte: self.first_byte,
+            waited: self.waited,
+            bytes: (received, self.bytes),
+            protocol: match self.protocol.0 {
+                "http" => 0,
+                "https" => 1,
+                _ => 2,
+            },
+            is_upgraded: self.is_upgraded,
+        });
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.sink.add(self.app, |line| {
-            self.write(line).expect("writing into a String cannot fail");
-        });
-    }
-}
-
-/// Keeps a value inside its quotes and the line one line.
-fn escape(line: &mut String, text: &str) {
-    for character in text.chars() {
-        match character {
-            '"' => line.push_str("\\\""),
-            '\\' => line.push_str("\\\\"),
-            control if control.is_control() => line.push('?'),
-            ordinary => line.push(ordinary),
-        }
+        let duration = self.started.elapsed();
+        self.count(duration);
+        self.send_span(duration);
+        self.sink.add(self.app, |line| self.write(line, duration));
     }
 }

@@ -20,6 +20,7 @@ mod recorder;
 mod routing;
 mod scale;
 mod secure;
+mod seen;
 mod smuggling;
 mod swaps;
 mod upgrade;

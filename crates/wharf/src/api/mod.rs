@@ -33,7 +33,11 @@ pub mod log;
 
 pub mod error;
 
+pub mod stats;
+
 pub mod status;
+
+pub mod trace;
 
 pub mod progress;
 

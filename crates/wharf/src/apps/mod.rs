@@ -30,7 +30,11 @@ pub mod builds;
 
 pub mod replicas;
 
+pub mod seen;
+
 pub mod status;
+
+pub mod trace;
 
 use model::problem::Problem;
 

@@ -41,6 +41,10 @@ mod pause;
 
 mod status;
 
+mod stats;
+
+mod trace;
+
 mod explain;
 
 mod auth;
@@ -132,6 +136,11 @@ enum Command {
     PsStop(ps::StopArgs),
     /// Show what the app says, and what was done to it
     Logs(logs::LogsArgs),
+    /// Show all that is known of one request, by its id
+    Trace(trace::TraceArgs),
+    /// Show the traffic now
+    #[command(name = "proxy:stats", visible_alias = "stats")]
+    ProxyStats(stats::StatsArgs),
     /// Show the config vars
     Config(config_vars::ConfigArgs),
     /// Set config vars
@@ -338,6 +347,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Restart(args) => ps::restart(session, &args).await,
         Command::PsStop(args) => ps::stop(session, &args).await,
         Command::Logs(args) => logs::show(session, &args).await,
+        Command::Trace(args) => trace::show(session, &args).await,
+        Command::ProxyStats(args) => stats::show(session, &args).await,
         Command::Config(args) => config_vars::list(session, &args).await,
         Command::ConfigSet(args) => config_vars::set(session, &args).await,
         Command::ConfigGet(args) => config_vars::get(session, &args).await,

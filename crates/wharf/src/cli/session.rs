@@ -75,6 +75,11 @@ impl Session {
         Ok(name)
     }
 
+    /// The app that was named, first or by `-a`; the git remote is not asked.
+    pub(super) fn named<'a>(&'a self, first: Option<&'a str>) -> Option<&'a str> {
+        first.or(self.app.as_deref())
+    }
+
     async fn inferred(&self) -> Result<String, Problem> {
         let remotes = remotes().await;
         let named = infer::named_wharf(remotes.as_deref());

@@ -16,6 +16,8 @@ mod follow;
 
 pub mod clean;
 
+pub mod search;
+
 use std::path::PathBuf;
 
 use jiff::Timestamp;

@@ -43,6 +43,16 @@ mod account;
 
 mod status;
 
+mod stats;
+
+mod stats_page;
+
+mod trace;
+
+mod metrics;
+
+mod prometheus;
+
 mod stream;
 
 mod sessions;

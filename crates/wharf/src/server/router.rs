@@ -12,9 +12,10 @@ use super::answer::Refusal;
 use super::auth::{self, Peer};
 use super::encode::Wire;
 use super::sessions::Sessions;
+use super::stats::Looks;
 use super::{
     account, answer, apps, attach, builds, certificates, config_vars, domains, dynos, formation,
-    logs, push, releases, request, routes, runs, status, stream,
+    logs, metrics, push, releases, request, routes, runs, stats, status, stream, trace,
 };
 use crate::config::Config;
 use crate::context::Context;
@@ -39,6 +40,7 @@ pub(super) fn make(context: Context, builder: Builder) -> Router {
         .layer(middleware::from_fn_with_state(context.clone(), request::to_the_end))
         .layer(Extension(Sessions::<logs::Wanted>::default()))
         .layer(Extension(Sessions::<attach::Wanted>::default()))
+        .layer(Extension(Looks::default()))
         .layer(middleware::from_fn(answer::with_etag))
         .layer(middleware::from_fn(answer::with_request_id))
         .with_state(context)
@@ -76,6 +78,10 @@ fn platform() -> Router<Context> {
 /// What it has no word for.
 fn house() -> Router<Context> {
     Router::new()
+        .route("/metrics", get(metrics::show))
+        .route("/stats", get(stats::page))
+        .route("/wharf/stats", get(stats::show))
+        .route("/wharf/trace/{id}", get(trace::show))
         .route("/wharf/status", get(status::show))
         .route("/wharf/authority", get(certificates::authority))
         .route(

@@ -47,6 +47,8 @@ mod run;
 
 mod schema;
 
+mod seen;
+
 mod serving;
 
 mod tls;

@@ -25,6 +25,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/crash":
             os._exit(7)
+        if self.path == "/say":
+            print(f"saying {self.headers['X-Request-ID']}", flush=True)
         if self.path.startswith("/sleep/"):
             time.sleep(float(self.path.rsplit("/", 1)[1]))
         status = 500 if self.path == "/sick" else 200

@@ -1,0 +1,111 @@
+//! A line's fields in one of two forms: `name=value` words, or one JSON object. A field that has nothing
+//! to say is not written.
+
+use std::fmt::{Display, Write as _};
+
+use crate::config::LogForm;
+
+/// Writes one line's fields.
+pub(super) struct Fields<'a> {
+    line: &'a mut String,
+    form: LogForm,
+    is_first: bool,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(line: &'a mut String, form: LogForm) -> Self {
+        if form == LogForm::Json {
+            line.push('{');
+        }
+        Self { line, form, is_first: true }
+    }
+
+    fn name(&mut self, name: &str) {
+        let is_first = std::mem::replace(&mut self.is_first, false);
+        match self.form {
+            LogForm::Logfmt => {
+                if !is_first {
+                    self.line.push(' ');
+                }
+                self.line.push_str(name);
+                self.line.push('=');
+            }
+            LogForm::Json => {
+                self.line.push_str(if is_first { "\"" } else { ",\"" });
+                self.line.push_str(name);
+                self.line.push_str("\":");
+            }
+        }
+    }
+
+    /// A value of our own that is one word.
+    pub(super) fn word(&mut self, name: &str, value: impl Display) {
+        self.name(name);
+        let quote = if self.form == LogForm::Json { "\"" } else { "" };
+        write!(self.line, "{quote}{value}{quote}").expect("writing into a String cannot fail");
+    }
+
+    pub(super) fn number(&mut self, name: &str, value: impl Display) {
+        self.name(name);
+        write!(self.line, "{value}").expect("writing into a String cannot fail");
+    }
+
+    /// A duration: `12ms`, and a plain number named `…_ms` for machines.
+    pub(super) fn time(&mut self, name: &str, value: std::time::Duration) {
+        let value = value.as_millis();
+        match self.form {
+            LogForm::Logfmt => self.word(name, format_args!("{value}ms")),
+            LogForm::Json => self.number(&format!("{name}_ms"), value),
+        }
+    }
+
+    /// Somebody else's value, kept inside its quotes.
+    pub(super) fn text(&mut self, name: &str, parts: &[&str]) {
+        self.name(name);
+        self.line.push('"');
+        parts.iter().for_each(|part| escape(self.line, part));
+        self.line.push('"');
+    }
+
+    pub(super) fn end(self) {
+        self.line.push_str(if self.form == LogForm::Json { "}\n" } else { "\n" });
+    }
+}
+
+/// Keeps a value inside its quotes and the line one line; sound in both forms.
+fn escape(line: &mut String, text: &str) {
+    for character in text.chars() {
+        match character {
+            '"' => line.push_str("\\\""),
+            '\\' => line.push_str("\\\\"),
+            control if control.is_control() => line.push('?'),
+            ordinary => line.push(ordinary),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(form: LogForm) -> String {
+        let mut line = String::new();
+        let mut fields = Fields::new(&mut line, form);
+        fields.word("at", "info");
+        fields.text("path", &["/a\"b\\", "\u{7}\n"]);
+        fields.time("first", std::time::Duration::from_millis(12));
+        fields.number("status", 200);
+        fields.end();
+        line
+    }
+
+    #[test]
+    fn both_forms_say_the_same_and_stay_one_line() {
+        assert_eq!(line(LogForm::Logfmt), "at=info path=\"/a\\\"b\\\\??\" first=12ms status=200\n");
+        let json: serde_json::Value = serde_json::from_str(&line(LogForm::Json)).unwrap();
+        let expected = serde_json::json!({
+            "at": "info", "path": "/a\"b\\??", "first_ms": 12, "status": 200,
+        });
+        assert_eq!(json, expected);
+    }
+}
