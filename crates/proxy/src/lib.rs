@@ -30,6 +30,7 @@ mod check;
 mod checker;
 mod dial;
 mod draws;
+mod edge;
 mod forward;
 mod front;
 mod headers;
