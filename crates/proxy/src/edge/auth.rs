@@ -54,6 +54,25 @@ struct Known {
     wrong: HashSet<[u8; 32]>,
 }
 
+impl Known {
+    /// Whether it is right, if that was worked out before.
+    fn find(&self, digest: &[u8; 32]) -> Option<bool> {
+        let is_right = self.right.contains(digest);
+        (is_right || self.wrong.contains(digest)).then_some(is_right)
+    }
+
+    fn add(&mut self, digest: [u8; 32], is_right: bool) {
+        if is_right {
+            self.right.insert(digest);
+            return;
+        }
+        if self.wrong.len() >= MOST_WRONG {
+            self.wrong.clear();
+        }
+        self.wrong.insert(digest);
+    }
+}
+
 /// Who got through, as the app is told.
 #[derive(Debug, Clone)]
 pub(crate) struct Passed {
@@ -93,29 +112,16 @@ impl Door {
         let Some((name, password)) = given else { return Err(self.ask(None)) };
         let passed = || Passed { visitor: HeaderValue::from_str(&name).ok() };
         let digest = self.digest(&name, &password);
-        let known = self.known();
-        if known.right.contains(&digest) {
-            return Ok(passed());
-        }
-        let is_wrong = known.wrong.contains(&digest);
-        drop(known);
         let wrong = Some(Broken("the name or the password is wrong"));
-        if is_wrong {
-            return Err(self.ask(wrong));
+        match self.known().find(&digest) {
+            Some(true) => return Ok(passed()),
+            Some(false) => return Err(self.ask(wrong)),
+            None => {}
         }
         let hash = self.auth.visitors.get(&name).cloned();
         let is_right = verify(hash, password).await?;
-        let mut known = self.known();
-        if is_right {
-            known.right.insert(digest);
-            return Ok(passed());
-        }
-        if known.wrong.len() >= MOST_WRONG {
-            known.wrong.clear();
-        }
-        known.wrong.insert(digest);
-        drop(known);
-        Err(self.ask(wrong))
+        self.known().add(digest, is_right);
+        if is_right { Ok(passed()) } else { Err(self.ask(wrong)) }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -225,9 +231,10 @@ mod tests {
         let door = Door::new(&Auth { visitors: [("bob".to_owned(), hash)].into(), ..door.auth });
         assert!(door.admit(&request("ann:a")).await.is_err());
         for number in 0..2 * MOST_WRONG {
-            door.known().wrong.insert(door.digest("x", number.to_string().as_bytes()));
+            let digest = door.digest("x", number.to_string().as_bytes());
+            door.known().add(digest, false);
         }
         assert!(door.admit(&request("x:y")).await.is_err());
-        assert!(door.known().wrong.len() <= MOST_WRONG);
+        assert!(door.known().wrong.len() <= MOST_WRONG, "what is kept is bounded");
     }
 }

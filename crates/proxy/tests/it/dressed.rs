@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::app::App;
 use crate::edge::{Edge, Raw, Reply, find};
@@ -47,7 +47,14 @@ async fn a_browsers_question_is_answered_by_the_edge() {
     edge.apply(guarded(1, settings, &[("ann", "a")], app.address)).await;
     let reply = preflight(&edge, "https://x.b.example", "").await;
     assert_eq!((reply.status, app.requests()), (204, 0));
-    insta::assert_snapshot!(cors(&reply), @"");
+    insta::assert_snapshot!(cors(&reply), @r"
+    access-control-allow-credentials: true
+    access-control-allow-headers: X-One, Content-Type
+    access-control-allow-methods: GET, HEAD, POST, PUT
+    access-control-allow-origin: https://x.b.example
+    access-control-max-age: 60
+    vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers
+    ");
     let foreign = preflight(&edge, "https://b.example", "").await;
     assert_eq!((foreign.status, foreign.code(), app.requests()), (403, Some("E403"), 0));
     assert_eq!(foreign.header("access-control-allow-origin"), None);
@@ -60,10 +67,19 @@ async fn a_browsers_question_is_answered_by_the_edge() {
     edge.apply(guarded(2, open, &[], app.address)).await;
     let reply = preflight(&edge, "null", "Access-Control-Request-Headers: x-a,x-b\r\n").await;
     assert_eq!((reply.status, app.requests()), (204, 0));
-    insta::assert_snapshot!(cors(&reply), @"");
+    insta::assert_snapshot!(cors(&reply), @r"
+    access-control-allow-headers: x-a,x-b
+    access-control-allow-methods: GET, HEAD, POST, PUT, PATCH, DELETE
+    access-control-allow-origin: *
+    access-control-max-age: 600
+    vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers
+    ");
     let reply = get(&edge, "/", "Origin: https://any.example\r\n").await;
     assert_eq!((reply.status, app.requests()), (200, 1));
-    insta::assert_snapshot!(cors(&reply), @"");
+    insta::assert_snapshot!(cors(&reply), @r"
+    access-control-allow-origin: *
+    access-control-expose-headers: X-Sum
+    ");
 }
 
 /// Answers every request with what its path is a name for; anything sent into `more` follows.
@@ -121,39 +137,49 @@ fn script(path: &str) -> String {
     }
 }
 
+type Queue = Arc<Mutex<mpsc::UnboundedReceiver<&'static str>>>;
+
+async fn serve(mut raw: Raw, count: Arc<AtomicU32>, queue: Queue) {
+    while let Some(head) = raw.try_head().await {
+        count.fetch_add(1, SeqCst);
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let mut answer = script(path);
+        if head.starts_with("HEAD") {
+            answer.truncate(find(answer.as_bytes(), b"\r\n\r\n").unwrap() + 4);
+        }
+        if raw.stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+        while path == "/events" {
+            let Some(event) = queue.lock().await.recv().await else { return };
+            let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+            if raw.stream.write_all(chunk.as_bytes()).await.is_err() {
+                return;
+            }
+            if event.is_empty() {
+                break;
+            }
+        }
+    }
+}
+
 impl Scripted {
     #[expect(clippy::disallowed_methods, reason = "the test's own app")]
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(AtomicU32::new(0));
-        let (more, mut queue) = mpsc::unbounded_channel::<&'static str>();
+        let (more, queue) = mpsc::unbounded_channel::<&'static str>();
+        let queue = Arc::new(Mutex::new(queue));
         let count = requests.clone();
         let task = tokio::spawn(async move {
+            let mut tasks = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let mut raw = Raw { stream, buffer: Vec::new() };
-                while let Some(head) = raw.try_head().await {
-                    count.fetch_add(1, SeqCst);
-                    let path = head.split(' ').nth(1).unwrap_or_default();
-                    let mut answer = script(path);
-                    if head.starts_with("HEAD") {
-                        answer.truncate(find(answer.as_bytes(), b"\r\n\r\n").unwrap() + 4);
-                    }
-                    if raw.stream.write_all(answer.as_bytes()).await.is_err() {
-                        break;
-                    }
-                    while path == "/events" {
-                        let Some(event) = queue.recv().await else { return };
-                        let chunk = format!("{:x}\r\n{event}\r\n", event.len());
-                        if raw.stream.write_all(chunk.as_bytes()).await.is_err() {
-                            break;
-                        }
-                        if event.is_empty() {
-                            raw.stream.write_all(b"\r\n").await.unwrap();
-                            break;
-                        }
-                    }
-                }
+                tasks.spawn(serve(
+                    Raw { stream, buffer: Vec::new() },
+                    count.clone(),
+                    queue.clone(),
+                ));
             }
         });
         Self { address, requests, more, task }
@@ -175,7 +201,19 @@ async fn headers_are_put_on_and_taken_off() {
         .filter(|line| !line.starts_with("date") && !line.starts_with("x-request-id"))
         .collect();
     lines.sort_unstable();
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @r"
+
+    access-control-allow-origin: https://a.example
+    content-length: 0
+    content-security-policy: frame-ancestors 'self'
+    permissions-policy: accelerometer=(), camera=(), geolocation=(), gyroscope=(), magnetometer=(), microphone=(), payment=(), usb=()
+    referrer-policy: strict-origin-when-cross-origin
+    vary: Origin
+    x-content-type-options: nosniff
+    x-frame-options: DENY
+    x-kept: 1
+    x-robots-tag: noindex
+    ");
     let nobody = get(&edge, "/said", "").await;
     assert_eq!(nobody.header("access-control-allow-origin"), None);
     assert_eq!(nobody.header("vary"), Some("Origin"));
