@@ -23,7 +23,7 @@ use crate::core::Core;
 use crate::edge::{self, CompiledEdge, Passed, Stop};
 use crate::endpoint::{Endpoint, InFlight};
 use crate::front;
-use crate::headers::{self, Client, REQUEST_ID};
+use crate::headers::{self, Client, Lines, REQUEST_ID};
 use crate::hold::Held;
 use crate::http1::{self, Incoming};
 use crate::http2;
@@ -97,7 +97,9 @@ pub(crate) async fn serve(
     let wants_upgrade = headers::wanted_upgrade(request.headers()).is_some();
     let from_client = wants_upgrade.then(|| http1::on_upgrade(request.body()));
     let (mut head, incoming) = request.into_parts();
-    headers::towards_app(&mut head.headers, &client, &id, chain, now_ms);
+    let is_secure = client.is_secure(&head.headers);
+    let told = headers::Told { client: &client, request_id: &id, chain: &chain, now_ms };
+    let lines = headers::towards_app(&mut head.headers, told);
     head.uri = origin_form(&head.uri);
     let most = core.config.most_body_bytes;
     let can_repeat = is_idempotent(&head.method) || head.headers.contains_key(IDEMPOTENCY_KEY);
@@ -107,6 +109,8 @@ pub(crate) async fn serve(
         core: &core,
         host: &host,
         head: &head,
+        lines: &lines,
+        is_secure,
         upload: &upload,
         client: client.address(),
         can_repeat,
@@ -205,6 +209,10 @@ struct Journey<'a> {
     core: &'a Core,
     host: &'a str,
     head: &'a Parts,
+    /// What the edge adds to the head.
+    lines: &'a Lines,
+    /// Whether the visitor came by HTTPS.
+    is_secure: bool,
     upload: &'a Upload,
     client: IpAddr,
     /// Whether the same request may be sent a second time.
@@ -276,8 +284,13 @@ impl Journey<'_> {
             }
             self.record.replica = Some(endpoint.name.clone());
             self.record.tries += 1;
-            let (head, upload) = (self.head, self.upload);
-            let sending = Sending { head, upload, way: &way, wants_fresh: past.wants_fresh };
+            let sending = Sending {
+                head: self.head,
+                lines: self.lines,
+                upload: self.upload,
+                way: &way,
+                wants_fresh: past.wants_fresh,
+            };
             let (began, connected) = (Instant::now(), self.record.connect);
             let tried = attempt(self.core, endpoint, sending, &mut self.record.connect).await;
             let now_ms = self.core.now_ms();
@@ -328,7 +341,7 @@ impl Journey<'_> {
     fn find_way(&mut self, past: &mut Past) -> Result<Way, End> {
         let table = self.core.table();
         let draw = || *past.drawn.get_or_insert_with(|| self.core.draws.next());
-        match way::find(&table, self.host, self.head, draw) {
+        match way::find(&table, (self.host, self.is_secure), self.head, draw) {
             Turn::Pass(way) => Ok(way),
             Turn::Redirect { owner, status, location } => {
                 self.record.app = Some(owner);
