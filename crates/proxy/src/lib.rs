@@ -34,6 +34,7 @@ mod check;
 mod checker;
 mod dial;
 mod draws;
+mod edge;
 mod forward;
 mod front;
 mod h2c;

@@ -19,6 +19,7 @@ use model::route::{EndpointAddress, Part, UpstreamState};
 use sha2::{Digest, Sha256};
 
 use crate::balance::mix;
+use crate::edge::CompiledEdge;
 use crate::endpoint::{Endpoint, EndpointStats};
 use crate::meter::{AppMeter, PerCore, ReplicaMeters};
 use crate::queue::Queue;
@@ -45,6 +46,8 @@ pub(crate) struct Upstream {
     pub(crate) protocol: Protocol,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) stats: Arc<AppStats>,
+    /// What the edge does for who comes by the app's routes, if it does anything.
+    pub(crate) edge: Option<Arc<CompiledEdge>>,
     /// The servers elsewhere that the app's routes lead to.
     externals: Vec<(External, Arc<Self>)>,
 }
@@ -198,6 +201,8 @@ impl Registry {
             let own = meters.entry(name.clone());
             (name, own.or_insert_with(|| Arc::new(ReplicaMeters::new(cores))).clone())
         };
+        let before = self.table.upstream(app).and_then(|upstream| upstream.edge.as_ref());
+        let edge = CompiledEdge::compile(&part.edge, before);
         let upstream = |state, protocol, endpoints, externals| Upstream {
             app,
             release: part.upstream.release,
@@ -207,6 +212,7 @@ impl Registry {
             protocol,
             endpoints,
             stats: stats.clone(),
+            edge: edge.clone(),
             externals,
         };
         let mut externals: Vec<(External, Arc<Upstream>)> = Vec::new();

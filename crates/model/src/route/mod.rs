@@ -22,6 +22,8 @@ pub mod order;
 
 pub mod balance;
 
+pub mod edge;
+
 pub mod protocol;
 
 pub mod shards;
@@ -40,6 +42,7 @@ use crate::name::AppName;
 
 use balance::Balance;
 use destination::External;
+use edge::Edge;
 use protocol::Protocol;
 use spec::Route;
 
@@ -57,6 +60,9 @@ pub struct RouteTable {
 pub struct Part {
     pub routes: Vec<Route>,
     pub upstream: Upstream,
+    /// What the edge does for whoever comes by these routes, wherever they lead.
+    #[serde(default, skip_serializing_if = "Edge::is_off")]
+    pub edge: Edge,
 }
 
 /// What differs from the table before.
@@ -173,7 +179,11 @@ mod tests {
             protocol: Protocol::default(),
             endpoints: Vec::new(),
         };
-        Arc::new(Part { routes: vec![Route::plain(host.parse().unwrap())], upstream })
+        Arc::new(Part {
+            routes: vec![Route::plain(host.parse().unwrap())],
+            upstream,
+            edge: Edge::default(),
+        })
     }
 
     fn table(version: u64, parts: &[(u128, &str)]) -> RouteTable {

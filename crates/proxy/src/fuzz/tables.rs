@@ -28,7 +28,11 @@ pub fn route_table(bytes: &[u8]) {
                 let _refused_is_fine = tls.publish(&table);
             }
         }
-        Question::Status | Question::Table | Question::Measures | Question::WaitIdle { .. } | Question::Subscribe => {}
+        Question::Status
+        | Question::Table
+        | Question::Measures
+        | Question::WaitIdle { .. }
+        | Question::Subscribe => {}
     }
 }
 
