@@ -30,6 +30,7 @@ mod check;
 mod checker;
 mod dial;
 mod draws;
+pub mod files;
 mod forward;
 mod front;
 mod headers;
