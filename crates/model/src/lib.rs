@@ -10,6 +10,8 @@ pub mod id;
 
 pub mod size;
 
+pub mod address;
+
 pub mod limits;
 
 pub mod problem;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::{ConfigVars, Formation};
 use crate::id::{AppId, ReleaseId};
 use crate::limits::{Bounds, ProcessLimits};
+use crate::manifest::edge::EdgeFile;
 use crate::name::{DomainName, ProcessType};
 use crate::route::balance::Balance;
 use crate::route::written::RouteSpec;
@@ -62,6 +63,9 @@ pub struct Shape {
     /// How requests are shared among its `web` replicas.
     #[serde(default, skip_serializing_if = "Balance::is_default")]
     pub balance: Balance,
+    /// What its app file wants of the edge.
+    #[serde(default, skip_serializing_if = "EdgeFile::is_silent")]
+    pub edge: EdgeFile,
     /// The routes its app file has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteSpec>,

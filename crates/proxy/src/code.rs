@@ -81,12 +81,18 @@ codes! {
     NothingReleased "H81" 502 "Blank app", "Nothing has been pushed to this app yet.";
     /// Our own fault.
     Internal "H99" 503 "Platform error", "Something in the platform itself went wrong.";
+    /// The app asks for a password.
+    PasswordNeeded "E401" 401 "Password needed", "This needs a name and a password.";
+    /// The app does not let in who asks.
+    NotLetIn "E403" 403 "Not let in", "The app does not let in requests from where this one came.";
     /// Nobody has that host name.
     UnknownHost "E404" 404 "No such app", "No app answers to this address here.";
     /// More body than is taken here.
     BodyTooLarge "E413" 413 "Request body too large", "The request's body is larger than what is taken here.";
     /// A target past its limit.
     TargetTooLong "E414" 414 "Request target too long", "The request's address is longer than what is taken here.";
+    /// More than the app lets in.
+    TooOften "E429" 429 "Too many requests", "The app lets in fewer requests than this.";
     /// A head past its limit.
     HeadTooLarge "E431" 431 "Request header too large", "The request's header fields are more or longer than what is taken here.";
     /// Paused by its owner for longer than requests wait.

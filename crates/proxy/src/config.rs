@@ -2,11 +2,12 @@
 //!
 //! It travels as JSON over the worker's stdin, never in the environment or an argument list.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use model::address::AddressRange;
 use serde::{Deserialize, Serialize};
 
 /// How the proxy runs.
@@ -47,7 +48,7 @@ pub struct Config {
     /// Doors whose connections begin with a PROXY header, version 1 or 2.
     pub proxied: Vec<Door>,
     /// Peers who may come by a proxied door; all others are turned away.
-    pub proxied_from: Vec<TrustedPeer>,
+    pub proxied_from: Vec<AddressRange>,
     /// How long a request's head may take from its first byte to its last.
     pub head_timeout: Duration,
     /// Most bytes of a request's head.
@@ -59,7 +60,7 @@ pub struct Config {
     /// Most bytes of a request's body; 0 takes any.
     pub most_body_bytes: u64,
     /// Peers whose `X-Forwarded-*` are believed: addresses or `address/bits`.
-    pub trusted_peers: Vec<TrustedPeer>,
+    pub trusted_peers: Vec<AddressRange>,
     /// A PEM file of authorities that are believed, beside the usual ones, when a route leads to a
     /// server elsewhere over TLS.
     pub external_authorities: Option<PathBuf>,
@@ -130,84 +131,5 @@ impl FromStr for Door {
             "https" => Ok(Self::Https),
             other => Err(DoorError(other.to_owned())),
         }
-    }
-}
-
-/// An address range whose forwarding headers are believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct TrustedPeer {
-    address: IpAddr,
-    bits: u8,
-}
-
-/// A text that is no address range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an address or `address/bits`")]
-pub struct TrustedPeerError(String);
-
-impl TrustedPeer {
-    /// Whether this range holds that address.
-    pub fn contains(self, peer: IpAddr) -> bool {
-        match (self.address, peer.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(peer)) => {
-                let shift = 32 - u32::from(self.bits);
-                own.to_bits().checked_shr(shift) == peer.to_bits().checked_shr(shift)
-            }
-            (IpAddr::V6(own), IpAddr::V6(peer)) => {
-                let shift = 128 - u32::from(self.bits);
-                own.to_bits().checked_shr(shift) == peer.to_bits().checked_shr(shift)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-}
-
-impl FromStr for TrustedPeer {
-    type Err = TrustedPeerError;
-    fn from_str(text: &str) -> Result<Self, TrustedPeerError> {
-        let wrong = || TrustedPeerError(text.to_owned());
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(most);
-        if bits > most { Err(wrong()) } else { Ok(Self { address, bits }) }
-    }
-}
-
-impl TryFrom<String> for TrustedPeer {
-    type Error = TrustedPeerError;
-    fn try_from(text: String) -> Result<Self, TrustedPeerError> {
-        text.parse()
-    }
-}
-
-impl From<TrustedPeer> for String {
-    fn from(peer: TrustedPeer) -> Self {
-        format!("{}/{}", peer.address, peer.bits)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_hold_their_addresses() {
-        for (range, inside, outside) in [
-            ("10.0.0.0/8", "10.9.1.1", "11.0.0.1"),
-            ("127.0.0.1", "127.0.0.1", "127.0.0.2"),
-            ("0.0.0.0/0", "9.9.9.9", "::1"),
-            ("fd00::/8", "fd12::1", "fe80::1"),
-        ] {
-            let range: TrustedPeer = range.parse().unwrap();
-            assert!(range.contains(inside.parse().unwrap()), "{inside}");
-            assert!(!range.contains(outside.parse().unwrap()), "{outside}");
-        }
-        assert!("10.0.0.0/33".parse::<TrustedPeer>().is_err());
-        assert!("x".parse::<TrustedPeer>().is_err());
     }
 }

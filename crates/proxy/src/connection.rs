@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use crate::body::ResponseBody;
-use crate::config::{Config, Door, TrustedPeer};
+use crate::config::{Config, Door};
 use crate::core::Core;
 use crate::forward;
 use crate::headers::{Client, Session};
@@ -99,9 +99,8 @@ pub(crate) async fn serve(core: Rc<Core>, protocols: Rc<Protocols>, stream: TcpS
             Err(_) => return tracing::warn!(%peer, "turned away: the PROXY header did not come"),
         }
     }
-    let is_trusted = |address| {
-        core.config.trusted_peers.iter().any(|range: &TrustedPeer| range.contains(address))
-    };
+    let is_trusted =
+        |address| core.config.trusted_peers.iter().any(|range| range.contains(address));
     let is_trusted = is_trusted(ends.client.ip());
     let (peer, port) = (ends.client, ends.port);
     match door {

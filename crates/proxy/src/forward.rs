@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HOST, SET_COOKIE};
@@ -19,6 +20,7 @@ use crate::body::{ResponseBody, Upload};
 use crate::check::{self, Broken};
 use crate::code::EdgeCode;
 use crate::core::Core;
+use crate::edge::{self, CompiledEdge, Passed, Stop};
 use crate::endpoint::{Endpoint, InFlight};
 use crate::front;
 use crate::headers::{self, Client, REQUEST_ID};
@@ -49,6 +51,7 @@ type Refusal = (EdgeCode, Option<Broken>);
 enum End {
     Refused(EdgeCode, Option<Broken>),
     Redirected(StatusCode, HeaderValue),
+    Stopped(Stop),
 }
 
 impl From<Refusal> for End {
@@ -67,6 +70,9 @@ pub(crate) async fn serve(
 ) -> Response<ResponseBody> {
     let now_ms = core.epoch_ms();
     let id = core.ids.accept(request.headers().get(REQUEST_ID), now_ms);
+    if !core.config.trusted_peers.is_empty() {
+        edge::join_chain(request.headers_mut());
+    }
     let chain = client.chain(request.headers());
     let line = (request.method(), request.uri());
     let mut record = Record::new(core.sink.clone(), line, id.clone(), chain.clone());
@@ -106,18 +112,28 @@ pub(crate) async fn serve(
         can_repeat,
         record,
         cookie: None,
+        edge: None,
+        passed: None,
     };
     let (mut answer, lease, in_flight) = match journey.answer().await {
         Ok(answer) => answer,
         Err(End::Refused(code, rule)) => {
             journey.count_edge_error();
-            return page::answer(code, rule, form, journey.record);
+            let mut answer = page::answer(code, rule, form, journey.record);
+            if let Some(edge) = journey.edge {
+                edge.dress(&head, answer.headers_mut());
+            }
+            return answer;
         }
         Err(End::Redirected(status, location)) => {
             return page::redirect(status, location, journey.record);
         }
+        Err(End::Stopped(stop)) => {
+            journey.count_edge_error();
+            return stop.answer(journey.edge.as_deref(), &head, form, journey.record);
+        }
     };
-    let (mut record, cookie) = (journey.record, journey.cookie);
+    let (mut record, cookie, edge) = (journey.record, journey.cookie, journey.edge);
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(from_client) = from_client else {
             let rule = Some(Broken("101 without being asked"));
@@ -134,8 +150,12 @@ pub(crate) async fn serve(
     if let Some(cookie) = cookie {
         answer.headers_mut().append(SET_COOKIE, cookie);
     }
+    let encoding = edge.and_then(|edge| {
+        edge.dress(&head, answer.headers_mut());
+        edge.compress(&head, &mut answer)
+    });
     let pool = core.pool.clone();
-    answer.map(|body| ResponseBody::app(body, lease, in_flight, pool, record))
+    answer.map(|body| ResponseBody::app(body, lease, in_flight, pool, record).encoded(encoding))
 }
 
 /// The protocol for the log.
@@ -192,6 +212,9 @@ struct Journey<'a> {
     record: Record,
     /// What the answer tells a visitor who shall come back to the same replica.
     cookie: Option<HeaderValue>,
+    /// What the edge does for the app, and who gave it a password.
+    edge: Option<Arc<CompiledEdge>>,
+    passed: Option<Passed>,
 }
 
 /// What happened to a journey so far.
@@ -213,7 +236,7 @@ impl Journey<'_> {
         let mut past = Past::default();
         let mut is_counted = false;
         loop {
-            let way = self.find_way(&mut past)?;
+            let mut way = self.find_way(&mut past)?;
             let upstream = &*way.upstream;
             if !std::mem::replace(&mut is_counted, true) {
                 AppStats::add(&upstream.stats.requests);
@@ -221,6 +244,10 @@ impl Journey<'_> {
             }
             self.record.app = Some(upstream.app);
             self.record.release = upstream.release;
+            if let Some(edge) = &way.edge {
+                self.admit(edge).await?;
+                way.passed.clone_from(&self.passed);
+            }
             check_state(upstream)?;
             if upstream.is_paused && !way.is_elsewhere() {
                 self.hold(upstream, &mut past, deadline).await?;
@@ -284,6 +311,17 @@ impl Journey<'_> {
                 }
             }
         }
+    }
+
+    /// Asks the edge once whether it may go on.
+    async fn admit(&mut self, edge: &Arc<CompiledEdge>) -> Result<(), End> {
+        if self.edge.is_none() {
+            self.edge = Some(edge.clone());
+            // Boxed, so that requests of apps without settings do not carry its size.
+            let admitted = Box::pin(edge.admit(self.core, self.client, self.head)).await;
+            self.passed = admitted.map_err(End::Stopped)?;
+        }
+        Ok(())
     }
 
     /// Where the request goes by the table of now; a split is drawn for once.

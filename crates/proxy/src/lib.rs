@@ -30,6 +30,7 @@ mod check;
 mod checker;
 mod dial;
 mod draws;
+mod edge;
 pub mod files;
 mod forward;
 mod front;

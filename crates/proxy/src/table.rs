@@ -18,6 +18,7 @@ use model::route::{EndpointAddress, Part, UpstreamState};
 use sha2::{Digest, Sha256};
 
 use crate::balance::mix;
+use crate::edge::CompiledEdge;
 use crate::endpoint::{Endpoint, EndpointStats};
 use crate::queue::Queue;
 
@@ -42,6 +43,8 @@ pub(crate) struct Upstream {
     pub(crate) balance: Balance,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) stats: Arc<AppStats>,
+    /// What the edge does for who comes by the app's routes, if it does anything.
+    pub(crate) edge: Option<Arc<CompiledEdge>>,
     /// The servers elsewhere that the app's routes lead to.
     externals: Vec<(External, Arc<Self>)>,
 }
@@ -152,6 +155,8 @@ impl Registry {
 
     fn compile(&mut self, app: AppId, part: &Part) -> Upstream {
         let stats = self.apps.entry(app).or_default().clone();
+        let before = self.table.upstream(app).and_then(|upstream| upstream.edge.as_ref());
+        let edge = CompiledEdge::compile(&part.edge, before);
         let upstream = |state, endpoints, externals| Upstream {
             app,
             release: part.upstream.release,
@@ -160,6 +165,7 @@ impl Registry {
             balance: part.upstream.balance.clone(),
             endpoints,
             stats: stats.clone(),
+            edge: edge.clone(),
             externals,
         };
         let mut externals: Vec<(External, Arc<Upstream>)> = Vec::new();

@@ -16,6 +16,7 @@ use model::route::spec::{Action, Ask, Route, Serve};
 
 use crate::check::Broken;
 use crate::code::EdgeCode;
+use crate::edge::{CompiledEdge, Passed};
 use crate::endpoint::Endpoint;
 use crate::headers;
 use crate::table::{Table, Upstream};
@@ -38,6 +39,10 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 pub(crate) struct Way {
     pub(crate) upstream: Arc<Upstream>,
+    /// What the edge does for the app whose route it is, wherever that leads.
+    pub(crate) edge: Option<Arc<CompiledEdge>>,
+    /// Who gave a password, where one is asked for.
+    pub(crate) passed: Option<Passed>,
     /// What the head has otherwise than the client sent it.
     uri: Option<Uri>,
     host: Option<HeaderValue>,
@@ -98,7 +103,12 @@ fn pass(
         let rule = Broken("the route leads to an app that is not there");
         return Turn::Refuse(Some(placed.owner), EdgeCode::Misrouted, Some(rule));
     };
-    let mut way = Way { upstream: upstream.clone(), uri: None, host: None, prefix: None };
+    let edge = match to {
+        None => upstream.edge.clone(),
+        Some(_) => table.upstream(placed.owner).and_then(|owner| owner.edge.clone()),
+    };
+    let upstream = upstream.clone();
+    let mut way = Way { upstream, edge, passed: None, uri: None, host: None, prefix: None };
     if serve.strip {
         let prefix = prefix(&placed.route);
         way.uri = strip(uri, prefix);
@@ -152,6 +162,9 @@ impl Way {
         }
         if let Some(prefix) = &self.prefix {
             fields.to_mut().insert(FORWARDED_PREFIX, prefix.clone());
+        }
+        if let Some(passed) = &self.passed {
+            passed.tell(fields.to_mut());
         }
         fields
     }

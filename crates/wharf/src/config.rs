@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use engine::spec::UserRange;
+use model::address::{AddressRange, AddressRangeError};
 use model::problem::{Code, Problem};
 use model::size::ByteSize;
-use proxy::config::{Door, DoorError, TrustedPeer, TrustedPeerError};
+use proxy::config::{Door, DoorError};
 use serde::Deserialize;
 
 /// The file, and the same names as flags and `WHARF_…` variables. All optional: flag beats variable
@@ -167,8 +168,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
     pub proxied: Vec<Door>,
-    pub proxied_from: Vec<TrustedPeer>,
-    pub trusted_peers: Vec<TrustedPeer>,
+    pub proxied_from: Vec<AddressRange>,
+    pub trusted_peers: Vec<AddressRange>,
     pub most_body: ByteSize,
     pub most_head: ByteSize,
 }
@@ -228,8 +229,8 @@ fn doors(given: Option<Vec<String>>) -> Result<Vec<Door>, String> {
     given.unwrap_or_default().into_iter().map(parse).collect()
 }
 
-fn peers(given: Option<Vec<String>>) -> Result<Vec<TrustedPeer>, String> {
-    let parse = |text: String| text.parse().map_err(|error: TrustedPeerError| error.to_string());
+fn peers(given: Option<Vec<String>>) -> Result<Vec<AddressRange>, String> {
+    let parse = |text: String| text.parse().map_err(|error: AddressRangeError| error.to_string());
     given.unwrap_or_default().into_iter().map(parse).collect()
 }
 

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use proxy::config::{Door, TrustedPeer};
+use model::address::AddressRange;
+use proxy::config::Door;
 
 use crate::config::{Config, Settings};
 
@@ -24,10 +25,10 @@ pub struct ProxyArgs {
     pub proxied: Vec<Door>,
     /// Load balancers that may come by those doors
     #[arg(long, value_delimiter = ',')]
-    pub proxied_from: Vec<TrustedPeer>,
+    pub proxied_from: Vec<AddressRange>,
     /// Proxies whose X-Forwarded headers are believed
     #[arg(long, value_delimiter = ',')]
-    pub trusted_peers: Vec<TrustedPeer>,
+    pub trusted_peers: Vec<AddressRange>,
     /// Most bytes of a request's body; 0 is any
     #[arg(long, default_value_t = 0)]
     pub most_body_bytes: u64,

@@ -5,12 +5,15 @@
 
 pub mod balance;
 
+pub mod edge;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use self::balance::BalanceFile;
+use self::edge::EdgeFile;
 use crate::limits::{Bounds, ProcessLimits};
 use crate::name::ProcessType;
 use crate::problem::{Code, Problem};
@@ -55,6 +58,9 @@ pub struct Manifest {
     /// How requests are shared among `web` replicas.
     #[serde(default)]
     pub balance: BalanceFile,
+    /// What the edge does for the app beside passing requests on.
+    #[serde(default, deserialize_with = "edge")]
+    pub edge: EdgeFile,
     /// Which requests come to the app, beside all those for its hosts.
     #[serde(default, deserialize_with = "routes")]
     pub routes: Vec<RouteSpec>,
@@ -232,6 +238,12 @@ pub fn is_inner_path(path: &str) -> bool {
         && !path.starts_with('/')
         && !path.chars().any(char::is_control)
         && path.split('/').all(|part| part != "..")
+}
+
+fn edge<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EdgeFile, D::Error> {
+    let edge = EdgeFile::deserialize(deserializer)?;
+    edge.check().map_err(D::Error::custom)?;
+    Ok(edge)
 }
 
 fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RouteSpec>, D::Error> {

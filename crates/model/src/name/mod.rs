@@ -126,6 +126,17 @@ checked_name!(
     }
 );
 
+checked_name!(
+    /// The name of somebody who gets in by password.
+    VisitorName,
+    "a visitor's name",
+    "1 to 64 characters of a-z, A-Z, 0-9, and . _ - + @",
+    |text| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+@".contains(&b))
+    }
+);
+
 impl ProcessType {
     /// The one process type that receives HTTP.
     pub const WEB: &'static str = "web";

@@ -22,6 +22,8 @@ pub mod order;
 
 pub mod balance;
 
+pub mod edge;
+
 pub mod shards;
 
 pub mod router;
@@ -38,6 +40,7 @@ use crate::name::AppName;
 
 use balance::Balance;
 use destination::External;
+use edge::Edge;
 use spec::Route;
 
 /// Everything the proxy needs to know, as one value.
@@ -54,6 +57,9 @@ pub struct RouteTable {
 pub struct Part {
     pub routes: Vec<Route>,
     pub upstream: Upstream,
+    /// What the edge does for whoever comes by these routes, wherever they lead.
+    #[serde(default, skip_serializing_if = "Edge::is_off")]
+    pub edge: Edge,
 }
 
 /// What differs from the table before.
@@ -166,7 +172,11 @@ mod tests {
             balance: Balance::default(),
             endpoints: Vec::new(),
         };
-        Arc::new(Part { routes: vec![Route::plain(host.parse().unwrap())], upstream })
+        Arc::new(Part {
+            routes: vec![Route::plain(host.parse().unwrap())],
+            upstream,
+            edge: Edge::default(),
+        })
     }
 
     fn table(version: u64, parts: &[(u128, &str)]) -> RouteTable {

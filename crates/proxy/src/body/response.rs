@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::BodyError;
 use crate::attempt::Borrowed;
 use crate::code::EdgeCode;
+use crate::edge::Encoding;
 use crate::endpoint::InFlight;
 use crate::http1::Incoming;
 use crate::log::Record;
@@ -34,6 +35,8 @@ struct App {
     incoming: Incoming,
     lease: Option<Borrowed>,
     pool: Pool,
+    /// What compresses it, if anything does.
+    encoding: Option<Box<Encoding>>,
     _in_flight: InFlight,
 }
 
@@ -52,8 +55,17 @@ impl ResponseBody {
         pool: Pool,
         record: Record,
     ) -> Self {
-        let app = App { incoming, lease: Some(lease), pool, _in_flight: in_flight };
+        let lease = Some(lease);
+        let app = App { incoming, lease, pool, encoding: None, _in_flight: in_flight };
         Self { source: Source::App(Box::new(app)), record: Some(record), is_done: false }
+    }
+
+    /// The same, compressed on its way.
+    pub(crate) fn encoded(mut self, encoding: Option<Box<Encoding>>) -> Self {
+        if let Source::App(app) = &mut self.source {
+            app.encoding = encoding;
+        }
+        self
     }
 
     /// The body of a 101: none, and its record is kept elsewhere.
@@ -109,7 +121,11 @@ impl Body for ResponseBody {
             }
             Source::App(app) => app,
         };
-        match ready!(Pin::new(&mut app.incoming).poll_frame(ctx)) {
+        let polled = match &mut app.encoding {
+            None => Pin::new(&mut app.incoming).poll_frame(ctx),
+            Some(encoding) => encoding.poll_frame(&mut app.incoming, ctx),
+        };
+        match ready!(polled) {
             Some(Ok(frame)) => {
                 this.add_bytes(frame.data_ref().map_or(0, Bytes::len));
                 Poll::Ready(Some(Ok(frame)))
@@ -126,7 +142,10 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Page(text) => text.is_none(),
-            Source::App(app) => app.incoming.is_end_stream(),
+            Source::App(app) => {
+                app.incoming.is_end_stream()
+                    && app.encoding.as_ref().is_none_or(|encoding| encoding.is_done())
+            }
         }
     }
 
@@ -136,6 +155,7 @@ impl Body for ResponseBody {
                 let length = text.as_ref().map_or(0, Bytes::len);
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
+            Source::App(app) if app.encoding.is_some() => SizeHint::default(),
             Source::App(app) => app.incoming.size_hint(),
         }
     }

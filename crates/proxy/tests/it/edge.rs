@@ -320,7 +320,7 @@ pub(crate) fn shop(version: u64, state: UpstreamState, endpoints: Vec<Endpoint>)
         balance: Balance::default(),
         endpoints,
     };
-    let part = Arc::new(Part { routes, upstream });
+    let part = Arc::new(Part { routes, upstream, edge: Default::default() });
     RouteTable { version, parts: BTreeMap::from([(app_id(1), part)]) }
 }
 

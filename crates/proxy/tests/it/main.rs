@@ -8,6 +8,8 @@ mod answers;
 mod balance;
 mod balanced;
 mod codes;
+mod dressed;
+mod guarded;
 mod namespace;
 mod processes;
 mod routing;

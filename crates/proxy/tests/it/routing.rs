@@ -35,7 +35,8 @@ fn part(name: &str, toml: &str, app: Option<(u128, &App)>) -> Arc<Part> {
         balance: Balance::default(),
         endpoints: app.iter().map(|(number, app)| tcp(*number, app.address)).collect(),
     };
-    Arc::new(Part { routes: compose(&[host], &[&file.routes]), upstream })
+    let routes = compose(&[host], &[&file.routes]);
+    Arc::new(Part { routes, upstream, edge: Default::default() })
 }
 
 fn table(version: u64, parts: Vec<Arc<Part>>) -> RouteTable {

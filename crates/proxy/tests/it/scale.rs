@@ -34,7 +34,7 @@ fn part(number: usize, app: &App, extra: usize) -> Arc<Part> {
         balance: model::route::balance::Balance::default(),
         endpoints: vec![tcp(number as u128 + 1, app.address)],
     };
-    Arc::new(Part { routes, upstream })
+    Arc::new(Part { routes, upstream, edge: Default::default() })
 }
 
 #[tokio::test]

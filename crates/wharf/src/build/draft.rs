@@ -52,6 +52,7 @@ impl<'a> Draft<'a> {
         let run = at.manifest.run_settings();
         let routes = at.manifest.routes.clone();
         let balance = at.manifest.balance.settings();
+        let edge = at.manifest.edge.clone();
         let plan = BuildPlan {
             pack: pack.to_owned(),
             title: title.to_owned(),
@@ -67,7 +68,14 @@ impl<'a> Draft<'a> {
                     .map(|(name, value)| (name.to_owned(), value.to_owned())),
             ),
             warnings: Vec::new(),
-            shape: Shape { pack: Some(pack.to_owned()), run, routes, balance, ..Shape::default() },
+            shape: Shape {
+                pack: Some(pack.to_owned()),
+                run,
+                routes,
+                balance,
+                edge,
+                ..Shape::default()
+            },
         };
         Self { at, plan, keys: BTreeMap::from([(LayerName::Base, at.base.clone())]) }
     }

@@ -18,6 +18,8 @@ pub mod deploys;
 
 pub mod domains;
 
+pub mod edge;
+
 pub mod events;
 
 pub mod orders;

@@ -201,6 +201,20 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX orders_by_host ON orders(host, created_at);
     CREATE INDEX orders_by_app ON orders(app, created_at);
     ",
+    "
+    CREATE TABLE edge_settings (
+        app TEXT PRIMARY KEY REFERENCES apps(id) ON DELETE CASCADE,
+        settings TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE visitors (
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        hash TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        PRIMARY KEY (app, name)
+    ) STRICT, WITHOUT ROWID;
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

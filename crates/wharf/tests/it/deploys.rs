@@ -312,6 +312,7 @@ fn a_table_whose_answer_was_lost_is_followed_by_a_newer_one() {
             balance: model::route::balance::Balance::default(),
             endpoints: Vec::new(),
         },
+        edge: model::route::edge::Edge::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -228,7 +228,8 @@ impl Keeper {
         let balance = loaded.release(release).map(|own| own.shape.balance.clone());
         let balance = balance.unwrap_or_default();
         let upstream = Upstream { app, release, state, is_paused, balance, endpoints };
-        let part = Part { routes: app_routes(&goal.hosts, release, loaded), upstream };
+        let routes = app_routes(&goal.hosts, release, loaded);
+        let part = Part { routes, upstream, edge: loaded.edge(release) };
         self.shared.routes.set(self.app, part.clone()).await?;
         self.routed = Some(Arc::new(part));
         failpoints::hit("route.applied");
@@ -245,7 +246,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// What the edge has otherwise than the routes given by command and the pause say.
+    /// What the edge has otherwise than the routes and settings given by command and the pause say.
     pub(super) fn other_routes(&self, loaded: &Loaded) -> Option<Part> {
         let routed = self.routed.as_ref()?;
         let release = self.route.release;
@@ -254,14 +255,13 @@ impl Keeper {
             return None;
         }
         let routes = app_routes(&self.route.hosts, release, loaded);
-        if routed.routes == routes && routed.upstream.is_paused == loaded.is_paused {
-            return None;
-        }
+        let edge = loaded.edge(release);
         let upstream = Upstream { is_paused: loaded.is_paused, ..routed.upstream.clone() };
-        Some(Part { routes, upstream })
+        let part = Part { routes, upstream, edge };
+        (part != **routed).then_some(part)
     }
 
-    /// A change of given routes or of the pause alone; whether there was one.
+    /// A change of given routes, of settings or of the pause alone; whether there was one.
     pub(super) async fn follow_routes(&mut self, loaded: &Loaded) -> Result<bool, Trouble> {
         let Some(part) = self.other_routes(loaded) else { return Ok(false) };
         self.shared.routes.set(self.app, part.clone()).await?;

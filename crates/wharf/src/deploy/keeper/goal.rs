@@ -6,12 +6,14 @@ use std::sync::Arc;
 use model::app::App;
 use model::deploy::{Deploy, DeployPhase};
 use model::id::AppId;
+use model::manifest::edge::EdgeFile;
 use model::name::DomainName;
 use model::plan::{Candidate, Generation, Goal, Place, places_of};
 use model::release::Release;
+use model::route::edge::Edge;
 use model::route::written::RouteSpec;
 
-use crate::store::{Store, StoreError, Tx, apps, deploys, domains, releases, routes};
+use crate::store::{Store, StoreError, Tx, apps, deploys, domains, edge, releases, routes};
 
 /// The goal, and what it takes to reach it.
 #[derive(Debug)]
@@ -20,6 +22,10 @@ pub(super) struct Loaded {
     pub(super) goal: Goal,
     /// Given by command, beside those of the app file.
     pub(super) routes: Vec<RouteSpec>,
+    /// What was set by command of the edge, over what the app file says.
+    pub(super) edge: EdgeFile,
+    /// Who gets in by password: name → hash.
+    pub(super) visitors: BTreeMap<String, String>,
     /// Whether requests wait.
     pub(super) is_paused: bool,
     /// The deploy in flight.
@@ -32,6 +38,12 @@ impl Loaded {
     /// A release of those that count now.
     pub(super) fn release(&self, version: u64) -> Option<&Arc<Release>> {
         self.releases.values().find(|release| release.version == version)
+    }
+
+    /// What the edge does for the app while a release serves.
+    pub(super) fn edge(&self, release: u64) -> Edge {
+        let file = self.release(release).map(|release| &release.shape.edge);
+        self.edge.over(file.unwrap_or(&EdgeFile::default())).settle(&self.visitors)
     }
 
     /// The release number that serves.
@@ -85,8 +97,11 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
     let (is_in_maintenance, is_doomed) = (app.is_in_maintenance, app.is_doomed);
     let goal = Goal { serving, candidate, hosts, is_in_maintenance, is_doomed };
     let routes = routes::list(tx, id)?.into_iter().map(|route| route.spec).collect();
+    let (edge, visitors) = (edge::settings(tx, id)?, edge::visitors(tx, id)?);
+    let visitors = visitors.into_iter().map(|one| (one.name.to_string(), one.hash)).collect();
     let is_paused = apps::is_paused(tx, id)?;
-    Ok(Some(Loaded { app, goal, routes, is_paused, deploy, releases: known }))
+    let releases = known;
+    Ok(Some(Loaded { app, goal, routes, edge, visitors, is_paused, deploy, releases }))
 }
 
 /// What the deploy in flight means, given what serves.
