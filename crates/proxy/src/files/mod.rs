@@ -23,6 +23,7 @@ use http::header::{
     CONTENT_TYPE, ETAG, LAST_MODIFIED, LOCATION, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use model::route::edge::files::Fixed;
 
 pub use body::FileBody;
 
@@ -50,18 +51,6 @@ pub struct Options {
     pub fixed: Fixed,
     /// How long others may be kept without asking again; zero is not at all.
     pub max_age: Duration,
-}
-
-/// Which names never change their content, so that browsers may keep them for good.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Fixed {
-    /// Those with a fingerprint in them, as bundlers write it.
-    #[default]
-    Fingerprinted,
-    /// All of them.
-    All,
-    /// None of them.
-    Nothing,
 }
 
 /// One question.

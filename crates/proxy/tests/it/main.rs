@@ -9,6 +9,7 @@ mod balance;
 mod balanced;
 mod codes;
 mod dressed;
+mod files;
 mod guarded;
 mod namespace;
 mod processes;
