@@ -63,5 +63,6 @@ async fn what_is_not_there_gets_the_sites_own_page_or_the_fallback() {
     assert_eq!(get(&bare, "/", &[]).await.0, 404);
     let post = Request::builder().method(Method::POST).uri("/x").body(()).unwrap();
     let refused = bare.answer(post).await;
-    assert_eq!((refused.status().as_u16(), &refused.headers()[ALLOW]), (405, "GET, HEAD"));
+    assert_eq!(refused.status().as_u16(), 405);
+    assert_eq!(refused.headers()[ALLOW], "GET, HEAD");
 }
