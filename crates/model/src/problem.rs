@@ -71,6 +71,7 @@ codes! {
     NoProcess "P208" "no command to start was found";
     ImageMissing "P209" "the release's image is gone";
     PullFailed "P210" "the base image could not be pulled";
+    EdgeFileMissing "P212" "the image lacks a file or folder the edge is to serve";
     // P3: git
     SubmodulesRefused "P301" "the repository has submodules";
     PushRejected "P302" "the push was not accepted";

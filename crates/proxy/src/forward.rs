@@ -128,8 +128,9 @@ pub(crate) async fn serve(
         Err(End::Refused(code, rule)) => {
             journey.count_edge_error();
             let form = form.for_request(&head.headers);
-            let mut answer = page::answer(code, rule, form, journey.record);
-            if let Some(edge) = journey.edge {
+            let own = journey.edge.as_ref().and_then(|edge| edge.page(code));
+            let mut answer = page::answer_as(own, (code, rule), form, journey.record);
+            if let Some(edge) = &journey.edge {
                 edge.dress(&head, answer.headers_mut());
             }
             return answer;
@@ -138,8 +139,15 @@ pub(crate) async fn serve(
             return page::redirect(status, location, journey.record);
         }
         Err(End::Stopped(stop)) => {
-            journey.count_edge_error();
-            return stop.answer(journey.edge.as_deref(), &head, form, journey.record);
+            if stop.is_refusal() {
+                journey.count_edge_error();
+            }
+            let app = journey.record.app.filter(|_| client.tls().is_some());
+            let mut answer = stop.answer(journey.edge.as_deref(), &head, form, journey.record);
+            if let Some(app) = app {
+                front::promise_https(&core, app, answer.headers_mut());
+            }
+            return answer;
         }
     };
     let (mut record, cookie, edge) = (journey.record, journey.cookie, journey.edge);
@@ -268,7 +276,7 @@ impl Journey<'_> {
                 self.core.budgets.deposit(upstream.app);
             }
             if let Some(edge) = &way.edge {
-                self.admit(edge).await?;
+                self.admit(edge, upstream.state).await?;
                 way.passed.clone_from(&self.passed);
             }
             check_state(upstream)?;
@@ -344,12 +352,17 @@ impl Journey<'_> {
     }
 
     /// Asks the edge once whether it may go on.
-    async fn admit(&mut self, edge: &Arc<CompiledEdge>) -> Result<(), End> {
+    async fn admit(&mut self, edge: &Arc<CompiledEdge>, state: UpstreamState) -> Result<(), End> {
         if self.edge.is_none() {
             self.edge = Some(edge.clone());
             // Boxed, so that requests of apps without settings do not carry its size.
             let admitted = Box::pin(edge.admit(self.core, self.client, self.head)).await;
             self.passed = admitted.map_err(End::Stopped)?;
+            if state != UpstreamState::Maintenance
+                && let Some(stop) = Box::pin(edge.serve(self.head)).await
+            {
+                return Err(End::Stopped(stop));
+            }
         }
         Ok(())
     }

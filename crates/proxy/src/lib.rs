@@ -35,6 +35,7 @@ mod checker;
 mod dial;
 mod draws;
 mod edge;
+pub mod files;
 mod forward;
 mod front;
 mod h2c;

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use crate::body::ResponseBody;
 use crate::check::Broken;
 use crate::code::EdgeCode;
+use crate::files::FileBody;
 use crate::headers::REQUEST_ID;
 use crate::log::Record;
 
@@ -58,11 +59,24 @@ pub(crate) fn answer(
     code: EdgeCode,
     rule: Option<Broken>,
     form: Form,
+    record: Record,
+) -> Response<ResponseBody> {
+    answer_as(None, (code, rule), form, record)
+}
+
+/// The same with a page of the app's own, for those who ask for HTML.
+pub(crate) fn answer_as(
+    own: Option<&str>,
+    (code, rule): (EdgeCode, Option<Broken>),
+    form: Form,
     mut record: Record,
 ) -> Response<ResponseBody> {
     record.fail(code, rule.map(|rule| rule.0.into()));
     let id = record.request_id.to_str().unwrap_or("");
-    let (kind, text) = render(code, rule, form, id);
+    let (kind, text) = match own.filter(|_| form == Form::Html) {
+        Some(page) => (HTML, fill(page, code, id)),
+        None => render(code, rule, form, id),
+    };
     let mut response = Response::new(());
     *response.status_mut() = code.status();
     let headers = response.headers_mut();
@@ -117,6 +131,31 @@ pub(crate) fn own(answer: Response<Bytes>, mut record: Record) -> Response<Respo
     Response::from_parts(head, ResponseBody::page(text, record))
 }
 
+/// An answer from one of the app's files.
+pub(crate) fn file(answer: Response<FileBody>, mut record: Record) -> Response<ResponseBody> {
+    record.answer(answer.status());
+    let (mut head, body) = answer.into_parts();
+    head.headers.insert(REQUEST_ID, record.request_id.clone());
+    Response::from_parts(head, ResponseBody::file(body, record))
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// A page of an app's own with its gaps filled. What is filled in has no character HTML minds: our own
+/// words, and an id of letters, digits and dashes.
+fn fill(page: &str, code: EdgeCode, id: &str) -> String {
+    let status = code.status().as_u16().to_string();
+    [
+        ("{{status}}", status.as_str()),
+        ("{{code}}", code.as_str()),
+        ("{{title}}", code.title()),
+        ("{{message}}", code.explanation()),
+        ("{{request_id}}", id),
+    ]
+    .iter()
+    .fold(page.to_owned(), |page, (gap, value)| page.replace(gap, value))
+}
+
 fn render(code: EdgeCode, rule: Option<Broken>, form: Form, id: &str) -> (&'static str, String) {
     let (title, why, status) = (code.title(), code.explanation(), code.status().as_u16());
     let rule = rule.map(|rule| rule.0);
@@ -143,7 +182,7 @@ fn render(code: EdgeCode, rule: Option<Broken>, form: Form, id: &str) -> (&'stat
                 .replace("{code}", code.as_str())
                 .replace("{status}", &status.to_string())
                 .replace("{id}", id);
-            ("text/html; charset=utf-8", page)
+            (HTML, page)
         }
     }
 }

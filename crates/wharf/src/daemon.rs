@@ -19,6 +19,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::local::{Local, outbound_config};
+use crate::backend::published::Published;
 use crate::certificates::Certificates;
 use crate::certificates::acme::Orders;
 use crate::config::Config;
@@ -211,9 +212,12 @@ fn open_backend_blocking(config: Arc<Config>) -> Result<Arc<Local>, Problem> {
         .map_err(|error| host_problem("cannot open the layers", &error))?;
     let images = ImageStore::open(&config.data_dir)
         .map_err(|error| host_problem("cannot open the images", &error))?;
-    let local =
-        Local::new(Arc::new(engine), Arc::new(pool), Arc::new(layers), Arc::new(images), config);
-    Ok(Arc::new(local))
+    let (layers, images) = (Arc::new(layers), Arc::new(images));
+    let shared = (Arc::clone(&layers), Arc::clone(&images));
+    let published = Published::open(&config.data_dir, config.proxy_uid, shared)
+        .map_err(|error| host_problem("cannot make room for files at the edge", &error))?;
+    let images = (images, published);
+    Ok(Arc::new(Local::new(Arc::new(engine), Arc::new(pool), layers, images, config)))
 }
 
 /// What a daemon that died left half done: builds that cannot go on, containers nobody knows, routes

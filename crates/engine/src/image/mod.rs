@@ -19,6 +19,8 @@ pub mod store;
 
 pub mod archive;
 
+pub mod view;
+
 use std::path::{Path, PathBuf};
 
 /// What we were doing with layers or images when it failed.

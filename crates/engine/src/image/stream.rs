@@ -228,7 +228,7 @@ fn whiteout(relative: &Path, prefix: &[u8]) -> PathBuf {
     relative.with_file_name(OsString::from_vec(name))
 }
 
-fn is_opaque(path: &Path) -> io::Result<bool> {
+pub(super) fn is_opaque(path: &Path) -> io::Result<bool> {
     for name in OPAQUE {
         match xattr::get(path, name) {
             Ok(Some(value)) if value == b"y" => return Ok(true),

@@ -7,6 +7,8 @@ pub mod balance;
 
 pub mod edge;
 
+pub mod files;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

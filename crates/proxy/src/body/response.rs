@@ -12,6 +12,7 @@ use crate::attempt::Borrowed;
 use crate::code::EdgeCode;
 use crate::edge::Encoding;
 use crate::endpoint::InFlight;
+use crate::files::FileBody;
 use crate::http1::Incoming;
 use crate::log::Record;
 use crate::pool::Pool;
@@ -28,6 +29,7 @@ pub(crate) struct ResponseBody {
 enum Source {
     Page(Option<Bytes>),
     App(Box<App>),
+    File(Box<FileBody>),
 }
 
 #[derive(Debug)]
@@ -58,6 +60,12 @@ impl ResponseBody {
         let lease = Some(lease);
         let app = App { incoming, lease, pool, encoding: None, _in_flight: in_flight };
         Self { source: Source::App(Box::new(app)), record: Some(record), is_done: false }
+    }
+
+    /// A part of one of the app's files, or all of it.
+    pub(crate) fn file(body: FileBody, record: Record) -> Self {
+        let source = Source::File(Box::new(body));
+        Self { source, record: Some(record), is_done: false }
     }
 
     /// The same, compressed on its way.
@@ -119,6 +127,19 @@ impl Body for ResponseBody {
                 this.add_bytes(text.as_ref().map_or(0, Bytes::len));
                 return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
             }
+            Source::File(file) => {
+                return match ready!(Pin::new(&mut **file).poll_frame(ctx)) {
+                    Some(Ok(frame)) => {
+                        this.add_bytes(frame.data_ref().map_or(0, Bytes::len));
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    Some(Err(error)) => {
+                        tracing::error!(%error, "a file broke off");
+                        this.fail(EdgeCode::Internal, BodyError::App)
+                    }
+                    None => Poll::Ready(None),
+                };
+            }
             Source::App(app) => app,
         };
         let polled = match &mut app.encoding {
@@ -142,6 +163,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Page(text) => text.is_none(),
+            Source::File(file) => file.is_end_stream(),
             Source::App(app) => {
                 app.incoming.is_end_stream()
                     && app.encoding.as_ref().is_none_or(|encoding| encoding.is_done())
@@ -155,6 +177,7 @@ impl Body for ResponseBody {
                 let length = text.as_ref().map_or(0, Bytes::len);
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
+            Source::File(file) => file.size_hint(),
             Source::App(app) if app.encoding.is_some() => SizeHint::default(),
             Source::App(app) => app.incoming.size_hint(),
         }

@@ -18,6 +18,8 @@ mod encode;
 
 mod rate;
 
+mod shelf;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,6 +32,7 @@ use crate::body::ResponseBody;
 use crate::check::Broken;
 use crate::code::EdgeCode;
 use crate::core::Core;
+use crate::files::FileBody;
 use crate::log::Record;
 use crate::page::{self, Form};
 
@@ -45,6 +48,7 @@ pub(crate) struct CompiledEdge {
     cors: Option<cors::Rules>,
     auth: Option<auth::Door>,
     dress: dress::Dress,
+    shelf: Option<shelf::Shelf>,
 }
 
 /// How the edge ends a request that does not go on to the app.
@@ -54,6 +58,8 @@ pub(crate) enum Stop {
     Refused(EdgeCode, Option<Broken>, Option<(HeaderName, HeaderValue)>),
     /// With an answer in the ordinary course of things.
     Answered(Response<Bytes>),
+    /// With one of the app's files.
+    File(Response<FileBody>),
 }
 
 impl CompiledEdge {
@@ -72,6 +78,7 @@ impl CompiledEdge {
             cors: settings.cors.as_ref().map(cors::Rules::new),
             auth: settings.auth.as_ref().map(auth::Door::new),
             dress: dress::Dress::new(settings),
+            shelf: shelf::Shelf::open(settings),
             settings: settings.clone(),
         }))
     }
@@ -100,6 +107,19 @@ impl CompiledEdge {
         }
     }
 
+    /// The answer to a request for one of the app's files; none when it is the app's.
+    pub(crate) async fn serve(&self, request: &Parts) -> Option<Stop> {
+        match &self.shelf {
+            Some(shelf) => shelf.answer(request).await,
+            None => None,
+        }
+    }
+
+    /// The app's own page for what the edge answers.
+    pub(crate) fn page(&self, code: EdgeCode) -> Option<&str> {
+        self.shelf.as_ref()?.page(code)
+    }
+
     /// Puts on an answer what belongs to every answer of the app.
     pub(crate) fn dress(&self, request: &Parts, headers: &mut HeaderMap) {
         if let Some(cors) = &self.cors {
@@ -124,6 +144,11 @@ impl CompiledEdge {
 }
 
 impl Stop {
+    /// Whether the request was turned away.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(..))
+    }
+
     /// The answer that ends the request.
     pub(crate) fn answer(
         self,
@@ -134,8 +159,16 @@ impl Stop {
     ) -> Response<ResponseBody> {
         match self {
             Self::Answered(answer) => page::own(answer, record),
+            Self::File(answer) => {
+                let mut answer = page::file(answer, record);
+                if let Some(edge) = edge {
+                    edge.dress(request, answer.headers_mut());
+                }
+                answer
+            }
             Self::Refused(code, rule, header) => {
-                let mut answer = page::answer(code, rule, form, record);
+                let own = edge.and_then(|edge| edge.page(code));
+                let mut answer = page::answer_as(own, (code, rule), form, record);
                 if let Some(edge) = edge {
                     edge.dress(request, answer.headers_mut());
                 }

@@ -11,6 +11,7 @@ mod codes;
 mod desync;
 mod downgrade;
 mod dressed;
+mod files;
 mod floods;
 mod frames;
 mod grpc;

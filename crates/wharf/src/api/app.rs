@@ -51,6 +51,9 @@ pub struct UpdateApp {
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<bool>,
+    /// HTML that visitors see until maintenance is switched off; ours, not the Platform API's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance_page: Option<String>,
 }
 
 /// The query of `DELETE /apps/{app}`: when given, it must be the app's name.

@@ -37,6 +37,7 @@ pub fn status(code: Code) -> u16 {
         | Code::SubmodulesRefused
         | Code::PushRejected
         | Code::NothingDetected
+        | Code::EdgeFileMissing
         | Code::NoProcess
         | Code::VersionUnavailable
         | Code::CertificateUnreadable

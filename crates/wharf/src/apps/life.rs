@@ -10,6 +10,7 @@ use model::name::{AppName, DomainName};
 use model::problem::{Code, Problem};
 
 use super::{Decision, decide, lookup, names, settled};
+use crate::backend::published::MOST_PAGE;
 use crate::context::Context;
 use crate::store::{Tx, apps, domains, events};
 
@@ -58,6 +59,8 @@ pub async fn create(context: &Context, name: Option<&str>, user: &str) -> Result
 pub struct Update {
     pub name: Option<String>,
     pub is_in_maintenance: Option<bool>,
+    /// What visitors see until it is switched off.
+    pub maintenance_page: Option<String>,
 }
 
 /// Renames an app, or switches its maintenance page on or off.
@@ -68,6 +71,7 @@ pub async fn update(
     user: &str,
 ) -> Result<App, Problem> {
     let name = update.name.as_deref().map(checked).transpose()?;
+    update.maintenance_page.as_deref().map(check_page).transpose()?;
     let now = Timestamp::now();
     let (key, user, domain) = (key.to_owned(), user.to_owned(), context.config.domain.clone());
     let app = decide(context, move |tx| {
@@ -83,6 +87,11 @@ pub async fn update(
         {
             facts.push(Event::MaintenanceChanged { is_on });
             app.is_in_maintenance = is_on;
+        }
+        match &update.maintenance_page {
+            Some(_) if !app.is_in_maintenance => return Ok(Err(no_maintenance(&app))),
+            None if app.is_in_maintenance => {}
+            page => apps::set_maintenance_page(tx, app.id, page.as_deref())?,
         }
         if !facts.is_empty() {
             app.updated_at = now;
@@ -165,6 +174,24 @@ fn checked(name: &str) -> Result<AppName, Problem> {
     name.parse().map_err(|error: model::name::NameError| {
         Problem::new(Code::BadInput, error.to_string()).still("nothing was changed")
     })
+}
+
+/// A page goes to the proxy whole.
+fn check_page(page: &str) -> Result<(), Problem> {
+    if page.len() <= MOST_PAGE {
+        return Ok(());
+    }
+    Err(Problem::new(Code::TooLarge, "the maintenance page is too long")
+        .why(format!("it has {} bytes, and a page has {MOST_PAGE} at most", page.len()))
+        .still("nothing was changed")
+        .next("leave its pictures out; it is shown when nobody can be asked for them"))
+}
+
+fn no_maintenance(app: &App) -> Problem {
+    Problem::new(Code::BadInput, format!("`{}` is not in maintenance", app.name))
+        .why("a page is given when maintenance is switched on, and goes when it is switched off")
+        .still("nothing was changed")
+        .next(format!("wharf maintenance:on -a {} --page FILE", app.name))
 }
 
 /// Whether an app may have that name: no other app has it, nor its default host.

@@ -32,6 +32,7 @@ use tokio::net::TcpStream;
 
 use super::error::BackendError;
 use super::look::until_seen;
+use super::published::Published;
 use super::words::{ending, limits};
 use crate::config::Config;
 
@@ -119,6 +120,8 @@ pub struct Local {
     pub pool: Arc<OutboundPool>,
     pub layers: Arc<LayerStore>,
     pub images: Arc<ImageStore>,
+    /// What of images the proxy sees.
+    pub published: Published,
     /// Why apps have no users of their own here, if so.
     users_lack: Option<String>,
     config: Arc<Config>,
@@ -130,7 +133,7 @@ impl Local {
         engine: Arc<Engine>,
         pool: Arc<OutboundPool>,
         layers: Arc<LayerStore>,
-        images: Arc<ImageStore>,
+        (images, published): (Arc<ImageStore>, Published),
         config: Arc<Config>,
     ) -> Self {
         let users_lack = engine.check_users(layers.folder()).err().map(|error| {
@@ -138,7 +141,7 @@ impl Local {
             tracing::warn!(why, "apps have no users of their own on this machine (P710)");
             why
         });
-        Self { engine, pool, layers, images, users_lack, config }
+        Self { engine, pool, layers, images, published, users_lack, config }
     }
 
     /// Why apps have no users of their own on this machine: root inside is then root outside, held by

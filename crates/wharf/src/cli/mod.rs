@@ -224,10 +224,10 @@ enum Command {
     Maintenance(maintenance::ShowArgs),
     /// Show visitors the maintenance page
     #[command(name = "maintenance:on")]
-    MaintenanceOn(maintenance::SwitchArgs),
+    MaintenanceOn(maintenance::OnArgs),
     /// Let visitors in again
     #[command(name = "maintenance:off")]
-    MaintenanceOff(maintenance::SwitchArgs),
+    MaintenanceOff(maintenance::OffArgs),
     /// Let requests wait, without an answer, until the app is resumed
     Pause(pause::PauseArgs),
     /// Let requests go on that wait
@@ -379,8 +379,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Https(args) => https::show(session, &args).await,
         Command::HttpsSet(args) => https::set(session, &args).await,
         Command::Maintenance(args) => maintenance::show(session, &args).await,
-        Command::MaintenanceOn(args) => maintenance::switch(session, &args, true).await,
-        Command::MaintenanceOff(args) => maintenance::switch(session, &args, false).await,
+        Command::MaintenanceOn(args) => maintenance::on(session, &args).await,
+        Command::MaintenanceOff(args) => maintenance::off(session, &args).await,
         Command::Pause(args) => pause::pause(session, &args).await,
         Command::Resume(args) => pause::resume(session, &args).await,
         Command::Status(args) => status::show(session, &args).await,

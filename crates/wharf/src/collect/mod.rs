@@ -12,6 +12,7 @@ mod round;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backend::published::YOUNG;
 use crate::context::Context;
 use crate::store::{self, StoreError};
 
@@ -63,5 +64,21 @@ async fn collect(context: &Context, depth: Depth) -> Result<Collected, model::pr
         round::rest(&backend, &root, &round, &asked, images)
     };
     let done = tokio::task::spawn_blocking(work).await;
+    tidy_edge(context).await;
     done.unwrap_or_else(|_| Ok(Collected::default()))
+}
+
+/// Removes folders and pages that the proxy is not told of any more.
+async fn tidy_edge(context: &Context) {
+    let keep = context.deploys.places().await;
+    let backend = Arc::clone(&context.backend);
+    let work = move || backend.published.remove_others(&keep, YOUNG);
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(0)) | Err(_) => {}
+        Ok(Ok(removed)) => tracing::info!(removed, "removed files the edge serves no more"),
+        Ok(Err(error)) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "could not remove files the edge serves no more");
+        }
+    }
 }

@@ -225,6 +225,11 @@ impl Deploys {
         }
     }
 
+    /// The folders and pages the proxy is told of.
+    pub async fn places(&self) -> std::collections::BTreeSet<std::path::PathBuf> {
+        self.inner.shared.routes.places().await
+    }
+
     /// While it is held, no release is made of an old one.
     pub async fn hold_images(&self) -> tokio::sync::OwnedRwLockWriteGuard<()> {
         Arc::clone(&self.inner.shared.images).write_owned().await

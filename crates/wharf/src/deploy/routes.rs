@@ -4,7 +4,8 @@
 //! part goes over the wire. What the proxy acknowledged is what counts: a table it did not take is not
 //! remembered here. Two owners of one route are found here, before the proxy would refuse them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use model::id::AppId;
@@ -77,6 +78,12 @@ impl Routes {
     /// Takes an app out.
     pub async fn remove(&self, app: AppId) -> Result<(), LinkError> {
         self.change(BTreeMap::from([(app, None)])).await
+    }
+
+    /// The folders and pages the table names.
+    pub async fn places(&self) -> BTreeSet<PathBuf> {
+        let known = self.known.lock().await;
+        known.table.parts.values().flat_map(|part| part.edge.places()).cloned().collect()
     }
 
     /// The version the proxy acknowledged last.

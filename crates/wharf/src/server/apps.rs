@@ -56,7 +56,11 @@ pub(super) async fn update(
     Path(key): Path<String>,
     Input(input): Input<UpdateApp>,
 ) -> Answer {
-    let update = life::Update { name: input.name, is_in_maintenance: input.maintenance };
+    let update = life::Update {
+        name: input.name,
+        is_in_maintenance: input.maintenance,
+        maintenance_page: input.maintenance_page,
+    };
     let app = life::update(&context, &key, update, &caller.user).await?;
     seen(&context, app.id, ok(&base.wire(&context.config).app(&app))?, None).await
 }

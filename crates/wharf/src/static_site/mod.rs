@@ -1,8 +1,8 @@
 //! The role `wharf static`: serves a folder of files over HTTP, inside a container.
 //!
-//! Conditional requests, ranges, index files and ready-made `.gz` and `.br` neighbours come from
-//! tower-http. A path that is no file is answered with the fallback (single-page apps) or with the
-//! site's own 404.html. Nothing outside the folder and no hidden file is ever served.
+//! What a file's answer is, conditions, ranges and compressed neighbours among it, is the proxy's to say
+//! (`proxy::files`): the edge serves files by the same rules. Here is what makes a site of them: a path
+//! that is no file is answered with the fallback (single-page apps) or with the site's own 404.html.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use axum::body::Body;
-use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use http::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tower_http::services::{ServeDir, ServeFile};
+use proxy::files::{Ask, Folder, Options};
 
 /// What to serve, and where.
 #[derive(Debug, Clone, clap::Parser)]
@@ -57,7 +57,7 @@ async fn serve(options: &StaticOptions) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], options.port)));
     let listener = listener.await?;
     complain(&format!("serving `{}` on port {}", options.root.display(), options.port));
-    let site = Site::new(options);
+    let site = Site::new(options)?;
     let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let graceful = hyper_util::server::graceful::GracefulShutdown::new();
     loop {
@@ -99,23 +99,23 @@ async fn serve(options: &StaticOptions) -> std::io::Result<()> {
 /// The folder as a service.
 #[derive(Debug, Clone)]
 pub struct Site {
-    files: ServeDir,
-    fallback: Option<PathBuf>,
-    not_found: PathBuf,
+    folder: Folder,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// The site's own page for what is not there.
+const NOT_FOUND: &str = "404.html";
+
 impl Site {
     /// A site of these options; release and replica are said in headers.
-    pub fn new(options: &StaticOptions) -> Self {
+    pub fn new(options: &StaticOptions) -> std::io::Result<Self> {
         let named = |name: &'static str, variable: &str| {
             let value = std::env::var(variable).ok()?;
             Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?))
         };
-        Self {
-            files: ServeDir::new(&options.root).precompressed_gzip().precompressed_br(),
-            fallback: options.fallback.as_ref().map(|file| options.root.join(file)),
-            not_found: options.root.join("404.html"),
+        let fallback = options.fallback.as_ref().map(|file| file.to_string_lossy().into_owned());
+        Ok(Self {
+            folder: Folder::open(&options.root, Options { fallback, ..Options::default() })?,
             headers: [
                 named("x-wharf-release", "WHARF_RELEASE"),
                 named("x-wharf-replica", "WHARF_REPLICA"),
@@ -123,40 +123,28 @@ impl Site {
             .into_iter()
             .flatten()
             .collect(),
-        }
+        })
     }
 
     /// One request.
-    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
-    where
-        B: Send + 'static,
-    {
-        let (parts, _) = request.into_parts();
-        let request = || {
-            let mut request = Request::new(Body::empty());
-            (*request.method_mut()).clone_from(&parts.method);
-            (*request.uri_mut()).clone_from(&parts.uri);
-            request.headers_mut().clone_from(&parts.headers);
-            request
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body> {
+        let (head, _body) = request.into_parts();
+        let request = Request::from_parts(head, ());
+        let mut response = match *request.method() {
+            Method::GET | Method::HEAD => match self.find(&request).await {
+                Ok(response) => response,
+                Err(error) => {
+                    complain(&format!("cannot read `{}`: {error}", request.uri().path()));
+                    plain(StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read\n")
+                }
+            },
+            _ => {
+                let text = "only GET and HEAD are understood here\n";
+                let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                response
+            }
         };
-        if parts.method != Method::GET && parts.method != Method::HEAD {
-            return plain(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "only GET and HEAD are understood here\n",
-            );
-        }
-        let mut response = if is_hidden(parts.uri.path()) {
-            plain(StatusCode::NOT_FOUND, "")
-        } else {
-            whole(self.files.clone().try_call(request()).await)
-        };
-        if response.status() == StatusCode::NOT_FOUND {
-            response = match &self.fallback {
-                Some(file) => whole(ServeFile::new(file).try_call(request()).await),
-                None => self.not_found(request()).await,
-            };
-        }
-        // Files keep their names from release to release: ask again, answer 304.
         response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
         for (name, value) in &self.headers {
             response.headers_mut().insert(name, value.clone());
@@ -164,37 +152,16 @@ impl Site {
         response
     }
 
-    /// The site's own page, always whole and always 404.
-    async fn not_found(&self, mut request: Request<Body>) -> Response<Body> {
-        request.headers_mut().clear();
-        let mut response = whole(ServeFile::new(&self.not_found).try_call(request).await);
-        if response.status() != StatusCode::OK {
-            response = plain(StatusCode::NOT_FOUND, "there is no such page\n");
+    async fn find(&self, request: &Request<()>) -> std::io::Result<Response<Body>> {
+        if let Some(found) = self.folder.answer(Ask::whole(request)).await? {
+            return Ok(found.map(Body::new));
         }
+        let own = self.folder.page(NOT_FOUND).await?.map(|page| page.map(Body::new));
+        let mut response =
+            own.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "there is no such page\n"));
         *response.status_mut() = StatusCode::NOT_FOUND;
-        response
+        Ok(response)
     }
-}
-
-fn whole<B>(answer: std::io::Result<Response<B>>) -> Response<Body>
-where
-    B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<axum::BoxError>,
-{
-    match answer {
-        Ok(response) => response.map(Body::new),
-        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read\n"),
-    }
-}
-
-/// `.git`, `.env` and their like; `.well-known` is meant to be seen.
-fn is_hidden(path: &str) -> bool {
-    let hides = |part: &str| {
-        let is_dot =
-            part.starts_with('.') || part.get(..3).is_some_and(|p| p.eq_ignore_ascii_case("%2e"));
-        is_dot && part != ".well-known"
-    };
-    path.split(['/', '\\']).any(hides)
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {

@@ -143,3 +143,16 @@ pub fn set_paused(tx: &Tx<'_>, app: AppId, is_paused: bool) -> Result<(), StoreE
     tx.sql.execute(sql, params![app.to_string(), is_paused])?;
     Ok(())
 }
+
+/// The page that was given when maintenance was switched on.
+pub fn maintenance_page(tx: &Tx<'_>, app: AppId) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT maintenance_page FROM apps WHERE id=?1";
+    Ok(tx.sql.query_row(sql, [app.to_string()], |row| row.get(0))?)
+}
+
+/// Gives another page, or none.
+pub fn set_maintenance_page(tx: &Tx<'_>, app: AppId, page: Option<&str>) -> Result<(), StoreError> {
+    let sql = "UPDATE apps SET maintenance_page=?2 WHERE id=?1";
+    tx.sql.execute(sql, params![app.to_string(), page])?;
+    Ok(())
+}

@@ -215,6 +215,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (app, name)
     ) STRICT, WITHOUT ROWID;
     ",
+    "
+    ALTER TABLE apps ADD COLUMN maintenance_page TEXT;
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

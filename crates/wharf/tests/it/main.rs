@@ -27,6 +27,8 @@ mod deploys;
 
 mod faults;
 
+mod files;
+
 mod git;
 
 mod limits;

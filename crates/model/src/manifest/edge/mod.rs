@@ -11,7 +11,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
+use super::files::{self, FilesFile};
 use crate::address::AddressRange;
+use crate::route::edge::files::Occasion;
 use crate::route::edge::origin::Origin;
 use crate::route::edge::pace::{Pace, Quota};
 use crate::route::edge::{Access, Auth, Compress, Cors, Edge, Rate};
@@ -43,6 +45,12 @@ pub struct EdgeFile {
     pub access: AccessFile,
     #[serde(skip_serializing_if = "RateFile::is_silent")]
     pub rate: RateFile,
+    /// What is answered from files, without the app.
+    #[serde(deserialize_with = "files::files", skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FilesFile>,
+    /// A file of the app's for what the edge answers: status, or `maintenance`.
+    #[serde(deserialize_with = "files::pages", skip_serializing_if = "BTreeMap::is_empty")]
+    pub pages: BTreeMap<Occasion, String>,
 }
 
 /// The table `[edge.cors]`: whose scripts may read the answers.
@@ -190,6 +198,9 @@ impl EdgeFile {
                 app_burst: upper.rate.app_burst.or(rate.app_burst),
                 key: upper.rate.key.or_else(|| rate.key.clone()),
             },
+            // Folders and pages are of the image, so the app file alone names them.
+            files: below.files.clone(),
+            pages: below.pages.clone(),
         }
     }
 
@@ -237,6 +248,10 @@ impl EdgeFile {
             headers: headers
                 .map(|(name, value)| (name.clone(), Some(value.clone()).filter(|v| !v.is_empty())))
                 .collect(),
+            // Where they lie is known to whoever lays them out.
+            files: Vec::new(),
+            pages: BTreeMap::new(),
+            maintenance_page: None,
         }
     }
 }

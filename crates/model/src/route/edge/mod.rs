@@ -4,16 +4,20 @@
 //! These are the settled values the proxy goes by. What people write, and which of two sayings holds, is
 //! [`crate::manifest::edge`].
 
+pub mod files;
+
 pub mod origin;
 
 pub mod pace;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::address::AddressRange;
+use files::{Files, Occasion, Pages};
 use origin::Origin;
 use pace::Quota;
 
@@ -42,6 +46,15 @@ pub struct Edge {
     /// Header of every answer → its value; none takes it off.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Option<String>>,
+    /// What is answered from files, without the app.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Files>,
+    /// The app's own pages for what the edge answers.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pages: Pages,
+    /// The page that goes before them while the app is in maintenance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance_page: Option<PathBuf>,
 }
 
 /// Which addresses are let in: none of `deny`, and if `allow` names any, only those.
@@ -104,6 +117,18 @@ impl Edge {
     /// Whether nothing is asked for.
     pub fn is_off(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Every folder and page it needs.
+    pub fn places(&self) -> impl Iterator<Item = &PathBuf> {
+        let folders = self.files.iter().flat_map(|files| &files.roots);
+        folders.chain(self.pages.values()).chain(&self.maintenance_page)
+    }
+
+    /// The page for an occasion.
+    pub fn page(&self, occasion: Occasion) -> Option<&PathBuf> {
+        let now = self.maintenance_page.as_ref().filter(|_| occasion == Occasion::Maintenance);
+        now.or_else(|| self.pages.get(&occasion))
     }
 }
 

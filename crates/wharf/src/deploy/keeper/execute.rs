@@ -230,7 +230,7 @@ impl Keeper {
         let protocol = shape.map(|shape| shape.run.protocol).unwrap_or_default();
         let upstream = Upstream { app, release, state, is_paused, balance, protocol, endpoints };
         let routes = app_routes(&goal.hosts, release, loaded);
-        let part = Part { routes, upstream, edge: loaded.edge(release) };
+        let part = Part { routes, upstream, edge: self.furnished_edge(release, loaded).await };
         self.shared.routes.set(self.app, part.clone()).await?;
         self.routed = Some(Arc::new(part));
         failpoints::hit("route.applied");
@@ -256,7 +256,7 @@ impl Keeper {
             return None;
         }
         let routes = app_routes(&self.route.hosts, release, loaded);
-        let edge = loaded.edge(release);
+        let edge = self.edge_as_it_lies(loaded, release);
         let upstream = Upstream { is_paused: loaded.is_paused, ..routed.upstream.clone() };
         let part = Part { routes, upstream, edge };
         (part != **routed).then_some(part)
@@ -265,6 +265,7 @@ impl Keeper {
     /// A change of given routes, of settings or of the pause alone; whether there was one.
     pub(super) async fn follow_routes(&mut self, loaded: &Loaded) -> Result<bool, Trouble> {
         let Some(part) = self.other_routes(loaded) else { return Ok(false) };
+        self.lay_out_page(loaded).await;
         self.shared.routes.set(self.app, part.clone()).await?;
         self.routed = Some(Arc::new(part));
         Ok(true)

@@ -26,6 +26,8 @@ pub(super) struct Loaded {
     pub(super) edge: EdgeFile,
     /// Who gets in by password: name → hash.
     pub(super) visitors: BTreeMap<String, String>,
+    /// The page that was given when maintenance was switched on.
+    pub(super) maintenance_page: Option<String>,
     /// Whether requests wait.
     pub(super) is_paused: bool,
     /// The deploy in flight.
@@ -99,9 +101,17 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
     let routes = routes::list(tx, id)?.into_iter().map(|route| route.spec).collect();
     let (edge, visitors) = (edge::settings(tx, id)?, edge::visitors(tx, id)?);
     let visitors = visitors.into_iter().map(|one| (one.name.to_string(), one.hash)).collect();
-    let is_paused = apps::is_paused(tx, id)?;
-    let releases = known;
-    Ok(Some(Loaded { app, goal, routes, edge, visitors, is_paused, deploy, releases }))
+    Ok(Some(Loaded {
+        maintenance_page: apps::maintenance_page(tx, id)?,
+        is_paused: apps::is_paused(tx, id)?,
+        releases: known,
+        app,
+        goal,
+        routes,
+        edge,
+        visitors,
+        deploy,
+    }))
 }
 
 /// What the deploy in flight means, given what serves.

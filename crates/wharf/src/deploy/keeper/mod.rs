@@ -8,6 +8,8 @@ mod execute;
 
 mod goal;
 
+mod shelf;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -56,6 +56,7 @@ pub fn builder(context: &Context) -> Result<Builder, Problem> {
             users,
         };
         let built = run_build(&build, &request, &mut |line| say(line.to_string()))?;
+        super::shelf::check(&backend.published, &built.image, &built.shape.edge)?;
         Ok(Built { image: built.image, lease: built.lease, shape: built.shape })
     }))
 }

@@ -5,6 +5,8 @@
 
 pub mod builder;
 
+mod shelf;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
