@@ -13,6 +13,7 @@ use crate::check::Broken;
 use crate::code::EdgeCode;
 use crate::core::Core;
 use crate::endpoint::Endpoint;
+use crate::headers::Lines;
 use crate::http1::{self, Exchange, Incoming};
 use crate::pool::{ConnectFailure, IDLE_LIMIT, Lease, Pool};
 use crate::way::Way;
@@ -59,6 +60,7 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sending<'a> {
     pub(crate) head: &'a Parts,
+    pub(crate) lines: &'a Lines,
     pub(crate) upload: &'a Upload,
     pub(crate) way: &'a Way,
     /// Whether only a new connection will do.
@@ -85,12 +87,12 @@ impl Borrowed {
 pub(crate) async fn attempt(
     core: &Core,
     endpoint: &Endpoint,
-    Sending { head, upload, way, wants_fresh }: Sending<'_>,
+    Sending { head, lines, upload, way, wants_fresh }: Sending<'_>,
     connect: &mut Duration,
 ) -> Result<(Response<Incoming>, Borrowed), Failure> {
     let lease = lease(core, endpoint, &head.method, wants_fresh, connect).await?;
     let (uri, headers) = (way.uri(&head.uri), way.fields(&head.headers));
-    let request = http1::Head { method: &head.method, uri, headers: &headers };
+    let request = http1::Head { method: &head.method, uri, headers: &headers, lines };
     let idle_timeout = core.config.idle_timeout;
     let exchange = Exchange::start(lease.wire, &request, upload.body(), idle_timeout);
     let sent_at = Instant::now();

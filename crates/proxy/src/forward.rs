@@ -21,7 +21,7 @@ use crate::code::EdgeCode;
 use crate::core::Core;
 use crate::endpoint::{Endpoint, InFlight};
 use crate::front;
-use crate::headers::{self, Client, REQUEST_ID};
+use crate::headers::{self, Client, Lines, REQUEST_ID};
 use crate::hold::Held;
 use crate::http1::{self, Incoming};
 use crate::http2;
@@ -94,7 +94,9 @@ pub(crate) async fn serve(
     if let Some(tracer) = &core.tracer {
         record.trace(tracer.enter(&mut head.headers), tracer.clone());
     }
-    headers::towards_app(&mut head.headers, &client, &id, chain, now_ms);
+    let is_secure = client.is_secure(&head.headers);
+    let told = headers::Told { client: &client, request_id: &id, chain: &chain, now_ms };
+    let lines = headers::towards_app(&mut head.headers, told);
     head.uri = origin_form(&head.uri);
     let most = core.config.most_body_bytes;
     let can_repeat = is_idempotent(&head.method) || head.headers.contains_key(IDEMPOTENCY_KEY);
@@ -105,6 +107,8 @@ pub(crate) async fn serve(
         core: &core,
         host: &host,
         head: &head,
+        lines: &lines,
+        is_secure,
         upload: &upload,
         client: client.address(),
         can_repeat,
@@ -189,6 +193,10 @@ struct Journey<'a> {
     core: &'a Core,
     host: &'a str,
     head: &'a Parts,
+    /// What the edge adds to the head.
+    lines: &'a Lines,
+    /// Whether the visitor came by HTTPS.
+    is_secure: bool,
     upload: &'a Upload,
     client: IpAddr,
     /// Whether the same request may be sent a second time.
@@ -258,8 +266,13 @@ impl Journey<'_> {
                 queued.got_through(|| select::has_room(upstream, self.core.now_ms()));
             }
             self.record.at_replica(endpoint, self.core.number);
-            let (head, upload) = (self.head, self.upload);
-            let sending = Sending { head, upload, way: &way, wants_fresh: past.wants_fresh };
+            let sending = Sending {
+                head: self.head,
+                lines: self.lines,
+                upload: self.upload,
+                way: &way,
+                wants_fresh: past.wants_fresh,
+            };
             let (began, connected) = (Instant::now(), self.record.connect);
             let tried = attempt(self.core, endpoint, sending, &mut self.record.connect).await;
             let now_ms = self.core.now_ms();
@@ -302,7 +315,7 @@ impl Journey<'_> {
     fn find_way(&mut self, past: &mut Past) -> Result<Way, End> {
         let table = self.core.table();
         let draw = || *past.drawn.get_or_insert_with(|| self.core.draws.next());
-        match way::find(&table, self.host, self.head, draw) {
+        match way::find(&table, (self.host, self.is_secure), self.head, draw) {
             Turn::Pass(way) => Ok(way),
             Turn::Redirect { owner, status, location } => {
                 self.record.app = Some(owner);

@@ -31,7 +31,7 @@ pub(crate) fn answer<B>(
             }
         }
     }
-    if client.is_secure(request.headers()) {
+    if front.is_plain() || client.is_secure(request.headers()) {
         return None;
     }
     let app = owner(core, request, host)?;

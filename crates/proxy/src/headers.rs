@@ -3,13 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    VIA,
+    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -24,6 +21,8 @@ pub(crate) struct Client {
     address: IpAddr,
     text: HeaderValue,
     port: HeaderValue,
+    /// Its `for=` in a `Forwarded` field (RFC 7239).
+    node: String,
     is_trusted: bool,
     tls: Option<Session>,
 }
@@ -49,7 +48,11 @@ impl Client {
             HeaderValue::try_from(text).expect("an address or a number is a header value")
         };
         let (text, port) = (value(address.to_string()), value(local_port.to_string()));
-        Self { address, text, port, is_trusted, tls }
+        let node = match address {
+            IpAddr::V4(address) => format!("for={address}"),
+            IpAddr::V6(address) => format!("for=\"[{address}]\""),
+        };
+        Self { address, text, port, node, is_trusted, tls }
     }
 
     /// Who it is.
@@ -79,13 +82,6 @@ impl Client {
             Some(_) | None => self.text.clone(),
         }
     }
-
-    fn node(&self) -> String {
-        match self.address {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("\"[{address}]\""),
-        }
-    }
 }
 
 fn join(list: &HeaderValue, last: &HeaderValue) -> HeaderValue {
@@ -110,99 +106,142 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or("").split(',').map(str::trim)
 }
 
-/// Takes out what belongs to one hop only, and what `Connection` names. A client cannot use that to
-/// take out the headers that frame or route the message.
-fn remove_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(tokens)
-            .filter_map(|name| name.parse().ok())
-            .filter(|name| ![HOST, CONTENT_LENGTH, TRAILER].contains(name))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+/// Takes out what `Connection` names. A client cannot use that to take out the headers that frame or
+/// route the message.
+fn remove_named(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(tokens)
+        .filter_map(|name| name.parse().ok())
+        .filter(|name| ![HOST, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING].contains(name))
+        .collect();
+    for name in named {
+        headers.remove(name);
     }
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(UPGRADE);
 }
 
-/// Whether the client came by TLS, by the headers as the app gets them.
-pub(crate) fn is_encrypted(headers: &HeaderMap) -> bool {
-    headers.get(FORWARDED_PROTO).is_some_and(|scheme| scheme == "https")
+/// Whether the edge settles a request's field: it goes, or says what we say.
+fn is_settled(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "upgrade"
+            | "te"
+            | "expect"
+            | "via"
+            | "forwarded"
+            | "x-request-id"
+            | "x-request-start"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-forwarded-proto"
+    )
 }
 
-/// Turns the client's headers into those the app gets.
-pub(crate) fn towards_app(
-    headers: &mut HeaderMap,
-    client: &Client,
-    request_id: &HeaderValue,
-    chain: HeaderValue,
-    now_ms: u64,
-) {
+/// What the edge adds to a request, written as it leaves: `name: value` lines, each with its end.
+#[derive(Debug)]
+pub(crate) struct Lines(Vec<u8>);
+
+impl Lines {
+    fn add(&mut self, name: &str, value: &[&[u8]]) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b": ");
+        value.iter().for_each(|part| self.0.extend_from_slice(part));
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What the edge tells an app of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) request_id: &'a HeaderValue,
+    pub(crate) chain: &'a HeaderValue,
+    pub(crate) now_ms: u64,
+}
+
+/// Takes out of the client's headers what an app must not get from a client, and says what goes along
+/// with the rest.
+pub(crate) fn towards_app(headers: &mut HeaderMap, told: Told<'_>) -> Lines {
     let upgrade = wanted_upgrade(headers);
-    let takes_trailers = headers.get_all(TE).iter().any(|value| has_token(value, "trailers"));
-    let is_chunked = headers.contains_key(TRANSFER_ENCODING);
-    remove_hop(headers);
-    headers.remove(TE);
-    if takes_trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+    if headers.contains_key(CONNECTION) {
+        remove_named(headers);
     }
-    // The edge answers `100 Continue` itself, when the app's connection takes the body.
-    headers.remove(EXPECT);
-    if is_chunked {
-        // Said again, so that hyper also sends a body with methods that rarely have one.
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
+    // Most requests have none of these, and then no header is looked for by its name.
+    let settled: Vec<HeaderName> =
+        headers.keys().filter(|name| is_settled(name.as_str())).cloned().collect();
+    let mut lines = Lines(Vec::with_capacity(512));
     if let Some(upgrade) = upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, upgrade);
+        lines.add("connection", &[b"Upgrade"]);
+        lines.add("upgrade", &[upgrade.as_bytes()]);
     }
-    let via = HeaderValue::from_static("1.1 wharf");
-    let via = headers.get(VIA).map_or(via.clone(), |before| join(before, &via));
-    headers.insert(VIA, via);
-    headers.insert(REQUEST_ID, request_id.clone());
-    if !headers.contains_key(REQUEST_START) {
-        let start = HeaderValue::try_from(format!("t={now_ms}"));
-        headers.insert(REQUEST_START, start.expect("a number is a header value"));
-    }
-    forwarded(headers, client, chain);
-}
-
-fn forwarded(headers: &mut HeaderMap, client: &Client, chain: HeaderValue) {
-    headers.insert(FORWARDED_FOR, chain);
-    let host = headers.get(HOST).cloned();
-    let believed =
-        |headers: &HeaderMap, name: &HeaderName| client.is_trusted && headers.contains_key(name);
-    if !believed(headers, &FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(client.scheme()));
-    }
-    if !believed(headers, &FORWARDED_PORT) {
-        headers.insert(FORWARDED_PORT, client.port.clone());
-    }
-    if !believed(headers, &FORWARDED_HOST)
-        && let Some(host) = host.clone()
+    if settled.contains(&TE) && headers.get_all(TE).iter().any(|value| has_token(value, "trailers"))
     {
-        headers.insert(FORWARDED_HOST, host);
+        lines.add("te", &[b"trailers"]);
     }
-    let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("");
-    let (node, scheme) = (client.node(), client.scheme());
-    let own = HeaderValue::try_from(format!("for={node};host=\"{host}\";proto={scheme}"))
-        .expect("a checked host and an address make a header value");
-    let own = match headers.get(FORWARDED) {
-        Some(before) if client.is_trusted => join(before, &own),
-        Some(_) | None => own,
+    let is_told = |name: &HeaderName| settled.contains(name);
+    let believed = |name: &HeaderName| told.client.is_trusted && is_told(name);
+    match headers.get(VIA).filter(|_| is_told(&VIA)) {
+        Some(before) => lines.add("via", &[before.as_bytes(), b", 1.1 wharf"]),
+        None => lines.add("via", &[b"1.1 wharf"]),
+    }
+    lines.add("x-request-id", &[told.request_id.as_bytes()]);
+    if !is_told(&REQUEST_START) {
+        let mut digits = itoa::Buffer::new();
+        lines.add("x-request-start", &[b"t=", digits.format(told.now_ms).as_bytes()]);
+    }
+    lines.add("x-forwarded-for", &[told.chain.as_bytes()]);
+    let scheme = told.client.scheme().as_bytes();
+    if !believed(&FORWARDED_PROTO) {
+        lines.add("x-forwarded-proto", &[scheme]);
+    }
+    if !believed(&FORWARDED_PORT) {
+        lines.add("x-forwarded-port", &[told.client.port.as_bytes()]);
+    }
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    if let Some(host) = host.filter(|_| !believed(&FORWARDED_HOST)) {
+        lines.add("x-forwarded-host", &[host]);
+    }
+    let before = headers.get(FORWARDED).filter(|_| believed(&FORWARDED));
+    let (before, comma): (&[u8], &[u8]) =
+        before.map_or((b"", b""), |before| (before.as_bytes(), b", "));
+    let node = told.client.node.as_bytes();
+    let host = host.unwrap_or_default();
+    let own: [&[u8]; 7] = [before, comma, node, b";host=\"", host, b"\";proto=", scheme];
+    lines.add("forwarded", &own);
+    let stays = |name: &HeaderName| {
+        *name == REQUEST_START
+            || told.client.is_trusted
+                && [FORWARDED_PROTO, FORWARDED_PORT, FORWARDED_HOST].contains(name)
     };
-    headers.insert(FORWARDED, own);
+    for name in settled.iter().filter(|name| !stays(name)) {
+        headers.remove(name);
+    }
+    lines
 }
 
 /// Turns the app's headers into those the client gets.
 pub(crate) fn towards_client(headers: &mut HeaderMap, request_id: &HeaderValue) {
-    remove_hop(headers);
-    headers.remove(TRANSFER_ENCODING);
+    if headers.contains_key(CONNECTION) {
+        remove_named(headers);
+    }
+    let is_of_one_hop = |name: &&HeaderName| {
+        matches!(
+            name.as_str(),
+            "connection" | "keep-alive" | "proxy-connection" | "upgrade" | "transfer-encoding"
+        )
+    };
+    let of_one_hop: Vec<HeaderName> = headers.keys().filter(is_of_one_hop).cloned().collect();
+    for name in of_one_hop {
+        headers.remove(name);
+    }
     headers.insert(REQUEST_ID, request_id.clone());
 }

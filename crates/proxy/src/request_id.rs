@@ -1,7 +1,6 @@
 //! Request ids: the client's if it is a sound one, else one of ours, sortable by time (UUID v7).
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 
 use http::HeaderValue;
 
@@ -47,14 +46,9 @@ impl RequestIds {
         id[6..].copy_from_slice(&random);
         id[6] = 0x70 | (id[6] & 0x0f);
         id[8] = 0x80 | (id[8] & 0x3f);
-        let mut text = String::with_capacity(36);
-        for (position, byte) in id.iter().enumerate() {
-            if matches!(position, 4 | 6 | 8 | 10) {
-                text.push('-');
-            }
-            write!(text, "{byte:02x}").expect("writing into a String cannot fail");
-        }
-        HeaderValue::try_from(text).expect("hex digits and dashes are a header value")
+        let mut text = [0; 36];
+        let text = uuid::Uuid::from_bytes(id).hyphenated().encode_lower(&mut text);
+        HeaderValue::try_from(&*text).expect("hex digits and dashes are a header value")
     }
 }
 

@@ -17,7 +17,6 @@ use model::route::spec::{Action, Ask, Route, Serve};
 use crate::check::Broken;
 use crate::code::EdgeCode;
 use crate::endpoint::Endpoint;
-use crate::headers;
 use crate::table::{Table, Upstream};
 
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -45,12 +44,16 @@ pub(crate) struct Way {
 }
 
 /// Looks the request up. `draw` gives a number that is asked for only where requests are split.
-pub(crate) fn find(table: &Table, host: &str, head: &Parts, draw: impl FnOnce() -> u64) -> Turn {
+pub(crate) fn find(
+    table: &Table,
+    (host, is_tls): (&str, bool),
+    head: &Parts,
+    draw: impl FnOnce() -> u64,
+) -> Turn {
     let Some(path) = normal_path(table, host, head.uri.path()) else {
         let rule = Broken("the path has a `.` or `..` segment");
         return Turn::Refuse(None, EdgeCode::BadRequest, Some(rule));
     };
-    let is_tls = headers::is_encrypted(&head.headers);
     let ask = Ask { host, path: &path, method: head.method.as_str(), is_tls };
     let placed = table.router.find(&ask, |name, wanted| {
         let mut values = head.headers.get_all(name).iter();

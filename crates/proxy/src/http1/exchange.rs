@@ -22,7 +22,7 @@ use super::wire::{Upgraded, Wire};
 use super::write;
 use crate::body::{BodyError, RequestBody};
 use crate::check::Broken;
-use crate::headers::has_token;
+use crate::headers::{Lines, has_token};
 use crate::stream::Stream;
 
 /// An app may say so often that it goes on before it answers (1xx).
@@ -34,6 +34,8 @@ pub(crate) struct Head<'a> {
     pub(crate) method: &'a Method,
     pub(crate) uri: &'a Uri,
     pub(crate) headers: &'a HeaderMap,
+    /// More of them, as they are written.
+    pub(crate) lines: &'a Lines,
 }
 
 /// Why there was no answer.
@@ -83,7 +85,7 @@ impl Exchange {
         idle_timeout: Duration,
     ) -> Self {
         wire.has_written = false;
-        write::request(&mut wire.output.lead, head.method, head.uri, head.headers);
+        write::request(&mut wire.output.lead, head);
         let upload = Some(body).filter(|body| !body.is_end_stream());
         Self(Rc::new(RefCell::new(State {
             wire: Some(wire),

@@ -9,7 +9,9 @@ use crate::code::EdgeCode;
 
 /// The lines of a section, without the empty one at its end. Each ends in CRLF.
 pub(super) fn parse(section: &Bytes, start: usize, most: usize) -> Result<HeaderMap, Refusal> {
-    let mut fields = HeaderMap::with_capacity(16);
+    // As many as there are, and two of ours: a larger map costs an allocation that is not of the quick kind.
+    let lines = memchr::memchr_iter(b'\n', &section[start..]).count();
+    let mut fields = HeaderMap::with_capacity(lines.min(most) + 2);
     let (mut at, mut count) = (start, 0);
     while at < section.len() {
         let rest = &section[at..];

@@ -68,7 +68,6 @@ struct State<S> {
     upgrade: Option<oneshot::Sender<Upgraded>>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 enum Next {
     Request(request::Parts),
     Refused(Refusal),

@@ -4,8 +4,9 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, response};
+use http::{HeaderMap, HeaderValue, Method, Version, response};
 
+use super::exchange::Head;
 use super::framing::{self, Framing};
 use super::wire::Output;
 
@@ -19,13 +20,14 @@ const LINE_END_AND_LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 const SMALL: usize = 2048;
 
 /// A request's head; its fields say how its body is framed.
-pub(super) fn request(out: &mut Vec<u8>, method: &Method, uri: &Uri, headers: &HeaderMap) {
-    out.extend_from_slice(method.as_str().as_bytes());
+pub(super) fn request(out: &mut Vec<u8>, head: &Head<'_>) {
+    out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    fields(out, headers);
+    out.extend_from_slice(head.lines.as_bytes());
+    fields(out, head.headers);
 }
 
 /// How an answer goes out.

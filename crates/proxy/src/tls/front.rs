@@ -83,6 +83,11 @@ impl Front {
         self.answers.get(token).map(String::as_str)
     }
 
+    /// Whether no app wants anything of HTTPS.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.https.is_empty()
+    }
+
     /// What an app wants of HTTPS.
     pub(crate) fn https(&self, app: AppId) -> Option<&Https> {
         self.https.get(&app)
