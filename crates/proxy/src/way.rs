@@ -26,6 +26,8 @@ pub(crate) enum Turn {
     Pass(Way),
     Redirect {
         owner: AppId,
+        /// The route's [`Route::key`].
+        route: u64,
         status: StatusCode,
         location: HeaderValue,
     },
@@ -37,6 +39,8 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 pub(crate) struct Way {
     pub(crate) upstream: Arc<Upstream>,
+    /// The route's owner, and its [`Route::key`].
+    pub(crate) route: (AppId, u64),
     /// What the head has otherwise than the client sent it.
     uri: Option<Uri>,
     host: Option<HeaderValue>,
@@ -73,7 +77,7 @@ pub(crate) fn find(
             let status = StatusCode::from_u16(*status);
             match (location, status) {
                 (Ok(location), Ok(status)) => {
-                    Turn::Redirect { owner: placed.owner, status, location }
+                    Turn::Redirect { owner: placed.owner, route: placed.key, status, location }
                 }
                 (Err(_), _) | (_, Err(_)) => {
                     Turn::Refuse(Some(placed.owner), EdgeCode::Misrouted, None)
@@ -101,7 +105,13 @@ fn pass(
         let rule = Broken("the route leads to an app that is not there");
         return Turn::Refuse(Some(placed.owner), EdgeCode::Misrouted, Some(rule));
     };
-    let mut way = Way { upstream: upstream.clone(), uri: None, host: None, prefix: None };
+    let mut way = Way {
+        upstream: upstream.clone(),
+        route: (placed.owner, placed.key),
+        uri: None,
+        host: None,
+        prefix: None,
+    };
     if serve.strip {
         let prefix = prefix(&placed.route);
         way.uri = strip(uri, prefix);

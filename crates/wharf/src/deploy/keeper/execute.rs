@@ -227,7 +227,9 @@ impl Keeper {
         let (state, release, is_paused) = (goal.state, goal.release, loaded.is_paused);
         let balance = loaded.release(release).map(|own| own.shape.balance.clone());
         let balance = balance.unwrap_or_default();
-        let upstream = Upstream { app, release, state, is_paused, balance, endpoints };
+        let tells_timing = loaded.tells_timing;
+        let upstream =
+            Upstream { app, release, state, is_paused, tells_timing, balance, endpoints };
         let part = Part { routes: app_routes(&goal.hosts, release, loaded), upstream };
         self.shared.routes.set(self.app, part.clone()).await?;
         self.routed = Some(Arc::new(part));
@@ -254,11 +256,13 @@ impl Keeper {
             return None;
         }
         let routes = app_routes(&self.route.hosts, release, loaded);
-        if routed.routes == routes && routed.upstream.is_paused == loaded.is_paused {
-            return None;
-        }
-        let upstream = Upstream { is_paused: loaded.is_paused, ..routed.upstream.clone() };
-        Some(Part { routes, upstream })
+        let upstream = Upstream {
+            is_paused: loaded.is_paused,
+            tells_timing: loaded.tells_timing,
+            ..routed.upstream.clone()
+        };
+        let part = Part { routes, upstream };
+        (*routed.as_ref() != part).then_some(part)
     }
 
     /// A change of given routes or of the pause alone; whether there was one.

@@ -22,6 +22,7 @@ pub(super) struct Loaded {
     pub(super) routes: Vec<RouteSpec>,
     /// Whether requests wait.
     pub(super) is_paused: bool,
+    pub(super) tells_timing: bool,
     /// The deploy in flight.
     pub(super) deploy: Option<Deploy>,
     /// Generation → release.
@@ -86,7 +87,9 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
     let goal = Goal { serving, candidate, hosts, is_in_maintenance, is_doomed };
     let routes = routes::list(tx, id)?.into_iter().map(|route| route.spec).collect();
     let is_paused = apps::is_paused(tx, id)?;
-    Ok(Some(Loaded { app, goal, routes, is_paused, deploy, releases: known }))
+    let tells_timing = apps::tells_timing(tx, id)?;
+    let releases = known;
+    Ok(Some(Loaded { app, goal, routes, is_paused, tells_timing, deploy, releases }))
 }
 
 /// What the deploy in flight means, given what serves.
