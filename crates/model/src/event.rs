@@ -33,6 +33,7 @@ pub enum Event {
     HttpsChanged { policy: HttpsPolicy },
     MaintenanceChanged { is_on: bool },
     PauseChanged { is_on: bool },
+    TimingChanged { is_on: bool },
     ReplicaStarted { replica: String, release: u64 },
     ReplicaEnded { replica: String, release: u64, how: String },
 }

@@ -39,6 +39,9 @@ use crate::way::{self, Turn, Way};
 /// A client's promise that the same request twice is one.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// How long what took (W3C Server Timing).
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
 /// Most tries for one request that were lost after its first byte went out, or never sent.
 const MOST_RETRIES: u32 = 2;
 
@@ -167,6 +170,9 @@ pub(crate) async fn serve(
     if let (Some(_), Some(app)) = (client.tls(), record.app) {
         front::promise_https(&core, app, answer.headers_mut());
     }
+    if let Some(timing) = record.timing() {
+        answer.headers_mut().append(SERVER_TIMING, timing);
+    }
     if let Some(cookie) = cookie {
         answer.headers_mut().append(SET_COOKIE, cookie);
     }
@@ -273,6 +279,10 @@ impl Journey<'_> {
             let meter = self.record.at_app(upstream, self.core.number);
             if !std::mem::replace(&mut is_counted, true) {
                 meter.requests.add(1);
+                // One that leads to another app is none of that app's routes.
+                if way.route.0 == upstream.app {
+                    meter.routes.add(way.route.1);
+                }
                 self.core.budgets.deposit(upstream.app);
             }
             if let Some(edge) = &way.edge {
@@ -373,10 +383,12 @@ impl Journey<'_> {
         let draw = || *past.drawn.get_or_insert_with(|| self.core.draws.next());
         match way::find(&table, (self.host, self.is_secure), self.head, draw) {
             Turn::Pass(way) => Ok(way),
-            Turn::Redirect { owner, status, location } => {
+            Turn::Redirect { owner, route, status, location } => {
                 self.record.app = Some(owner);
                 if let Some(upstream) = table.upstream(owner) {
-                    self.record.at_app(upstream, self.core.number).requests.add(1);
+                    let meter = self.record.at_app(upstream, self.core.number);
+                    meter.requests.add(1);
+                    meter.routes.add(route);
                 }
                 Err(End::Redirected(status, location))
             }

@@ -27,6 +27,8 @@ pub(crate) enum Turn {
     Pass(Way),
     Redirect {
         owner: AppId,
+        /// The route's [`Route::key`].
+        route: u64,
         status: StatusCode,
         location: HeaderValue,
     },
@@ -42,6 +44,8 @@ pub(crate) struct Way {
     pub(crate) edge: Option<Arc<CompiledEdge>>,
     /// Who gave a password, where one is asked for.
     pub(crate) passed: Option<Passed>,
+    /// The route's owner, and its [`Route::key`].
+    pub(crate) route: (AppId, u64),
     /// What the head has otherwise than the client sent it.
     uri: Option<Uri>,
     host: Option<HeaderValue>,
@@ -78,7 +82,7 @@ pub(crate) fn find(
             let status = StatusCode::from_u16(*status);
             match (location, status) {
                 (Ok(location), Ok(status)) => {
-                    Turn::Redirect { owner: placed.owner, status, location }
+                    Turn::Redirect { owner: placed.owner, route: placed.key, status, location }
                 }
                 (Err(_), _) | (_, Err(_)) => {
                     Turn::Refuse(Some(placed.owner), EdgeCode::Misrouted, None)
@@ -110,8 +114,15 @@ fn pass(
         None => upstream.edge.clone(),
         Some(_) => table.upstream(placed.owner).and_then(|owner| owner.edge.clone()),
     };
-    let upstream = upstream.clone();
-    let mut way = Way { upstream, edge, passed: None, uri: None, host: None, prefix: None };
+    let mut way = Way {
+        upstream: upstream.clone(),
+        edge,
+        passed: None,
+        route: (placed.owner, placed.key),
+        uri: None,
+        host: None,
+        prefix: None,
+    };
     if serve.strip {
         let prefix = prefix(&placed.route);
         way.uri = strip(uri, prefix);

@@ -86,6 +86,9 @@ pub struct Upstream {
     /// Whether requests wait until the app is resumed.
     #[serde(default)]
     pub is_paused: bool,
+    /// Whether answers tell how long they took (`Server-Timing`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tells_timing: bool,
     /// How requests are shared among the endpoints.
     #[serde(default, skip_serializing_if = "Balance::is_default")]
     pub balance: Balance,
@@ -175,6 +178,7 @@ mod tests {
             release: 1,
             state: UpstreamState::Live,
             is_paused: false,
+            tells_timing: false,
             balance: Balance::default(),
             protocol: Protocol::default(),
             endpoints: Vec::new(),

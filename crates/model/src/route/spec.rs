@@ -1,6 +1,7 @@
 //! A route: which requests, and what becomes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +96,13 @@ impl Route {
     /// Everything on one host to the app: what a domain is.
     pub fn plain(host: HostPattern) -> Self {
         Self { host, when: When::default(), action: Action::default() }
+    }
+
+    /// A number for its requests: the same wherever and as often as it is made, and never 0.
+    pub fn key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.subject().hash(&mut hasher);
+        hasher.finish().max(1)
     }
 
     /// Whether the request is the route's, its headers and host aside.

@@ -107,6 +107,8 @@ pub struct AppMeasures {
     pub errors: BTreeMap<String, u64>,
     /// Its replicas in the table; servers elsewhere are among them.
     pub replicas: Vec<ReplicaMeasures>,
+    /// Requests by route, as `wharf routes` names it; `other` where there are more than are counted.
+    pub routes: BTreeMap<String, u64>,
 }
 
 /// One replica. Counts go by its name and last over releases; the rest is of the replica there now.

@@ -221,8 +221,8 @@ impl Control {
         let truth = self.truth.lock().await;
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let apps = truth.registry.upstreams().filter_map(|upstream| {
-            let name = truth.table.parts.get(&upstream.app)?.upstream.app.clone();
-            Some((upstream.app, meter::app(name, upstream, now)))
+            let part = truth.table.parts.get(&upstream.app)?;
+            Some((upstream.app, meter::app(part, upstream, now)))
         });
         Measures {
             at: jiff::Timestamp::now(),

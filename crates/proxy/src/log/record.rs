@@ -45,6 +45,7 @@ pub(crate) struct Record {
     tries: u32,
     failed_tries: Tries,
     received: Option<Rc<Cell<u64>>>,
+    tells_timing: bool,
     /// Its place in a trace, and what sends its span.
     trace: Option<(Context, Rc<Tracer>)>,
     pub(crate) is_upgraded: bool,
@@ -86,6 +87,7 @@ impl Record {
             tries: 0,
             failed_tries: Tries::default(),
             received: None,
+            tells_timing: false,
             trace: None,
             is_upgraded: false,
             is_unread: false,
@@ -131,6 +133,7 @@ impl Record {
     pub(crate) fn at_app(&mut self, upstream: &Upstream, core: usize) -> &AppMeter {
         self.app = Some(upstream.app);
         self.release = upstream.release;
+        self.tells_timing = upstream.tells_timing;
         self.app_meter.insert(upstream.stats.meters.of(core).clone())
     }
 
@@ -171,6 +174,28 @@ impl Record {
     pub(crate) fn add_received(&mut self, count: u64) {
         let received = self.received.get_or_insert_default();
         received.set(received.get() + count);
+    }
+
+    /// The times so far, where the app wants them told: in milliseconds, as `Server-Timing` has them.
+    pub(crate) fn timing(&self) -> Option<HeaderValue> {
+        if !self.tells_timing {
+            return None;
+        }
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        let all = self.started.elapsed();
+        let first_byte = self.first_byte.unwrap_or_default();
+        let own = all.saturating_sub(self.waited + self.connect + first_byte);
+        let mut text = format!("edge;dur={:.3}", ms(own));
+        for (name, time) in [("queue", self.waited), ("connect", self.connect)] {
+            if !time.is_zero() {
+                write!(text, ", {name};dur={:.3}", ms(time)).expect("a String takes all");
+            }
+        }
+        write!(text, ", app;dur={:.3}", ms(first_byte)).expect("a String takes all");
+        if self.tries > 1 {
+            write!(text, ", retry;desc=\"{}\"", self.tries - 1).expect("a String takes all");
+        }
+        HeaderValue::try_from(text).ok()
     }
 
     fn end_code(&self) -> Option<EdgeCode> {

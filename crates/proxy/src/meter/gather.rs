@@ -1,9 +1,10 @@
 //! The cores' numbers added up, for whoever asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
 
-use model::name::AppName;
+use model::route::Part;
+use model::route::spec::Route;
 
 use super::{AppMeter, Classes, CoreMeter, PerCore};
 use crate::control::measures::{self, AppMeasures, CoreMeasures, ReplicaMeasures};
@@ -23,11 +24,11 @@ fn spread<M: Default>(meters: &PerCore<M>, of: impl Fn(&M) -> &super::Spread) ->
 }
 
 /// Everything of an app.
-pub(crate) fn app(name: AppName, upstream: &Upstream, now_ms: u64) -> AppMeasures {
+pub(crate) fn app(part: &Part, upstream: &Upstream, now_ms: u64) -> AppMeasures {
     let stats = &upstream.stats;
     let endpoints = upstream.endpoints.iter().chain(upstream.elsewhere());
     let mut sum = AppMeasures {
-        name,
+        name: part.upstream.app.clone(),
         release: upstream.release,
         state: upstream.state,
         is_paused: upstream.is_paused,
@@ -45,8 +46,27 @@ pub(crate) fn app(name: AppName, upstream: &Upstream, now_ms: u64) -> AppMeasure
         waiting: stats.held.load(Relaxed) + u64::from(stats.queue.waiting()),
         errors: BTreeMap::new(),
         replicas: endpoints.map(|endpoint| replica(endpoint, now_ms)).collect(),
+        routes: BTreeMap::new(),
     };
     counted(&stats.meters, &mut sum);
+    if sum.requests > 0 {
+        sum.routes = routes(&part.routes, &stats.meters);
+    }
+    sum
+}
+
+/// Requests by the route's subject; those of routes that are gone or had no place are under `other`.
+fn routes(routes: &[Route], meters: &PerCore<AppMeter>) -> BTreeMap<String, u64> {
+    let subjects: HashMap<u64, String> =
+        routes.iter().map(|route| (route.key(), route.subject())).collect();
+    let mut sum: BTreeMap<String, u64> = BTreeMap::new();
+    for meter in meters.each() {
+        let (each, others) = meter.routes.each();
+        for (key, count) in each.chain((others > 0).then_some((0, others))) {
+            let subject = subjects.get(&key).map_or("other", String::as_str);
+            *sum.entry(subject.to_owned()).or_default() += count;
+        }
+    }
     sum
 }
 

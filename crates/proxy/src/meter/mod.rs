@@ -5,6 +5,7 @@
 //! changes: what is shown is true within a request or two, and never goes down.
 
 mod gather;
+mod routes;
 mod spread;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,6 +17,7 @@ use http::StatusCode;
 use crate::code::EdgeCode;
 
 pub(crate) use gather::{app, core, errors};
+pub(crate) use routes::Routes;
 pub(crate) use spread::Spread;
 
 /// A number that one core adds to.
@@ -98,6 +100,7 @@ impl Classes {
 pub(crate) struct AppMeter {
     /// Requests that found the app; the others here are counted when a request ends.
     pub(crate) requests: Counter,
+    pub(crate) routes: Routes,
     pub(crate) answers: Classes,
     pub(crate) duration: Spread,
     pub(crate) connect: Spread,

@@ -317,6 +317,7 @@ pub(crate) fn shop(version: u64, state: UpstreamState, endpoints: Vec<Endpoint>)
         release: version,
         state,
         is_paused: false,
+        tells_timing: false,
         balance: Balance::default(),
         protocol: model::route::protocol::Protocol::default(),
         endpoints,

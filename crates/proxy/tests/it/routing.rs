@@ -32,6 +32,7 @@ fn part(name: &str, toml: &str, app: Option<(u128, &App)>) -> Arc<Part> {
         release: 1,
         state: UpstreamState::Live,
         is_paused: false,
+        tells_timing: false,
         balance: Balance::default(),
         protocol: model::route::protocol::Protocol::default(),
         endpoints: app.iter().map(|(number, app)| tcp(*number, app.address)).collect(),

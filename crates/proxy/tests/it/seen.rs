@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use model::route::UpstreamState;
 use model::route::balance::Balance;
+use model::route::spec::Route;
 use proxy::config::{LogForm, StatsdConfig, TraceConfig};
 use proxy::control::Measures;
 use proxy::control::measures::AppMeasures;
@@ -80,6 +81,31 @@ async fn the_next_replica_of_a_name_counts_on() {
     edge.apply(live(4, vec![tcp(1, one.address)])).await;
     let measures = edge.client.measures().await.unwrap();
     assert_eq!(measures.apps[&app_id(1)].replicas[0].answers[1], 2);
+}
+
+#[tokio::test]
+async fn answers_tell_their_times_where_the_app_wants_it_and_routes_are_counted() {
+    let (edge, app) = (Edge::start().await, App::start("one").await);
+    let mut table = live(1, vec![tcp(1, app.address)]);
+    let part = std::sync::Arc::make_mut(table.parts.get_mut(&app_id(1)).unwrap());
+    part.routes.push(Route::plain("other.localhost".parse().unwrap()));
+    edge.apply(table.clone()).await;
+    assert_eq!(edge.get("shop.localhost", "/").await.header("server-timing"), None);
+    let part = std::sync::Arc::make_mut(table.parts.get_mut(&app_id(1)).unwrap());
+    part.upstream.tells_timing = true;
+    table.version = 2;
+    edge.apply(table).await;
+    let reply = edge.get("other.localhost", "/").await;
+    let timing = reply.header("server-timing").unwrap();
+    let times: Vec<_> = timing.split(", ").map(|one| one.split_once(";dur=").unwrap()).collect();
+    assert!(times.iter().all(|(_, ms)| ms.parse::<f64>().unwrap() >= 0.0), "{timing}");
+    let names: Vec<_> = times.iter().map(|(name, _)| *name).collect();
+    assert!(names.starts_with(&["edge"]) && names.ends_with(&["app"]), "{timing}");
+    edge.get("other.localhost", "/").await;
+    let measures = edge.counted("three answers", |app| app.answers[1] == 3).await;
+    let routes: Vec<_> = measures.apps[&app_id(1)].routes.clone().into_iter().collect();
+    let expected = [("other.localhost".to_owned(), 2), ("shop.localhost".to_owned(), 1)];
+    assert_eq!(routes, expected);
 }
 
 #[tokio::test]

@@ -69,6 +69,14 @@ pub type ConfigVars = std::collections::BTreeMap<String, String>;
 /// `PATCH /apps/{app}/config-vars`: null takes the var away.
 pub type UpdateConfigVars = std::collections::BTreeMap<String, Option<String>>;
 
+/// `/wharf/apps/{app}/timing`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    pub app: super::common::AppRef,
+    /// Whether the app's answers tell how long they took.
+    pub timing: bool,
+}
+
 /// `/wharf/apps/{app}/pause`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {

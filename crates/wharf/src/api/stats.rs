@@ -38,6 +38,9 @@ pub struct AppTraffic {
     /// Answers the edge gave itself, by code.
     pub errors: BTreeMap<String, u64>,
     pub replicas: Vec<ReplicaTraffic>,
+    /// Requests by route, as `wharf routes` names it; `other` where there are more than are counted.
+    #[serde(default)]
+    pub routes: BTreeMap<String, u64>,
 }
 
 /// One replica's traffic.

@@ -141,6 +141,40 @@ pub async fn pause(
     Ok((app, is_on))
 }
 
+/// Whether an app's answers tell how long they took.
+pub async fn tells_timing(context: &Context, key: &str) -> Result<(App, bool), Problem> {
+    let key = key.to_owned();
+    decide(context, move |tx| {
+        let app = settled!(lookup::find(tx, &key)?);
+        let is_on = apps::tells_timing(tx, app.id)?;
+        Ok(Ok((app, is_on)))
+    })
+    .await
+}
+
+/// Has an app's answers tell how long they took, or not; returns when the proxy does so.
+pub async fn set_timing(
+    context: &Context,
+    key: &str,
+    is_on: bool,
+    user: &str,
+) -> Result<(App, bool), Problem> {
+    let (key, user) = (key.to_owned(), user.to_owned());
+    let now = Timestamp::now();
+    let app = decide(context, move |tx| {
+        let app = settled!(lookup::find(tx, &key)?);
+        if apps::tells_timing(tx, app.id)? != is_on {
+            apps::set_timing(tx, app.id, is_on)?;
+            let event = Event::TimingChanged { is_on };
+            events::append(tx, Some(app.id), Some(&user), &event, now)?;
+        }
+        Ok(Ok(app))
+    })
+    .await?;
+    context.deploys.wait_routed(app.id).await;
+    Ok((app, is_on))
+}
+
 /// Destroys an app and all that is its. `confirmed` is the name typed to confirm, where one was asked
 /// for. Returns when it is gone, or when it takes so long that it goes on without us.
 pub async fn destroy(

@@ -43,6 +43,8 @@ mod status;
 
 mod stats;
 
+mod timing;
+
 mod trace;
 
 mod explain;
@@ -232,6 +234,14 @@ enum Command {
     Pause(pause::PauseArgs),
     /// Let requests go on that wait
     Resume(pause::ResumeArgs),
+    /// Whether the app's answers tell how long they took
+    Timing(timing::ShowArgs),
+    /// Have the app's answers tell how long they took
+    #[command(name = "timing:on")]
+    TimingOn(timing::SwitchArgs),
+    /// Have the app's answers tell nothing of it
+    #[command(name = "timing:off")]
+    TimingOff(timing::SwitchArgs),
     /// Show how Wharf and all apps are
     Status(status::StatusArgs),
     /// Say what an error code means, and what helps
@@ -381,6 +391,9 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Maintenance(args) => maintenance::show(session, &args).await,
         Command::MaintenanceOn(args) => maintenance::on(session, &args).await,
         Command::MaintenanceOff(args) => maintenance::off(session, &args).await,
+        Command::Timing(args) => timing::show(session, &args).await,
+        Command::TimingOn(args) => timing::switch(session, &args, true).await,
+        Command::TimingOff(args) => timing::switch(session, &args, false).await,
         Command::Pause(args) => pause::pause(session, &args).await,
         Command::Resume(args) => pause::resume(session, &args).await,
         Command::Status(args) => status::show(session, &args).await,

@@ -62,6 +62,14 @@ fn lines(stats: &Stats) -> Vec<String> {
     }
     lines.extend(table(&rows));
     lines.extend(stats.apps.iter().filter_map(trouble));
+    if let [app] = stats.apps.as_slice() {
+        let row = |(route, count): (&String, &u64)| vec![count.to_string(), route.clone()];
+        let rows: Vec<_> = app.routes.iter().map(row).collect();
+        if !rows.is_empty() {
+            lines.push("Requests by route:".to_owned());
+            lines.extend(table(&rows));
+        }
+    }
     lines
 }
 

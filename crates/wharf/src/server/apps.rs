@@ -9,7 +9,7 @@ use super::encode::app_ref;
 use super::paging::{self, Key};
 use super::request::{Asked, Input};
 use super::router::Base;
-use crate::api::app::{CreateApp, DestroyApp, Pause, UpdateApp};
+use crate::api::app::{CreateApp, DestroyApp, Pause, Timing, UpdateApp};
 use crate::apps::{life, lookup};
 use crate::context::Context;
 use crate::git::pipeline::Pipeline;
@@ -76,6 +76,29 @@ pub(super) async fn destroy(
     let app = life::destroy(context, &key, asked.confirm.as_deref(), &caller.user).await?;
     pipeline.builds.end_all(&app);
     ok(&base.wire(&context.config).app(&app))
+}
+
+pub(super) async fn timing(State(context): State<Context>, Path(key): Path<String>) -> Answer {
+    let (app, timing) = life::tells_timing(&context, &key).await?;
+    ok(&Timing { app: app_ref(&app), timing })
+}
+
+pub(super) async fn timing_on(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Answer {
+    let (app, timing) = life::set_timing(&context, &key, true, &caller.user).await?;
+    ok(&Timing { app: app_ref(&app), timing })
+}
+
+pub(super) async fn timing_off(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Answer {
+    let (app, timing) = life::set_timing(&context, &key, false, &caller.user).await?;
+    ok(&Timing { app: app_ref(&app), timing })
 }
 
 pub(super) async fn pause_state(State(context): State<Context>, Path(key): Path<String>) -> Answer {

@@ -95,6 +95,10 @@ fn house() -> Router<Context> {
         .route("/wharf/explain/{code}", get(status::explain))
         .route("/wharf/apps/{app}/replicas", get(dynos::details))
         .route(
+            "/wharf/apps/{app}/timing",
+            get(apps::timing).put(apps::timing_on).delete(apps::timing_off),
+        )
+        .route(
             "/wharf/apps/{app}/pause",
             get(apps::pause_state).put(apps::pause).delete(apps::resume),
         )

@@ -125,6 +125,7 @@ fn app_traffic(now: &AppMeasures, before: Option<&AppMeasures>, window: f64) -> 
         bytes_out: now.bytes_out,
         errors: now.errors.clone(),
         replicas: replicas.collect(),
+        routes: now.routes.clone(),
     }
 }
 

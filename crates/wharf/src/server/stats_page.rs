@@ -28,7 +28,7 @@ pub(super) fn render(stats: &Stats) -> String {
          <meta http-equiv=\"refresh\" content=\"5\"><title>Wharf: traffic</title><style>",
     );
     page.push_str(include_str!("stats.css"));
-    page.push_str("</style></head><body><h1>Traffic</h1>");
+    page.push_str("</style></head><body><h1>Wharf: traffic</h1>");
     put(
         &mut page,
         format_args!(
@@ -57,6 +57,7 @@ pub(super) fn render(stats: &Stats) -> String {
     for app in apps {
         row_of_app(&mut page, app);
         app.replicas.iter().for_each(|replica| row_of_replica(&mut page, replica));
+        row_of_routes(&mut page, app);
     }
     page.push_str("</tbody></table></div>");
     if stats.apps.is_empty() {
@@ -87,7 +88,11 @@ fn cell(page: &mut String, value: impl Display) {
 }
 
 fn state(page: &mut String, state: &str) {
-    let class = if matches!(state, "live" | "up") { "good" } else { "bad" };
+    let class = match state {
+        "live" | "up" => "good",
+        "crashed" | "down" | "unwell" | "ejected" => "bad",
+        _ => "",
+    };
     put(page, format_args!("<td class=\"{class}\">{}</td>", escape(state)));
 }
 
@@ -104,10 +109,8 @@ fn traffic(page: &mut String, traffic: &Traffic) {
 }
 
 fn row_of_app(page: &mut String, app: &AppTraffic) {
-    put(
-        page,
-        format_args!("<tr class=\"app\"><td>{} v{}</td>", escape(app.name.as_str()), app.release),
-    );
+    let release = if app.release == 0 { String::new() } else { format!(" v{}", app.release) };
+    put(page, format_args!("<tr class=\"app\"><td>{}{release}</td>", escape(app.name.as_str())));
     state(page, &app.state);
     traffic(page, &app.traffic);
     cell(page, app.waiting);
@@ -130,6 +133,22 @@ fn row_of_replica(page: &mut String, replica: &ReplicaTraffic) {
         count => format!("ejected ×{count}"),
     };
     put(page, format_args!("<td>{ejected}</td></tr>"));
+}
+
+/// Where its requests came in, when that is more than one place.
+fn row_of_routes(page: &mut String, app: &AppTraffic) {
+    if app.routes.len() < 2 {
+        return;
+    }
+    let mut routes: Vec<_> = app.routes.iter().collect();
+    routes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let routes: Vec<String> =
+        routes.iter().map(|(route, count)| format!("{route} ×{count}")).collect();
+    let routes = escape(&routes.join(" · "));
+    put(
+        page,
+        format_args!("<tr class=\"routes\"><td>routes</td><td colspan=14>{routes}</td></tr>"),
+    );
 }
 
 fn escape(text: &str) -> String {
@@ -159,6 +178,7 @@ mod tests {
         let app = serde_json::json!({
             "name": "shop", "release": 3, "state": "live", "traffic": traffic, "waiting": 1,
             "retries": 4, "bytes_in": 0, "bytes_out": 2048, "errors": {"H12": 3},
+            "routes": {"shop.localhost": 90, "shop.localhost/api": 10},
             "replicas": [{
                 "name": "<b>", "state": "ejected", "traffic": traffic, "failed_tries": 2,
                 "ejections": 1,
@@ -170,11 +190,19 @@ mod tests {
         }))
         .unwrap();
         let page = render(&stats);
-        for part in ["shop v3", "H12 ×3", "12.5", "2 KiB", "ejected ×1", "&lt;b&gt;", "<td>–</td>"]
-        {
+        for part in [
+            "shop v3",
+            "H12 ×3",
+            "12.5",
+            "2 KiB",
+            "ejected ×1",
+            "&lt;b&gt;",
+            "<td>–</td>",
+            "shop.localhost ×90 · shop.localhost/api ×10",
+        ] {
             assert!(page.contains(part), "{part} in {page}");
         }
         assert!(!page.contains("<b>\"") && !page.contains("<script"), "{page}");
-        assert_eq!(page.matches("<td").count(), 15 * 2, "cells of two rows");
+        assert_eq!(page.matches("<td").count(), 15 * 2 + 2, "cells of two rows and the routes");
     }
 }

@@ -137,6 +137,19 @@ pub fn is_paused(tx: &Tx<'_>, app: AppId) -> Result<bool, StoreError> {
     Ok(tx.sql.query_row(sql, [app.to_string()], |row| row.get(0))?)
 }
 
+/// Whether the app's answers tell how long they took.
+pub fn tells_timing(tx: &Tx<'_>, app: AppId) -> Result<bool, StoreError> {
+    let sql = "SELECT tells_timing FROM apps WHERE id=?1";
+    Ok(tx.sql.query_row(sql, [app.to_string()], |row| row.get(0))?)
+}
+
+/// Has the app's answers tell how long they took, or not.
+pub fn set_timing(tx: &Tx<'_>, app: AppId, tells_timing: bool) -> Result<(), StoreError> {
+    let sql = "UPDATE apps SET tells_timing=?2 WHERE id=?1";
+    tx.sql.execute(sql, params![app.to_string(), tells_timing])?;
+    Ok(())
+}
+
 /// Has the app's requests wait, or lets them go on.
 pub fn set_paused(tx: &Tx<'_>, app: AppId, is_paused: bool) -> Result<(), StoreError> {
     let sql = "UPDATE apps SET is_paused=?2 WHERE id=?1";

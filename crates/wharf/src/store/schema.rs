@@ -218,6 +218,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE apps ADD COLUMN maintenance_page TEXT;
     ",
+    "
+    ALTER TABLE apps ADD COLUMN tells_timing INTEGER NOT NULL DEFAULT 0;
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

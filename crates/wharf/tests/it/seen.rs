@@ -29,6 +29,7 @@ fn requests_are_counted_shown_and_told_one_by_one() {
     ids_nobody_knows_are_answered(&host);
     the_metrics_are_prometheus(&host);
     the_page_and_the_table_show_every_app(&host);
+    answers_tell_their_times_when_switched_on(&host);
 }
 
 fn fetch(host: &Host, path: &str) -> (String, String) {
@@ -136,6 +137,17 @@ fn the_page_and_the_table_show_every_app(host: &Host) {
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
     let said = host.wharf_fails(&["proxy:stats", "-a", "nobody"]);
     assert!(said.contains("nobody"), "{said}");
+}
+
+fn answers_tell_their_times_when_switched_on(host: &Host) {
+    let timing = || fetch(host, "/").0.to_ascii_lowercase().contains("server-timing: edge;dur=");
+    assert!(!timing());
+    assert_eq!(host.wharf(&["timing", "shop"]), "off\n");
+    host.wharf(&["timing:on", "shop"]);
+    assert!(timing());
+    assert_eq!(host.wharf(&["timing", "shop"]), "on\n");
+    host.wharf(&["timing:off", "-a", "shop"]);
+    assert!(!timing());
 }
 
 fn base64(text: &str) -> String {

@@ -22,6 +22,8 @@ use crate::id::AppId;
 pub struct Placed {
     pub owner: AppId,
     pub route: Route,
+    /// [`Route::key`], made once.
+    pub key: u64,
     rank: Rank,
 }
 
@@ -126,7 +128,8 @@ impl Router {
 
     fn put_in(&mut self, owner: AppId, route: &Route) -> Result<(), RouteConflict> {
         let node = node(self.root(&route.host), &route.when.path);
-        let placed = Placed { owner, rank: Rank::of(route), route: route.clone() };
+        let placed =
+            Placed { owner, key: route.key(), rank: Rank::of(route), route: route.clone() };
         let subject = placed.route.subject();
         let other = node.placed.iter().find(|other| other.route.subject() == subject);
         if let Some(other) = other {

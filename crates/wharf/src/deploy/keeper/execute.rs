@@ -228,7 +228,16 @@ impl Keeper {
         let shape = loaded.release(release).map(|own| &own.shape);
         let balance = shape.map(|shape| shape.balance.clone()).unwrap_or_default();
         let protocol = shape.map(|shape| shape.run.protocol).unwrap_or_default();
-        let upstream = Upstream { app, release, state, is_paused, balance, protocol, endpoints };
+        let upstream = Upstream {
+            app,
+            release,
+            state,
+            is_paused,
+            tells_timing: loaded.tells_timing,
+            balance,
+            protocol,
+            endpoints,
+        };
         let routes = app_routes(&goal.hosts, release, loaded);
         let part = Part { routes, upstream, edge: self.furnished_edge(release, loaded).await };
         self.shared.routes.set(self.app, part.clone()).await?;
@@ -257,7 +266,11 @@ impl Keeper {
         }
         let routes = app_routes(&self.route.hosts, release, loaded);
         let edge = self.edge_as_it_lies(loaded, release);
-        let upstream = Upstream { is_paused: loaded.is_paused, ..routed.upstream.clone() };
+        let upstream = Upstream {
+            is_paused: loaded.is_paused,
+            tells_timing: loaded.tells_timing,
+            ..routed.upstream.clone()
+        };
         let part = Part { routes, upstream, edge };
         (part != **routed).then_some(part)
     }

@@ -30,6 +30,7 @@ pub(super) struct Loaded {
     pub(super) maintenance_page: Option<String>,
     /// Whether requests wait.
     pub(super) is_paused: bool,
+    pub(super) tells_timing: bool,
     /// The deploy in flight.
     pub(super) deploy: Option<Deploy>,
     /// Generation → release.
@@ -104,6 +105,7 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
     Ok(Some(Loaded {
         maintenance_page: apps::maintenance_page(tx, id)?,
         is_paused: apps::is_paused(tx, id)?,
+        tells_timing: apps::tells_timing(tx, id)?,
         releases: known,
         app,
         goal,
