@@ -12,6 +12,8 @@ pub mod path;
 
 pub mod destination;
 
+pub mod socket;
+
 pub mod redirect;
 
 pub mod spec;
@@ -23,6 +25,8 @@ pub mod order;
 pub mod balance;
 
 pub mod protocol;
+
+pub mod weight;
 
 pub mod shards;
 
@@ -42,6 +46,7 @@ use balance::Balance;
 use destination::External;
 use protocol::Protocol;
 use spec::Route;
+use weight::Weight;
 
 /// Everything the proxy needs to know, as one value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +119,9 @@ pub struct Endpoint {
     /// `web.1`, for the request log.
     pub name: String,
     pub address: EndpointAddress,
+    /// Its share of new requests; 0 drains it.
+    #[serde(default, skip_serializing_if = "Weight::is_ordinary")]
+    pub weight: Weight,
 }
 
 /// How an endpoint is reached.

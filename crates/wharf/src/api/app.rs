@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use model::id::AppId;
 use model::name::AppName;
+use model::route::weight::Weight;
 
 use super::common::{Named, Time, User};
 
@@ -65,6 +66,16 @@ pub type ConfigVars = std::collections::BTreeMap<String, String>;
 
 /// `PATCH /apps/{app}/config-vars`: null takes the var away.
 pub type UpdateConfigVars = std::collections::BTreeMap<String, Option<String>>;
+
+/// `GET /wharf/apps/{app}/weights`: every `web` replica with its weight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weights {
+    pub app: super::common::AppRef,
+    pub weights: std::collections::BTreeMap<String, Weight>,
+}
+
+/// `PATCH /wharf/apps/{app}/weights`: by their names; null is the ordinary weight.
+pub type UpdateWeights = std::collections::BTreeMap<String, Option<Weight>>;
 
 /// `/wharf/apps/{app}/pause`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -201,6 +201,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX orders_by_host ON orders(host, created_at);
     CREATE INDEX orders_by_app ON orders(app, created_at);
     ",
+    "
+    ALTER TABLE apps ADD COLUMN weights TEXT NOT NULL DEFAULT '{}';
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

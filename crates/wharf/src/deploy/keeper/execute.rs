@@ -12,6 +12,7 @@ use model::plan::{Place, RouteGoal, Step};
 use model::problem::{Code, Problem};
 use model::replica::{Condition, EndingKind, Replica, render_span};
 use model::route::spec::Route;
+use model::route::weight::Weight;
 use model::route::written::compose;
 use model::route::{Endpoint, EndpointAddress, Part, Upstream};
 use tokio::time::Instant;
@@ -25,6 +26,10 @@ use crate::store::{self, StoreError, deploys};
 
 /// How many of a failed replica's last lines its owner is shown.
 const LINES_SHOWN: usize = 10;
+
+fn weight_of(replica: &Replica, loaded: &Loaded) -> Weight {
+    loaded.weights.get(&replica.index).copied().unwrap_or_default()
+}
 
 impl Keeper {
     pub(super) async fn execute(&mut self, step: &Step, loaded: &Loaded) -> Result<(), Trouble> {
@@ -222,7 +227,7 @@ impl Keeper {
 
     /// Has the proxy serve by it; returns when it does.
     async fn route(&mut self, goal: &RouteGoal, loaded: &Loaded) -> Result<(), Trouble> {
-        let endpoints = goal.replicas.iter().filter_map(|id| self.endpoint(*id)).collect();
+        let endpoints = goal.replicas.iter().filter_map(|id| self.endpoint(*id, loaded)).collect();
         let app = loaded.app.name.clone();
         let (state, release, is_paused) = (goal.state, goal.release, loaded.is_paused);
         let shape = loaded.release(release).map(|own| &own.shape);
@@ -246,7 +251,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// What the edge has otherwise than the routes given by command and the pause say.
+    /// What the edge has otherwise than the routes given by command, the pause and the weights say.
     pub(super) fn other_routes(&self, loaded: &Loaded) -> Option<Part> {
         let routed = self.routed.as_ref()?;
         let release = self.route.release;
@@ -255,14 +260,17 @@ impl Keeper {
             return None;
         }
         let routes = app_routes(&self.route.hosts, release, loaded);
-        if routed.routes == routes && routed.upstream.is_paused == loaded.is_paused {
-            return None;
+        let mut upstream = Upstream { is_paused: loaded.is_paused, ..routed.upstream.clone() };
+        for endpoint in &mut upstream.endpoints {
+            let life = self.lives.get(&endpoint.replica);
+            // One that is gone keeps what it has until the next route step takes it out.
+            endpoint.weight = life.map_or(endpoint.weight, |life| weight_of(&life.replica, loaded));
         }
-        let upstream = Upstream { is_paused: loaded.is_paused, ..routed.upstream.clone() };
-        Some(Part { routes, upstream })
+        let part = Part { routes, upstream };
+        (part != **routed).then_some(part)
     }
 
-    /// A change of given routes or of the pause alone; whether there was one.
+    /// A change of given routes, of the pause or of weights alone; whether there was one.
     pub(super) async fn follow_routes(&mut self, loaded: &Loaded) -> Result<bool, Trouble> {
         let Some(part) = self.other_routes(loaded) else { return Ok(false) };
         self.shared.routes.set(self.app, part.clone()).await?;
@@ -270,13 +278,14 @@ impl Keeper {
         Ok(true)
     }
 
-    fn endpoint(&self, id: ReplicaId) -> Option<Endpoint> {
+    fn endpoint(&self, id: ReplicaId, loaded: &Loaded) -> Option<Endpoint> {
         let life = self.lives.get(&id)?;
         let address = EndpointAddress::Namespace {
             dial_socket: self.shared.backend.dial_socket(id),
             target: life.target?,
         };
-        Some(Endpoint { replica: id, name: life.replica.name(), address })
+        let weight = weight_of(&life.replica, loaded);
+        Some(Endpoint { replica: id, name: life.replica.name(), address, weight })
     }
 
     fn stop(&mut self, id: ReplicaId) {

@@ -9,6 +9,7 @@ use model::id::AppId;
 use model::name::DomainName;
 use model::plan::{Candidate, Generation, Goal, Place, places_of};
 use model::release::Release;
+use model::route::weight::Weight;
 use model::route::written::RouteSpec;
 
 use crate::store::{Store, StoreError, Tx, apps, deploys, domains, releases, routes};
@@ -22,6 +23,8 @@ pub(super) struct Loaded {
     pub(super) routes: Vec<RouteSpec>,
     /// Whether requests wait.
     pub(super) is_paused: bool,
+    /// Of `web` replicas, by their numbers; 100 where nothing is said.
+    pub(super) weights: BTreeMap<u32, Weight>,
     /// The deploy in flight.
     pub(super) deploy: Option<Deploy>,
     /// Generation → release.
@@ -85,8 +88,8 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
     let (is_in_maintenance, is_doomed) = (app.is_in_maintenance, app.is_doomed);
     let goal = Goal { serving, candidate, hosts, is_in_maintenance, is_doomed };
     let routes = routes::list(tx, id)?.into_iter().map(|route| route.spec).collect();
-    let is_paused = apps::is_paused(tx, id)?;
-    Ok(Some(Loaded { app, goal, routes, is_paused, deploy, releases: known }))
+    let (is_paused, weights) = (apps::is_paused(tx, id)?, apps::weights(tx, id)?);
+    Ok(Some(Loaded { app, goal, routes, is_paused, weights, deploy, releases: known }))
 }
 
 /// What the deploy in flight means, given what serves.
