@@ -8,6 +8,7 @@ use crate::deploy::DeployPhase;
 use crate::name::AppName;
 use crate::order::OrderPhase;
 use crate::problem::Problem;
+use crate::route::weight::Weight;
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,7 @@ pub enum Event {
     MaintenanceChanged { is_on: bool },
     PauseChanged { is_on: bool },
     TimingChanged { is_on: bool },
+    WeightChanged { replica: String, weight: Weight },
     ReplicaStarted { replica: String, release: u64 },
     ReplicaEnded { replica: String, release: u64, how: String },
 }

@@ -80,6 +80,7 @@ codes! {
     DomainUnknown "P402" "the app does not have that domain";
     RouteTaken "P403" "another route is for the same requests";
     RouteUnknown "P404" "the app does not have that route";
+    SocketForbidden "P405" "no route may lead to that socket";
     CertificateUnreadable "P430" "the certificate or its key cannot be read";
     CertificateKeyWrong "P431" "the key does not belong to the certificate";
     CertificateNotValid "P432" "the certificate is not valid at this time";

@@ -158,7 +158,7 @@ impl FromStr for Collector {
         http::uri::PathAndQuery::try_from(path.as_str()).map_err(|_| wrong())?;
         match text[..at].parse() {
             Ok(Destination::External(server)) => Ok(Self { server, path }),
-            Ok(Destination::App(_)) | Err(_) => Err(wrong()),
+            Ok(Destination::App(_) | Destination::Socket(_)) | Err(_) => Err(wrong()),
         }
     }
 }

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ord
 use std::time::Duration;
 
 use model::id::ReplicaId;
-use model::route::EndpointAddress;
+use model::route::destination::Destination;
+use model::route::{self, EndpointAddress};
 
 use crate::balance::{self, Load};
 use crate::meter::ReplicaMeters;
@@ -21,6 +22,10 @@ pub(crate) struct Endpoint {
     pub(crate) replica: ReplicaId,
     pub(crate) name: Arc<str>,
     pub(crate) address: EndpointAddress,
+    /// Whether it is a server that is none of ours.
+    is_elsewhere: bool,
+    /// Its share of new requests beside the others'; never 0.
+    pub(crate) weight: u32,
     /// What a visitor who stays with it remembers.
     pub(crate) token: u64,
     pub(crate) stats: Arc<EndpointStats>,
@@ -61,9 +66,47 @@ const WINDOW_MS: u64 = 10_000;
 const LEAST_SHARE: u64 = 100;
 
 impl Endpoint {
+    /// A replica.
+    pub(crate) fn own(
+        endpoint: &route::Endpoint,
+        token: u64,
+        stats: Arc<EndpointStats>,
+        meters_of: &mut impl FnMut(&str) -> (Arc<str>, Arc<ReplicaMeters>),
+    ) -> Self {
+        let (name, meters) = meters_of(&endpoint.name);
+        Self {
+            replica: endpoint.replica,
+            name,
+            meters,
+            address: endpoint.address.clone(),
+            is_elsewhere: false,
+            weight: u32::from(endpoint.weight.get().max(1)),
+            token,
+            stats,
+        }
+    }
+
+    /// A server that a route leads to; none where that is an app.
+    pub(crate) fn elsewhere(
+        to: &Destination,
+        (replica, token): (ReplicaId, u64),
+        stats: Arc<EndpointStats>,
+        meters_of: &mut impl FnMut(&str) -> (Arc<str>, Arc<ReplicaMeters>),
+    ) -> Option<Self> {
+        let (name, address) = match to {
+            Destination::App(_) => return None,
+            Destination::External(external) => {
+                (external.host.as_str(), EndpointAddress::External(external.clone()))
+            }
+            Destination::Socket(path) => ("unix", EndpointAddress::Unix(path.as_path().to_owned())),
+        };
+        let (name, meters) = meters_of(name);
+        Some(Self { replica, name, meters, address, is_elsewhere: true, weight: 1, token, stats })
+    }
+
     /// Whether it is a server that is none of ours.
     pub(crate) fn is_elsewhere(&self) -> bool {
-        matches!(self.address, EndpointAddress::External(_))
+        self.is_elsewhere
     }
 }
 

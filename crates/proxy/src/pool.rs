@@ -43,7 +43,9 @@ impl ConnectFailure {
     pub(crate) fn of(error: &io::Error, endpoint: &Endpoint) -> Self {
         match error.kind() {
             io::ErrorKind::TimedOut => Self::TimedOut,
-            io::ErrorKind::NotFound if endpoint.is_elsewhere() => Self::NameUnknown,
+            io::ErrorKind::NotFound if matches!(endpoint.address, EndpointAddress::External(_)) => {
+                Self::NameUnknown
+            }
             // What rustls says of a certificate.
             io::ErrorKind::InvalidData => Self::NotTrusted,
             _ => Self::Refused,

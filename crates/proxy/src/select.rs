@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use model::id::ReplicaId;
 use model::route::balance::{Sticky, is_outlier};
 
-use crate::balance::{choose, mix, stay};
+use crate::balance::{choose, mix, stay, weighted};
 use crate::core::Core;
 use crate::endpoint::{Endpoint, EndpointStats, InFlight};
 use crate::table::Upstream;
@@ -145,9 +145,15 @@ fn find(
         Sticky::Cookie => visitor.token.and_then(|token| {
             endpoints.iter().position(|endpoint| endpoint.token == token && is_open(endpoint))
         }),
-        Sticky::Ip => stay(visitor.address, endpoints.len(), |place| {
-            Some(&endpoints[place]).filter(|endpoint| is_open(endpoint)).map(|e| e.token)
-        }),
+        Sticky::Ip => {
+            let open = |place: usize| Some(&endpoints[place]).filter(|own| is_open(own));
+            if upstream.is_weighted {
+                let endpoint = |place| open(place).map(|own| (own.token, own.weight));
+                weighted::stay(visitor.address, endpoints.len(), endpoint)
+            } else {
+                stay(visitor.address, endpoints.len(), |place| open(place).map(|own| own.token))
+            }
+        }
     };
     if let Some(place) = stayed {
         return Found::Place(place);
@@ -157,7 +163,13 @@ fn find(
         is_open(endpoint).then(|| endpoint.stats.load(now, balance.slow_start))
     };
     let chance = (core.turns.next(), core.draws.next());
-    match choose(balance.method, endpoints.len(), load, chance) {
+    let chosen = if upstream.is_weighted {
+        let weight = |place: usize| endpoints[place].weight;
+        weighted::choose(balance.method, endpoints.len(), (load, weight), chance)
+    } else {
+        choose(balance.method, endpoints.len(), load, chance)
+    };
+    match chosen {
         Some(place) => Found::Place(place),
         None if endpoints.iter().any(is_wanted) => Found::Busy,
         None => Found::None,

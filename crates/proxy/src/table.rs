@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use model::id::{AppId, ReplicaId};
 use model::name::AppName;
 use model::route::balance::Balance;
-use model::route::destination::{Destination, External};
+use model::route::destination::Destination;
 use model::route::protocol::Protocol;
 use model::route::router::{Edit, RouteConflict, Router};
 use model::route::shards::Shards;
 use model::route::spec::{Action, Route};
-use model::route::{EndpointAddress, Part, UpstreamState};
+use model::route::{Part, UpstreamState};
 use sha2::{Digest, Sha256};
 
 use crate::balance::mix;
@@ -46,11 +46,13 @@ pub(crate) struct Upstream {
     pub(crate) balance: Balance,
     pub(crate) protocol: Protocol,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Whether they differ in weight.
+    pub(crate) is_weighted: bool,
     pub(crate) stats: Arc<AppStats>,
     /// What the edge does for who comes by the app's routes, if it does anything.
     pub(crate) edge: Option<Arc<CompiledEdge>>,
     /// The servers elsewhere that the app's routes lead to.
-    externals: Vec<(External, Arc<Self>)>,
+    externals: Vec<(Destination, Arc<Self>)>,
 }
 
 /// What is counted per app.
@@ -103,9 +105,9 @@ impl Table {
         match to {
             None => self.upstream(owner),
             Some(Destination::App(name)) => self.upstream(*self.names.get(name)?),
-            Some(Destination::External(external)) => {
+            Some(to @ (Destination::External(_) | Destination::Socket(_))) => {
                 let mut externals = self.upstream(owner)?.externals.iter();
-                externals.find(|(own, _)| own == external).map(|(_, upstream)| upstream)
+                externals.find(|(own, _)| own == to).map(|(_, upstream)| upstream)
             }
         }
     }
@@ -204,7 +206,7 @@ impl Registry {
         };
         let before = self.table.upstream(app).and_then(|upstream| upstream.edge.as_ref());
         let edge = CompiledEdge::compile(&part.edge, before);
-        let upstream = |state, protocol, endpoints, externals| Upstream {
+        let upstream = |state, protocol, endpoints: Vec<Endpoint>, externals| Upstream {
             app,
             release: part.upstream.release,
             state,
@@ -212,39 +214,32 @@ impl Registry {
             tells_timing: part.upstream.tells_timing,
             balance: part.upstream.balance.clone(),
             protocol,
+            is_weighted: endpoints.windows(2).any(|two| two[0].weight != two[1].weight),
             endpoints,
             stats: stats.clone(),
             edge: edge.clone(),
             externals,
         };
-        let mut externals: Vec<(External, Arc<Upstream>)> = Vec::new();
-        for external in part.routes.iter().flat_map(elsewhere) {
-            if externals.iter().any(|(known, _)| known == external) {
+        let mut externals: Vec<(Destination, Arc<Upstream>)> = Vec::new();
+        for to in part.routes.iter().flat_map(destinations) {
+            if matches!(to, Destination::App(_)) || externals.iter().any(|(known, _)| known == to) {
                 continue;
             }
-            let replica = external_id(app, external);
-            let (name, meters) = meters_of(&external.host);
-            let endpoint = Endpoint {
-                replica,
-                name,
-                meters,
-                address: EndpointAddress::External(external.clone()),
-                token: token(replica),
-                stats: self.replicas.entry(replica).or_default().clone(),
-            };
+            let replica = external_id(app, to);
+            let stats = self.replicas.entry(replica).or_default().clone();
+            let endpoint =
+                Endpoint::elsewhere(to, (replica, token(replica)), stats, &mut meters_of);
+            let Some(endpoint) = endpoint else { continue };
             let there = upstream(UpstreamState::Live, Protocol::Http1, vec![endpoint], Vec::new());
-            externals.push((external.clone(), Arc::new(there)));
+            externals.push((to.clone(), Arc::new(there)));
         }
-        let endpoints = part.upstream.endpoints.iter().map(|endpoint| {
-            let (name, meters) = meters_of(&endpoint.name);
-            Endpoint {
-                replica: endpoint.replica,
-                name,
-                meters,
-                address: endpoint.address.clone(),
-                token: token(endpoint.replica),
-                stats: self.replicas.entry(endpoint.replica).or_default().clone(),
-            }
+        // Without weight an endpoint drains: it is not in the table. If none had any, nobody would serve.
+        let all = &part.upstream.endpoints;
+        let has_any = all.iter().any(|endpoint| endpoint.weight.get() > 0);
+        let serving = all.iter().filter(|endpoint| !has_any || endpoint.weight.get() > 0);
+        let endpoints = serving.map(|endpoint| {
+            let stats = self.replicas.entry(endpoint.replica).or_default().clone();
+            Endpoint::own(endpoint, token(endpoint.replica), stats, &mut meters_of)
         });
         let endpoints = endpoints.collect();
         self.meters.insert(app, meters);
@@ -297,24 +292,20 @@ fn routes(part: Option<&Part>) -> &[Route] {
     part.map_or(&[], |part| &part.routes)
 }
 
-/// The servers elsewhere that a route names.
-fn elsewhere(route: &Route) -> impl Iterator<Item = &External> {
+/// The destinations that a route names.
+fn destinations(route: &Route) -> impl Iterator<Item = &Destination> {
     let serve = match &route.action {
         Action::Serve(serve) => Some(serve),
         Action::Redirect { .. } => None,
     };
-    let all = serve
+    serve
         .into_iter()
-        .flat_map(|serve| serve.to.iter().chain(serve.split.iter().map(|share| &share.to)));
-    all.filter_map(|to| match to {
-        Destination::External(external) => Some(external),
-        Destination::App(_) => None,
-    })
+        .flat_map(|serve| serve.to.iter().chain(serve.split.iter().map(|share| &share.to)))
 }
 
 /// An id that is the same in every table: connections and counters go on.
-fn external_id(app: AppId, external: &External) -> ReplicaId {
-    let hash = Sha256::digest(format!("{app} {external}"));
+fn external_id(app: AppId, to: &Destination) -> ReplicaId {
+    let hash = Sha256::digest(format!("{app} {to}"));
     let mut digits = String::with_capacity(32);
     for byte in &hash[..16] {
         digits.push_str(&format!("{byte:02x}"));

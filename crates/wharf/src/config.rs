@@ -91,6 +91,9 @@ pub struct Settings {
     /// Where the authority comes to for http-01 [default: 80]
     #[arg(long, env = "WHARF_ACME_HTTP_PORT")]
     pub acme_http_port: Option<u16>,
+    /// Folders whose unix sockets routes may lead to [default: none]
+    #[arg(long, env = "WHARF_SOCKETS", value_delimiter = ',')]
+    pub sockets: Option<Vec<PathBuf>>,
     /// Name server for all of this [default: those of /etc/resolv.conf]
     #[arg(long, env = "WHARF_RESOLVER")]
     pub resolver: Option<SocketAddr>,
@@ -183,6 +186,8 @@ pub struct Config {
     pub keep_releases: u32,
     pub build_cache: ByteSize,
     pub log_rotate_at: ByteSize,
+    /// Folders whose unix sockets routes may lead to.
+    pub sockets: Vec<PathBuf>,
     /// This very program, for the roles it starts.
     pub program: PathBuf,
 }
@@ -331,6 +336,7 @@ impl Settings {
             acme_challenge: self.acme_challenge.or(other.acme_challenge),
             acme_dns_hook: self.acme_dns_hook.or(other.acme_dns_hook),
             acme_http_port: self.acme_http_port.or(other.acme_http_port),
+            sockets: self.sockets.or(other.sockets),
             resolver: self.resolver.or(other.resolver),
             api_listen: self.api_listen.or(other.api_listen),
             api_certificate: self.api_certificate.or(other.api_certificate),
@@ -394,6 +400,11 @@ impl Settings {
             let why = format!("{first} is no multiple of {} below 2147483648", UserRange::COUNT);
             broken("app_users_from", why)
         })?;
+        let sockets = self.sockets.unwrap_or_default();
+        if let Some(folder) = sockets.iter().find(|folder| !folder.is_absolute()) {
+            let why = format!("`{}` is no absolute path of a folder", folder.display());
+            return Err(broken("sockets", why));
+        }
         let listen = self.listen.filter(|listen| !listen.is_empty());
         // Who moves the one port wants the other moved too, and not 443 taken behind his back.
         let listen_https = self.listen_https.unwrap_or_else(|| match listen {
@@ -488,6 +499,7 @@ impl Settings {
             keep_releases: self.keep_releases.unwrap_or(10),
             build_cache: size("build_cache", self.build_cache, ByteSize::mib(2048))?,
             log_rotate_at: size("log_rotate_at", self.log_rotate_at, ByteSize::mib(10))?,
+            sockets,
             program,
         })
     }

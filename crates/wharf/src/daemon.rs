@@ -78,6 +78,7 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
         logs: logs.clone(),
         tasks: tasks.clone(),
         domain: config.domain.clone(),
+        sockets: config.sockets.clone(),
     });
     let certificates = Certificates::new(store.clone(), link.clone(), Arc::clone(&config));
     let context = Context {

@@ -1,8 +1,9 @@
-//! Where a route leads: another app, or a server that is none of ours.
+//! Where a route leads: another app, or a server that is none of ours, by its name or by a socket.
 
 use std::fmt;
 use std::str::FromStr;
 
+use super::socket::SocketPath;
 use crate::name::AppName;
 
 /// Where a request goes that does not stay with the route's own app.
@@ -13,6 +14,8 @@ pub enum Destination {
     App(AppName),
     /// A server elsewhere: `https://old.example`.
     External(External),
+    /// A server on this machine, at a unix socket: `unix:/run/old/app.sock`.
+    Socket(SocketPath),
 }
 
 /// A server elsewhere.
@@ -30,7 +33,8 @@ pub struct External {
 /// A text that is no destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a destination: an app's name, or `http://` or `https://`, a host and perhaps a port"
+    "`{0}` is not a destination: an app's name, `http://` or `https://` and a host, perhaps with a port, \
+     or `unix:` and the absolute path of a socket"
 )]
 pub struct DestinationError(String);
 
@@ -81,7 +85,9 @@ impl fmt::Display for External {
 impl FromStr for Destination {
     type Err = DestinationError;
     fn from_str(text: &str) -> Result<Self, DestinationError> {
-        let found = if text.contains("://") {
+        let found = if let Some(path) = text.strip_prefix("unix:") {
+            path.parse().ok().map(Self::Socket)
+        } else if text.contains("://") {
             External::parse(text).map(Self::External)
         } else {
             text.parse().ok().map(Self::App)
@@ -108,6 +114,7 @@ impl fmt::Display for Destination {
         match self {
             Self::App(name) => name.fmt(f),
             Self::External(external) => external.fmt(f),
+            Self::Socket(path) => write!(f, "unix:{path}"),
         }
     }
 }
@@ -124,6 +131,7 @@ mod tests {
             ("https://old.example:443/", "https://old.example"),
             ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
             ("http://[::1]:3000", "http://[::1]:3000"),
+            ("unix:/run/old/app.sock", "unix:/run/old/app.sock"),
         ] {
             assert_eq!(given.parse::<Destination>().unwrap().to_string(), written);
         }
@@ -136,6 +144,9 @@ mod tests {
             "https://x:0",
             "https://u@x",
             "http://x:",
+            "unix:run/x",
+            "unix:/run/../x",
+            "unix:",
         ] {
             assert!(wrong.parse::<Destination>().is_err(), "{wrong}");
         }

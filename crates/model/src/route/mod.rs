@@ -12,6 +12,8 @@ pub mod path;
 
 pub mod destination;
 
+pub mod socket;
+
 pub mod redirect;
 
 pub mod spec;
@@ -25,6 +27,8 @@ pub mod balance;
 pub mod edge;
 
 pub mod protocol;
+
+pub mod weight;
 
 pub mod shards;
 
@@ -45,6 +49,7 @@ use destination::External;
 use edge::Edge;
 use protocol::Protocol;
 use spec::Route;
+use weight::Weight;
 
 /// Everything the proxy needs to know, as one value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +128,9 @@ pub struct Endpoint {
     /// `web.1`, for the request log.
     pub name: String,
     pub address: EndpointAddress,
+    /// Its share of new requests; 0 drains it.
+    #[serde(default, skip_serializing_if = "Weight::is_ordinary")]
+    pub weight: Weight,
 }
 
 /// How an endpoint is reached.

@@ -8,6 +8,7 @@ use super::destination::Destination;
 use super::host::HostPattern;
 use super::path::PathPattern;
 use super::redirect::Redirect;
+use super::socket::SocketPath;
 use super::spec::{Action, Route, Serve, Share, When};
 use crate::name::DomainName;
 
@@ -132,6 +133,21 @@ impl From<RouteSpec> for Written {
 }
 
 impl RouteSpec {
+    /// The unix sockets it leads to.
+    pub fn sockets(&self) -> impl Iterator<Item = &SocketPath> {
+        let serve = match &self.action {
+            Action::Serve(serve) => Some(serve),
+            Action::Redirect { .. } => None,
+        };
+        let all = serve
+            .into_iter()
+            .flat_map(|serve| serve.to.iter().chain(serve.split.iter().map(|share| &share.to)));
+        all.filter_map(|to| match to {
+            Destination::Socket(path) => Some(path),
+            Destination::App(_) | Destination::External(_) => None,
+        })
+    }
+
     fn on(&self, host: HostPattern) -> Route {
         Route { host, when: self.when.clone(), action: self.action.clone() }
     }
@@ -232,7 +248,7 @@ mod tests {
         split = { blue = 60, green = 50 } | the parts of a split are at most 100 percent, not 110
         split = { blue = 0 } | a split names `blue` once, with 1 to 100 percent
         to = "blue"; split = { blue = 10 } | a split names `blue` once, with 1 to 100 percent
-        to = "https://x/y" | `https://x/y` is not a destination: an app's name, or `http://` or `https://`, a host and perhaps a port
+        to = "https://x/y" | `https://x/y` is not a destination: an app's name, `http://` or `https://` and a host, perhaps with a port, or `unix:` and the absolute path of a socket
         keep_host = true | `keep_host` is for servers elsewhere, and this route has none
         methods = ["G T"] | `G T` is not a method: letters in upper case
         headers = { "a b" = "c" } | `a b` is not a header name in lower case

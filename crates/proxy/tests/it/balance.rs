@@ -215,6 +215,56 @@ async fn a_replica_with_its_most_requests_gets_no_more_and_the_queue_is_bounded(
 }
 
 #[tokio::test]
+async fn requests_are_shared_by_weight_and_none_goes_where_there_is_none() {
+    let edge = Edge::tuned(|config| config.workers = 1).await;
+    let apps = [App::start("one").await, App::start("two").await, App::start("three").await];
+    let all: Vec<&App> = apps.iter().collect();
+    let weighed = |version, balance: &Balance, weights: [u16; 3]| {
+        let mut table = balanced(version, balance.clone(), &all);
+        let part = table.parts.get_mut(&app_id(1)).unwrap();
+        let mut changed = Part::clone(part);
+        for (endpoint, weight) in changed.upstream.endpoints.iter_mut().zip(weights) {
+            endpoint.weight = weight.try_into().unwrap();
+        }
+        *part = Arc::new(changed);
+        table
+    };
+    let before = || apps.iter().map(|app| app.requests()).collect::<Vec<_>>();
+    let mut version = 0;
+    for method in [Method::RoundRobin, Method::LeastConnections, Method::Latency] {
+        let balance = Balance { method, ..Balance::default() };
+        version += 1;
+        edge.apply(weighed(version, &balance, [100, 20, 0])).await;
+        let began = before();
+        // One after the other: none has any when the next is chosen.
+        for number in 0..300 {
+            let reply = edge.get("shop.localhost", &format!("/{method:?}-{number}")).await;
+            assert_eq!(reply.status, 200);
+        }
+        let got: Vec<u32> = before().iter().zip(&began).map(|(now, before)| now - before).collect();
+        // By latency the better of two drawn wins: the lighter is among them three times in ten.
+        let expected = if method == Method::Latency { 0..=140 } else { 40..=60 };
+        assert!(expected.contains(&got[1]) && got[2] == 0, "{method:?} {got:?}");
+        assert_eq!(got.iter().sum::<u32>(), 300);
+    }
+    // A visitor who stays is moved, too, when its replica is to get nothing.
+    let sticky = Balance { sticky: Sticky::Ip, ..Balance::default() };
+    edge.apply(weighed(version + 1, &sticky, [100, 100, 100])).await;
+    let first = edge.get("shop.localhost", "/").await.body;
+    let at = ["one", "two", "three"].iter().position(|name| first.starts_with(name)).unwrap();
+    let mut weights = [100; 3];
+    weights[at] = 0;
+    edge.apply(weighed(version + 2, &sticky, weights)).await;
+    let second = edge.get("shop.localhost", "/").await.body;
+    assert_ne!(first, second);
+    assert_eq!(edge.get("shop.localhost", "/").await.body, second, "and stays there");
+    // All without weight: none is left out.
+    edge.apply(weighed(version + 3, &Balance::default(), [0; 3])).await;
+    let answers = ask(&edge, "GET", "/ordinary", 80).await;
+    assert!(answers.values().all(|(status, _)| *status == 200));
+}
+
+#[tokio::test]
 async fn who_waits_too_long_for_a_place_is_told() {
     let edge = Edge::tuned(|config| config.hold_limit = Duration::from_millis(200)).await;
     let app = App::start("one").await;

@@ -306,6 +306,7 @@ pub(crate) fn tcp(number: u128, address: SocketAddr) -> Endpoint {
         replica: replica_id(number),
         name: format!("web.{number}"),
         address: EndpointAddress::Tcp(address),
+        weight: model::route::weight::Weight::default(),
     }
 }
 

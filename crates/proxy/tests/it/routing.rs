@@ -168,6 +168,51 @@ async fn a_server_elsewhere_is_proxied_under_its_own_name() {
 }
 
 #[tokio::test]
+async fn a_server_at_a_unix_socket_is_proxied() {
+    let edge = Edge::start().await;
+    let old = App::start("old").await;
+    let folder = tempfile::tempdir().unwrap();
+    let permit = |path: &Path, mode| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    // The worker is another user.
+    permit(folder.path(), 0o755);
+    let path = folder.path().join("app.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    permit(&path, 0o666);
+    let address = old.address;
+    let mut carriers = tokio::task::JoinSet::new();
+    carriers.spawn(async move {
+        let mut each = tokio::task::JoinSet::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            each.spawn(async move {
+                let mut app = TcpStream::connect(address).await.unwrap();
+                // However it ends.
+                let _ended = tokio::io::copy_bidirectional(&mut socket, &mut app).await;
+            });
+        }
+    });
+    let to = format!("unix:{}", path.display());
+    let gone = format!("unix:{}", folder.path().join("gone.sock").display());
+    let file = format!(r#"routes = [{{ path = "/gone", to = "{gone}" }}, {{ to = "{to}" }}]"#);
+    edge.apply(table(1, vec![part("shop", &file, None)])).await;
+    for number in 0..20 {
+        let body = edge.get("shop.localhost", &format!("/x?{number}")).await.body;
+        assert_eq!(body, format!("old /x?{number} "));
+    }
+    assert!(old.connections.load(SeqCst) <= 4, "kept alive");
+    let headers = edge.get("shop.localhost", "/headers").await.body;
+    assert!(headers.contains("\r\nhost: shop.localhost\r\n"), "{headers}");
+    assert_eq!(edge.get("shop.localhost", "/gone").await.code(), Some("H21"), "and at once");
+    permit(&path, 0o600);
+    if rustix::process::getuid().is_root() {
+        let refused = edge.get("shop.localhost", "/close").await;
+        assert!(matches!(refused.code(), Some("H13" | "H21")), "{refused:?}");
+        assert_eq!(edge.get("shop.localhost", "/close").await.code(), Some("H21"));
+    }
+}
+
+#[tokio::test]
 async fn a_change_is_made_only_to_the_table_it_is_of() {
     let edge = Edge::start().await;
     let (one, two) = (App::start("one").await, App::start("two").await);

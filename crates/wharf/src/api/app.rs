@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use model::id::AppId;
 use model::name::AppName;
+use model::route::weight::Weight;
 
 use super::common::{Named, Time, User};
 
@@ -76,6 +77,16 @@ pub struct Timing {
     /// Whether the app's answers tell how long they took.
     pub timing: bool,
 }
+
+/// `GET /wharf/apps/{app}/weights`: every `web` replica with its weight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weights {
+    pub app: super::common::AppRef,
+    pub weights: std::collections::BTreeMap<String, Weight>,
+}
+
+/// `PATCH /wharf/apps/{app}/weights`: by their names; null is the ordinary weight.
+pub type UpdateWeights = std::collections::BTreeMap<String, Option<Weight>>;
 
 /// `/wharf/apps/{app}/pause`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

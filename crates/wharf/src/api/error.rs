@@ -47,6 +47,7 @@ pub fn status(code: Code) -> u16 {
         | Code::CertificateChainBroken
         | Code::BuildStepFailed => 400,
         Code::TokenWrong => 401,
+        Code::SocketForbidden => 403,
         Code::AppUnknown
         | Code::ProcessTypeUnknown
         | Code::ReplicaUnknown

@@ -19,6 +19,7 @@ pub mod formation;
 pub mod domains;
 
 pub mod routes;
+pub mod weights;
 
 pub mod certificates;
 

@@ -39,6 +39,8 @@ mod maintenance;
 
 mod pause;
 
+mod weight;
+
 mod status;
 
 mod stats;
@@ -130,6 +132,9 @@ enum Command {
     /// Say how much each process may use
     #[command(name = "ps:resize", visible_alias = "resize")]
     PsResize(ps::ResizeArgs),
+    /// Say how much of the requests each replica gets, beside the others
+    #[command(name = "ps:weight")]
+    PsWeight(weight::WeightArgs),
     /// Start all processes afresh, without a gap
     #[command(visible_alias = "ps:restart")]
     Restart(ps::RestartArgs),
@@ -354,6 +359,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Ps(args) => ps::list(session, &args).await,
         Command::PsScale(args) => ps::scale(session, &args).await,
         Command::PsResize(args) => ps::resize(session, &args).await,
+        Command::PsWeight(args) => weight::weight(session, &args).await,
         Command::Restart(args) => ps::restart(session, &args).await,
         Command::PsStop(args) => ps::stop(session, &args).await,
         Command::Logs(args) => logs::show(session, &args).await,

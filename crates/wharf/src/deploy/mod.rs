@@ -28,6 +28,7 @@ mod verdict;
 mod watch;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ use model::id::{AppId, DeployId};
 use model::name::DomainName;
 use model::problem::{Code, Problem};
 use model::replica::Replica;
+use model::route::socket::SocketPath;
 use model::route::written::{RouteSpec, compose};
 use tokio::sync::{mpsc, oneshot};
 
@@ -74,6 +76,7 @@ struct Shared {
     logs: AppLogs,
     tasks: Tasks,
     domain: String,
+    sockets: Vec<PathBuf>,
     one_offs: one_off::Register,
     /// Only so many containers are started at once, so that a hundred apps come up without a stampede.
     starts: tokio::sync::Semaphore,
@@ -99,6 +102,8 @@ pub struct Parts {
     pub tasks: Tasks,
     /// Apps answer at `<app>.<domain>`.
     pub domain: String,
+    /// Folders whose unix sockets routes may lead to.
+    pub sockets: Vec<PathBuf>,
 }
 
 /// A replica as people see it.
@@ -132,7 +137,7 @@ const SEEN_WITHIN: Duration = Duration::from_secs(10);
 impl Deploys {
     /// The room, with no keeper at work yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, backend, routes, link, logs, tasks, domain } = parts;
+        let Parts { store, backend, routes, link, logs, tasks, domain, sockets } = parts;
         let shared = Shared {
             store,
             backend,
@@ -142,6 +147,7 @@ impl Deploys {
             logs,
             tasks,
             domain,
+            sockets,
             one_offs: one_off::Register::default(),
             starts: tokio::sync::Semaphore::new(STARTS_AT_ONCE),
             images: Arc::default(),
@@ -201,6 +207,10 @@ impl Deploys {
         layers: Vec<Vec<RouteSpec>>,
     ) -> Result<(), Problem> {
         let shared = &self.inner.shared;
+        let mut sockets = layers.iter().flatten().flat_map(RouteSpec::sockets);
+        if let Some(path) = sockets.find(|path| !path.is_in(&shared.sockets)) {
+            return Err(socket_forbidden(path, &shared.sockets));
+        }
         let domain = shared.domain.clone();
         let read = move |tx: &store::Tx<'_>| {
             let app = store::apps::get(tx, app)?;
@@ -226,7 +236,7 @@ impl Deploys {
     }
 
     /// The folders and pages the proxy is told of.
-    pub async fn places(&self) -> std::collections::BTreeSet<std::path::PathBuf> {
+    pub async fn places(&self) -> std::collections::BTreeSet<PathBuf> {
         self.inner.shared.routes.places().await
     }
 
@@ -364,6 +374,19 @@ impl Deploys {
             .tasks
             .spawn_until_stop("keeper", keeper::keep(shared, app, sender, receiver));
     }
+}
+
+fn socket_forbidden(path: &SocketPath, folders: &[PathBuf]) -> Problem {
+    let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    let why = if folders.is_empty() {
+        "the setting `sockets` of this machine names no folder".to_owned()
+    } else {
+        format!("the setting `sockets` of this machine allows {}", folders.join(", "))
+    };
+    Problem::new(Code::SocketForbidden, format!("no route may lead to `unix:{path}`"))
+        .why(why)
+        .still("nothing was changed")
+        .next("add its folder to `sockets` in the daemon's settings, and start the daemon anew")
 }
 
 /// The hosts an app has by its name and by its domains.

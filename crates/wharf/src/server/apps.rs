@@ -9,8 +9,8 @@ use super::encode::app_ref;
 use super::paging::{self, Key};
 use super::request::{Asked, Input};
 use super::router::Base;
-use crate::api::app::{CreateApp, DestroyApp, Pause, Timing, UpdateApp};
-use crate::apps::{life, lookup};
+use crate::api::app::{CreateApp, DestroyApp, Pause, Timing, UpdateApp, UpdateWeights, Weights};
+use crate::apps::{life, lookup, weights};
 use crate::context::Context;
 use crate::git::pipeline::Pipeline;
 
@@ -122,4 +122,19 @@ pub(super) async fn resume(
 ) -> Answer {
     let (app, paused) = life::pause(&context, &key, false, &caller.user).await?;
     ok(&Pause { app: app_ref(&app), paused })
+}
+
+pub(super) async fn weights(State(context): State<Context>, Path(key): Path<String>) -> Answer {
+    let (app, weights) = weights::list(&context, &key).await?;
+    ok(&Weights { app: app_ref(&app), weights })
+}
+
+pub(super) async fn set_weights(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+    Input(input): Input<UpdateWeights>,
+) -> Answer {
+    let (app, weights) = weights::change(&context, &key, input, &caller.user).await?;
+    ok(&Weights { app: app_ref(&app), weights })
 }

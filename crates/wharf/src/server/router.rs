@@ -102,6 +102,7 @@ fn house() -> Router<Context> {
             "/wharf/apps/{app}/pause",
             get(apps::pause_state).put(apps::pause).delete(apps::resume),
         )
+        .route("/wharf/apps/{app}/weights", get(apps::weights).patch(apps::set_weights))
         .route("/wharf/apps/{app}/routes", get(routes::list).post(routes::add))
         .route("/wharf/apps/{app}/routes/{route}", delete(routes::remove))
         .route("/wharf/apps/{app}/exec", post(runs::exec))

@@ -1,11 +1,14 @@
 //! Apps.
 
+use std::collections::BTreeMap;
+
 use model::app::App;
 use model::id::AppId;
 use model::name::AppName;
+use model::route::weight::Weight;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{StoreError, Tx, micros, read, taken, timestamp};
+use super::{StoreError, Tx, json, micros, read, read_json, taken, timestamp};
 
 const COLUMNS: &str = "id, name, created_at, updated_at, released_at, is_in_maintenance, is_doomed";
 
@@ -167,5 +170,23 @@ pub fn maintenance_page(tx: &Tx<'_>, app: AppId) -> Result<Option<String>, Store
 pub fn set_maintenance_page(tx: &Tx<'_>, app: AppId, page: Option<&str>) -> Result<(), StoreError> {
     let sql = "UPDATE apps SET maintenance_page=?2 WHERE id=?1";
     tx.sql.execute(sql, params![app.to_string(), page])?;
+    Ok(())
+}
+
+/// The weights of `web` replicas, by their numbers; those of whom nothing was said are not there.
+pub fn weights(tx: &Tx<'_>, app: AppId) -> Result<BTreeMap<u32, Weight>, StoreError> {
+    let sql = "SELECT weights FROM apps WHERE id=?1";
+    let text: String = tx.sql.query_row(sql, [app.to_string()], |row| row.get(0))?;
+    read_json("apps", &app.to_string(), &text)
+}
+
+/// Sets them, all of them.
+pub fn set_weights(
+    tx: &Tx<'_>,
+    app: AppId,
+    weights: &BTreeMap<u32, Weight>,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE apps SET weights=?2 WHERE id=?1";
+    tx.sql.execute(sql, params![app.to_string(), json(weights)])?;
     Ok(())
 }

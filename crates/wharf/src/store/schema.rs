@@ -221,6 +221,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE apps ADD COLUMN tells_timing INTEGER NOT NULL DEFAULT 0;
     ",
+    "
+    ALTER TABLE apps ADD COLUMN weights TEXT NOT NULL DEFAULT '{}';
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

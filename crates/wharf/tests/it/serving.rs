@@ -30,6 +30,7 @@ fn the_api_of_an_app_that_runs() {
     domains_are_routed_at_once(&host);
     routes_lead_where_they_say(&host, &repo);
     a_pause_keeps_requests_until_the_app_is_resumed(&host);
+    weights_say_who_gets_how_much(&host);
     a_rename_moves_the_address(&host);
 }
 
@@ -199,8 +200,44 @@ fn a_pause_keeps_requests_until_the_app_is_resumed(host: &Host) {
     });
 }
 
+fn weights_say_who_gets_how_much(host: &Host) {
+    let scale = |count: u32| {
+        let body = format!(r#"{{"quantity":{count}}}"#);
+        let scaled = host.call("PATCH", "/apps/shop/formation/web", &body);
+        follow(host, scaled.header("wharf-deploy"));
+        up(host, "shop", "web", usize::try_from(count).unwrap());
+    };
+    scale(2);
+    let answered = || {
+        let bodies = (0..40).map(|_| host.get("shop.localhost", "/").1);
+        let second = bodies.filter(|body| body.contains("web.2")).count();
+        (40 - second, second)
+    };
+    assert_eq!(host.wharf(&["ps:weight", "-a", "shop"]).trim(), "web.1=100 web.2=100");
+    let changed = host.json(&["ps:weight", "web.2=0", "-a", "shop"]);
+    assert_eq!(changed["weights"], json!({"web.1": 100, "web.2": 0}));
+    assert_eq!(answered(), (40, 0));
+    host.wharf(&["ps:weight", "web.2=default", "-a", "shop"]);
+    assert_eq!(host.read("/wharf/apps/shop/weights").json()["weights"]["web.2"], 100);
+    let (first, second) = answered();
+    assert!(first > 0 && second > 0, "{first} {second}");
+    let said = host.wharf_fails(&["ps:weight", "web.3=10", "-a", "shop"]);
+    assert!(said.contains("P013") && said.contains("`web.1` to `web.2`"), "{said}");
+    let said = host.wharf_fails(&["ps:weight", "web.1=1001", "-a", "shop"]);
+    assert!(said.contains("from 0 (nothing new) to 1000"), "{said}");
+    // It stays with the number, whatever is deployed.
+    host.wharf(&["ps:weight", "web.1=0", "-a", "shop"]);
+    let restarted = host.call("DELETE", "/apps/shop/dynos", "");
+    follow(host, restarted.header("wharf-deploy"));
+    assert_eq!(answered(), (0, 40));
+    host.wharf(&["ps:weight", "web.1=default", "-a", "shop"]);
+    scale(1);
+}
+
 fn routes_lead_where_they_say(host: &Host, repo: &Repo) {
     host.wharf(&["create", "blog"]);
+    let socket = ["routes:add", "-a", "shop", "--path", "/sock", "--to", "unix:/run/x.sock"];
+    assert!(host.wharf_fails(&socket).contains("P405"));
     // By command: at once, and by their names to be removed.
     host.wharf(&["routes:add", "-a", "shop", "--path", "/blog", "--strip", "--to", "blog"]);
     host.wharf(&["routes:add", "-a", "shop", "--path", "/old", "--redirect", "/new/*"]);

@@ -12,6 +12,7 @@ use model::plan::{Place, RouteGoal, Step};
 use model::problem::{Code, Problem};
 use model::replica::{Condition, EndingKind, Replica, render_span};
 use model::route::spec::Route;
+use model::route::weight::Weight;
 use model::route::written::compose;
 use model::route::{Endpoint, EndpointAddress, Part, Upstream};
 use tokio::time::Instant;
@@ -25,6 +26,10 @@ use crate::store::{self, StoreError, deploys};
 
 /// How many of a failed replica's last lines its owner is shown.
 const LINES_SHOWN: usize = 10;
+
+fn weight_of(replica: &Replica, loaded: &Loaded) -> Weight {
+    loaded.weights.get(&replica.index).copied().unwrap_or_default()
+}
 
 impl Keeper {
     pub(super) async fn execute(&mut self, step: &Step, loaded: &Loaded) -> Result<(), Trouble> {
@@ -222,7 +227,7 @@ impl Keeper {
 
     /// Has the proxy serve by it; returns when it does.
     async fn route(&mut self, goal: &RouteGoal, loaded: &Loaded) -> Result<(), Trouble> {
-        let endpoints = goal.replicas.iter().filter_map(|id| self.endpoint(*id)).collect();
+        let endpoints = goal.replicas.iter().filter_map(|id| self.endpoint(*id, loaded)).collect();
         let app = loaded.app.name.clone();
         let (state, release, is_paused) = (goal.state, goal.release, loaded.is_paused);
         let shape = loaded.release(release).map(|own| &own.shape);
@@ -256,7 +261,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// What the edge has otherwise than the routes and settings given by command and the pause say.
+    /// What the edge has otherwise than all that is given by command says.
     pub(super) fn other_routes(&self, loaded: &Loaded) -> Option<Part> {
         let routed = self.routed.as_ref()?;
         let release = self.route.release;
@@ -266,16 +271,21 @@ impl Keeper {
         }
         let routes = app_routes(&self.route.hosts, release, loaded);
         let edge = self.edge_as_it_lies(loaded, release);
-        let upstream = Upstream {
+        let mut upstream = Upstream {
             is_paused: loaded.is_paused,
             tells_timing: loaded.tells_timing,
             ..routed.upstream.clone()
         };
+        for endpoint in &mut upstream.endpoints {
+            let life = self.lives.get(&endpoint.replica);
+            // One that is gone keeps what it has until the next route step takes it out.
+            endpoint.weight = life.map_or(endpoint.weight, |life| weight_of(&life.replica, loaded));
+        }
         let part = Part { routes, upstream, edge };
         (part != **routed).then_some(part)
     }
 
-    /// A change of given routes, of settings or of the pause alone; whether there was one.
+    /// A change of what is given by command alone; whether there was one.
     pub(super) async fn follow_routes(&mut self, loaded: &Loaded) -> Result<bool, Trouble> {
         let Some(part) = self.other_routes(loaded) else { return Ok(false) };
         self.lay_out_page(loaded).await;
@@ -284,13 +294,14 @@ impl Keeper {
         Ok(true)
     }
 
-    fn endpoint(&self, id: ReplicaId) -> Option<Endpoint> {
+    fn endpoint(&self, id: ReplicaId, loaded: &Loaded) -> Option<Endpoint> {
         let life = self.lives.get(&id)?;
         let address = EndpointAddress::Namespace {
             dial_socket: self.shared.backend.dial_socket(id),
             target: life.target?,
         };
-        Some(Endpoint { replica: id, name: life.replica.name(), address })
+        let weight = weight_of(&life.replica, loaded);
+        Some(Endpoint { replica: id, name: life.replica.name(), address, weight })
     }
 
     fn stop(&mut self, id: ReplicaId) {

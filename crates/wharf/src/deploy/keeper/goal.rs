@@ -11,6 +11,7 @@ use model::name::DomainName;
 use model::plan::{Candidate, Generation, Goal, Place, places_of};
 use model::release::Release;
 use model::route::edge::Edge;
+use model::route::weight::Weight;
 use model::route::written::RouteSpec;
 
 use crate::store::{Store, StoreError, Tx, apps, deploys, domains, edge, releases, routes};
@@ -31,6 +32,8 @@ pub(super) struct Loaded {
     /// Whether requests wait.
     pub(super) is_paused: bool,
     pub(super) tells_timing: bool,
+    /// Of `web` replicas, by their numbers; 100 where nothing is said.
+    pub(super) weights: BTreeMap<u32, Weight>,
     /// The deploy in flight.
     pub(super) deploy: Option<Deploy>,
     /// Generation → release.
@@ -106,6 +109,7 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
         maintenance_page: apps::maintenance_page(tx, id)?,
         is_paused: apps::is_paused(tx, id)?,
         tells_timing: apps::tells_timing(tx, id)?,
+        weights: apps::weights(tx, id)?,
         releases: known,
         app,
         goal,

@@ -1,6 +1,8 @@
 //! Which endpoint gets the next request. Pure: what is known of the endpoints and a drawn number come
 //! in, a place in the list comes out.
 
+pub(crate) mod weighted;
+
 use std::cell::Cell;
 
 use model::route::balance::Method;
