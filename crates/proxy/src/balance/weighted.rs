@@ -51,7 +51,7 @@ fn even(turn: usize) -> u64 {
 /// The one a point below 2³² falls on when all lie side by side, each as long as its weight.
 fn by_weight(all: impl Iterator<Item = (usize, Load, u64)> + Clone, point: u64) -> Option<usize> {
     let total: u64 = all.clone().map(|(_, _, weight)| weight).sum();
-    let point = u128::from(total) * u128::from(point) >> 32;
+    let point = (u128::from(total) * u128::from(point)) >> 32;
     let mut end = 0;
     let mut places = all.map(|(place, _, weight)| {
         end += u128::from(weight);

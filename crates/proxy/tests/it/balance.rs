@@ -229,7 +229,7 @@ async fn requests_are_shared_by_weight_and_none_goes_where_there_is_none() {
         *part = Arc::new(changed);
         table
     };
-    let before = || apps.iter().map(|app| app.requests()).collect::<Vec<_>>();
+    let before = || apps.iter().map(App::requests).collect::<Vec<_>>();
     let mut version = 0;
     for method in [Method::RoundRobin, Method::LeastConnections, Method::Latency] {
         let balance = Balance { method, ..Balance::default() };

@@ -150,7 +150,10 @@ async fn serve(mut raw: Raw, count: Arc<AtomicU32>, queue: Queue) {
         if raw.stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
-        while path == "/events" {
+        if path != "/events" {
+            continue;
+        }
+        loop {
             let Some(event) = queue.lock().await.recv().await else { return };
             let chunk = format!("{:x}\r\n{event}\r\n", event.len());
             if raw.stream.write_all(chunk.as_bytes()).await.is_err() {
