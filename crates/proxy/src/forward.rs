@@ -120,6 +120,7 @@ pub(crate) async fn serve(
         is_secure,
         upload: &upload,
         client: client.address(),
+        chain: &chain,
         can_repeat,
         record,
         cookie: None,
@@ -238,6 +239,8 @@ struct Journey<'a> {
     is_secure: bool,
     upload: &'a Upload,
     client: IpAddr,
+    /// Whom the request passed on its way here, the client last.
+    chain: &'a HeaderValue,
     /// Whether the same request may be sent a second time.
     can_repeat: bool,
     record: Record,
@@ -366,7 +369,8 @@ impl Journey<'_> {
         if self.edge.is_none() {
             self.edge = Some(edge.clone());
             // Boxed, so that requests of apps without settings do not carry its size.
-            let admitted = Box::pin(edge.admit(self.core, self.client, self.head)).await;
+            let admitted =
+                Box::pin(edge.admit(self.core, (self.client, self.chain), self.head)).await;
             self.passed = admitted.map_err(End::Stopped)?;
             if state != UpstreamState::Maintenance
                 && let Some(stop) = Box::pin(edge.serve(self.head)).await

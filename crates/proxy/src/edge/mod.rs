@@ -88,10 +88,10 @@ impl CompiledEdge {
     pub(crate) async fn admit(
         &self,
         core: &Core,
-        client: IpAddr,
+        (client, chain): (IpAddr, &HeaderValue),
         head: &Parts,
     ) -> Result<Option<Passed>, Stop> {
-        let visitor = || address::visitor(&core.config.trusted_peers, client, &head.headers);
+        let visitor = || address::visitor(&core.config.trusted_peers, client, chain);
         if !self.settings.access.is_open() && !self.settings.access.admits(visitor()) {
             return Err(Stop::Refused(EdgeCode::NotLetIn, None, None));
         }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 
 use http::HeaderMap;
+use http::header::TRANSFER_ENCODING;
 use http_body::Body;
 
 /// One message as it was understood.
@@ -53,7 +54,14 @@ impl Piece {
 }
 
 fn list(fields: &HeaderMap) -> Vec<(String, Vec<u8>)> {
-    let list = fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+    let list = fields.iter().map(|(name, value)| {
+        // A coding's name is the same in any case (RFC 9112, 7), and we say it in one.
+        let value = match name {
+            &TRANSFER_ENCODING => value.as_bytes().to_ascii_lowercase(),
+            _ => value.as_bytes().to_vec(),
+        };
+        (name.to_string(), value)
+    });
     let mut list: Vec<_> = list.collect();
     // The order of fields of different names says nothing, that of the same name is kept.
     list.sort_by(|one, other| one.0.cmp(&other.0));

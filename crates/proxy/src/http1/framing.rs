@@ -1,7 +1,7 @@
 //! Where a message's body ends (RFC 9112, section 6), if there is just one way to read it.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::check::Broken;
 
@@ -19,9 +19,12 @@ impl Framing {
     pub(crate) const NONE: Self = Self::Length(0);
 }
 
-/// A request's framing.
-pub(crate) fn request(version: Version, headers: &HeaderMap) -> Result<Framing, Broken> {
+/// A request's framing; whoever reads its headers next finds it said in one way only.
+pub(crate) fn request(version: Version, headers: &mut HeaderMap) -> Result<Framing, Broken> {
     if is_chunked(version, headers)? {
+        if headers[TRANSFER_ENCODING] != "chunked" {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         return Ok(Framing::Chunked);
     }
     Ok(length(headers)?.map_or(Framing::NONE, Framing::Length))

@@ -118,7 +118,7 @@ where
             Next::End => return None,
             Next::Http2 => return connection.0.borrow_mut().wire.take().map(Wire::upgrade),
             Next::Refused(refusal) => connection.refuse(service, refusal).await,
-            Next::Request(parts) => match framing::request(parts.version, &parts.headers) {
+            Next::Request(mut parts) => match framing::request(parts.version, &mut parts.headers) {
                 Err(rule) => connection.refuse(service, rule.into()).await,
                 Ok(framing) => exchange(&connection, service, parts, framing).await,
             },

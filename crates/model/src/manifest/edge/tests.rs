@@ -110,7 +110,7 @@ fn a_slip_is_told_by_its_rule() {
         shown += &format!("{text} | {}\n", mistake.why);
     }
     insta::assert_snapshot!(shown, @r#"
-    compres = true | unknown field `compres`, expected one of `compress`, `compress_types`, `compress_from`, `secure_headers`, `headers`, `cors`, `auth`, `access`, `rate`
+    compres = true | unknown field `compres`, expected one of `compress`, `compress_types`, `compress_from`, `secure_headers`, `headers`, `cors`, `auth`, `access`, `rate`, `files`, `pages`
     compress_types = ["html"] | `html` is not a media type, like `text/html` or `text/*`
     headers = { "a b" = "" } | `a b` is not a header name
     headers = { Content-Length = "0" } | `Content-Length` is not an app's to set: it frames or names the answer
@@ -122,6 +122,7 @@ fn a_slip_is_told_by_its_rule() {
     auth = { realm = "a\"b" } | `a"b` is not a realm: at most 100 ASCII characters without `"` and `\`
     auth = { paths = ["admin"] } | `admin` is not a path prefix: it starts with / and is written plainly, nothing encoded
     access = { allow = ["10.0.0.0/99"] } | `10.0.0.0/99` is not an address or `address/bits`
+    access = { alow = [] } | unknown field `alow`, expected `allow` or `deny`
     rate = { client = "10" } | `10` is not a rate: a whole number from 1 to 1000000, then `/s`, `/m` or `/h`
     rate = { client = "10/s", client_burst = 0 } | a burst is at least 1, not 0
     rate = { key = "a b" } | `a b` is not a header name
