@@ -143,7 +143,7 @@ fn is_settled(name: &str) -> bool {
 }
 
 /// What the edge adds to a request, written as it leaves: `name: value` lines, each with its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Lines(Vec<u8>);
 
 impl Lines {

@@ -14,6 +14,7 @@ use super::message::{End, Message, Reading};
 use super::requests::poll_to_end;
 use super::tape::Tape;
 use crate::body::{BodyError, ResponseBody, Upload};
+use crate::headers::Lines;
 use crate::http1::{Exchange, Failure, Head, Incoming, Wire};
 use crate::stream::Stream;
 
@@ -57,7 +58,8 @@ async fn read(method: &Method, pieces: &[&[u8]]) -> Reading {
 async fn exchange(method: &Method, near: UnixStream) -> Reading {
     let mut reading = Reading::default();
     let (uri, headers) = (Uri::from_static("/"), HeaderMap::new());
-    let head = Head { method, uri: &uri, headers: &headers };
+    let lines = Lines::default();
+    let head = Head { method, uri: &uri, headers: &headers, lines: &lines };
     let body = Upload::new(Incoming::default(), false, 0).body();
     let exchange = Exchange::start(Wire::new(Stream::Unix(near)), &head, body, LIMIT);
     let deadline = Instant::now() + LIMIT;
