@@ -1,5 +1,5 @@
 # The five things people do here, and the two a newcomer does: `make demo`, `make test`.
-.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy vm upgrade-100 needs clean-demo
+.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy vm upgrade-100 needs clean-demo fuzz tls-check slow-check websocket-check
 
 help: ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -33,6 +33,18 @@ docs: ## the generated part of the manual
 
 vm: ## four boots of Debian's own kernel with cgroup v2 and systemd; writes docs/checks/vm.md
 	@scripts/vm.sh
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (60); writes docs/checks/fuzz.md
+	@scripts/checks.sh fuzz
+
+tls-check: ## testssl.sh and Mozilla's recommendation at the TLS door; writes docs/checks/tls.md
+	@scripts/checks.sh tls
+
+slow-check: ## slowhttptest's four ways beside ordinary visitors; writes docs/checks/slow.md
+	@scripts/checks.sh slow
+
+websocket-check: ## websockets through the proxy, case by case; writes docs/checks/websockets.md
+	@scripts/checks.sh websocket
 
 bench-push: ## push-to-live, cold and code-only, next to docker; writes docs/benchmarks/push.md
 	@bench/push.sh

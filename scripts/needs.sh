@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Wharf needs: `needs.sh run` for a machine that serves apps,
 # `needs.sh test` for one that also runs the test suite, `needs.sh bench` what the benchmarks compare
-# with, `needs.sh vm` for the virtual machine. Installs nothing that is there.
+# with, `needs.sh vm` for the virtual machine, `needs.sh check-tls` and its like for one of the checks.
+# Installs nothing that is there.
 set -euo pipefail
 
 run=(git nftables iproute2 mmdebstrap ca-certificates curl)
@@ -10,12 +11,20 @@ bench=(docker.io nginx-light)
 bench_proxy=(nginx-light haproxy caddy wrk)
 # Debian's qemu-utils is not among them, and one from elsewhere may have to make way.
 vm=(qemu-system-x86 e2fsprogs zstd)
+check_fuzz=(g++ python3)
+check_tls=(testssl.sh openssl bsdextrautils python3-venv)
+check_slow=(slowhttptest python3)
+check_websocket=(python3-venv)
 wanted=("${run[@]}")
 case ${1:-run} in
   test) wanted+=("${test[@]}") ;;
   vm) wanted+=("${vm[@]}") ;;
   bench) wanted+=("${bench[@]}") ;;
   bench-proxy) wanted+=("${bench_proxy[@]}") ;;
+  check-fuzz) wanted=("${check_fuzz[@]}") ;;
+  check-tls) wanted=("${check_tls[@]}") ;;
+  check-slow) wanted=("${check_slow[@]}") ;;
+  check-websocket) wanted=("${check_websocket[@]}") ;;
 esac
 
 missing=()
@@ -23,7 +32,7 @@ for package in "${wanted[@]}"; do
   if ! dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed$'; then
     # A program that came another way is as good as its package.
     case $package in
-      git|curl|gcc) command -v "$package" >/dev/null && continue ;;
+      git|curl|gcc|g++|python3|openssl) command -v "$package" >/dev/null && continue ;;
     esac
     missing+=("$package")
   fi
