@@ -243,7 +243,7 @@ struct Journey<'a> {
     chain: &'a HeaderValue,
     /// Whether the same request may be sent a second time.
     can_repeat: bool,
-    record: Record,
+    record: Box<Record>,
     /// What the answer tells a visitor who shall come back to the same replica.
     cookie: Option<HeaderValue>,
     /// What the edge does for the app, and who gave it a password.

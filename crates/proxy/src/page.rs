@@ -59,7 +59,7 @@ pub(crate) fn answer(
     code: EdgeCode,
     rule: Option<Broken>,
     form: Form,
-    record: Record,
+    record: Box<Record>,
 ) -> Response<ResponseBody> {
     answer_as(None, (code, rule), form, record)
 }
@@ -69,7 +69,7 @@ pub(crate) fn answer_as(
     own: Option<&str>,
     (code, rule): (EdgeCode, Option<Broken>),
     form: Form,
-    mut record: Record,
+    mut record: Box<Record>,
 ) -> Response<ResponseBody> {
     record.fail(code, rule.map(|rule| rule.0.into()));
     let id = record.request_id.to_str().unwrap_or("");
@@ -112,7 +112,7 @@ pub(crate) fn answer_as(
 pub(crate) fn redirect(
     status: StatusCode,
     location: HeaderValue,
-    mut record: Record,
+    mut record: Box<Record>,
 ) -> Response<ResponseBody> {
     record.answer(status);
     let mut response = Response::new(());
@@ -124,7 +124,7 @@ pub(crate) fn redirect(
 }
 
 /// An answer the edge gives in the ordinary course of things: a redirect, a challenge's answer.
-pub(crate) fn own(answer: Response<Bytes>, mut record: Record) -> Response<ResponseBody> {
+pub(crate) fn own(answer: Response<Bytes>, mut record: Box<Record>) -> Response<ResponseBody> {
     record.answer(answer.status());
     let (mut head, text) = answer.into_parts();
     head.headers.insert(REQUEST_ID, record.request_id.clone());
@@ -132,7 +132,7 @@ pub(crate) fn own(answer: Response<Bytes>, mut record: Record) -> Response<Respo
 }
 
 /// An answer from one of the app's files.
-pub(crate) fn file(answer: Response<FileBody>, mut record: Record) -> Response<ResponseBody> {
+pub(crate) fn file(answer: Response<FileBody>, mut record: Box<Record>) -> Response<ResponseBody> {
     record.answer(answer.status());
     let (mut head, body) = answer.into_parts();
     head.headers.insert(REQUEST_ID, record.request_id.clone());

@@ -17,7 +17,7 @@ pub(crate) fn answer(
     core: &Core,
     (client, replica): (oneshot::Receiver<Upgraded>, Exchange),
     answer: Response<Incoming>,
-    (in_flight, mut record): (InFlight, Record),
+    (in_flight, mut record): (InFlight, Box<Record>),
 ) -> Response<ResponseBody> {
     let (mut head, _empty) = answer.into_parts();
     let protocol = head.headers.get(UPGRADE).cloned();

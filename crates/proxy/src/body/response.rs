@@ -21,7 +21,7 @@ use crate::pool::Pool;
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     source: Source,
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     is_done: bool,
 }
 
@@ -44,7 +44,7 @@ struct App {
 
 impl ResponseBody {
     /// A body the edge wrote itself.
-    pub(crate) fn page(text: Bytes, record: Record) -> Self {
+    pub(crate) fn page(text: Bytes, record: Box<Record>) -> Self {
         let text = Some(text).filter(|text| !text.is_empty());
         Self { source: Source::Page(text), record: Some(record), is_done: false }
     }
@@ -55,7 +55,7 @@ impl ResponseBody {
         lease: Borrowed,
         in_flight: InFlight,
         pool: Pool,
-        record: Record,
+        record: Box<Record>,
     ) -> Self {
         let lease = Some(lease);
         let app = App { incoming, lease, pool, encoding: None, _in_flight: in_flight };
@@ -63,7 +63,7 @@ impl ResponseBody {
     }
 
     /// A part of one of the app's files, or all of it.
-    pub(crate) fn file(body: FileBody, record: Record) -> Self {
+    pub(crate) fn file(body: FileBody, record: Box<Record>) -> Self {
         let source = Source::File(Box::new(body));
         Self { source, record: Some(record), is_done: false }
     }

@@ -155,7 +155,7 @@ impl Stop {
         edge: Option<&CompiledEdge>,
         request: &Parts,
         form: Form,
-        record: Record,
+        record: Box<Record>,
     ) -> Response<ResponseBody> {
         match self {
             Self::Answered(answer) => page::own(answer, record),

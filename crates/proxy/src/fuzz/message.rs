@@ -136,6 +136,7 @@ impl Reading {
     }
 
     /// The rule by which something was refused here.
+    #[cfg(test)]
     pub(super) fn rule(&self) -> Option<&str> {
         let body = self.messages.last().and_then(|message| match message.end {
             End::Refused(rule) => Some(rule),

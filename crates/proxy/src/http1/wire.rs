@@ -17,7 +17,7 @@ use super::watchdog::Watchdog;
 
 /// First reads are of this size; full ones double it, up to the most.
 const FIRST_READ: usize = 8 * 1024;
-const MOST_READ: usize = 256 * 1024;
+const MOST_READ: usize = 128 * 1024;
 /// With less room than this a buffer is not read into any more.
 const LEAST_ROOM: usize = 2 * 1024;
 /// Buffers one core keeps for the next who needs one.
@@ -64,6 +64,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(super) fn poll_fill(&mut self, ctx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.input.capacity() == 0 {
             self.input = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+            // One read for what took one before, though the spare one is small.
+            if self.input.capacity() < self.next_read {
+                self.input.reserve(self.next_read);
+            }
         }
         if self.input.capacity() - self.input.len() < LEAST_ROOM.max(self.next_read / 4) {
             self.input.reserve(self.next_read);
@@ -86,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             return;
         }
         let buffer = std::mem::take(&mut self.input);
-        if buffer.capacity() <= 2 * FIRST_READ {
+        if buffer.capacity() <= 4 * FIRST_READ {
             SPARE.with_borrow_mut(|spare| {
                 if spare.len() < SPARE_BUFFERS {
                     spare.push(buffer);

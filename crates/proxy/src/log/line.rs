@@ -1,8 +1,6 @@
 //! A line's fields in one of two forms: `name=value` words, or one JSON object. A field that has nothing
 //! to say is not written.
 
-use std::fmt::{Display, Write as _};
-
 use crate::config::LogForm;
 
 /// Writes one line's fields.
@@ -38,23 +36,29 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A value of our own that is one word.
-    pub(super) fn word(&mut self, name: &str, value: impl Display) {
-        self.name(name);
-        let quote = if self.form == LogForm::Json { "\"" } else { "" };
-        write!(self.line, "{quote}{value}{quote}").expect("writing into a String cannot fail");
+    /// A value of our own that is one word, whole or in two parts.
+    pub(super) fn word(&mut self, name: &str, value: &str) {
+        self.words(name, [value, ""]);
     }
 
-    pub(super) fn number(&mut self, name: &str, value: impl Display) {
+    pub(super) fn words(&mut self, name: &str, parts: [&str; 2]) {
         self.name(name);
-        write!(self.line, "{value}").expect("writing into a String cannot fail");
+        let quote = if self.form == LogForm::Json { "\"" } else { "" };
+        for part in [quote, parts[0], parts[1], quote] {
+            self.line.push_str(part);
+        }
+    }
+
+    pub(super) fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        self.line.push_str(itoa::Buffer::new().format(value));
     }
 
     /// A duration: `12ms`, and a plain number named `…_ms` for machines.
     pub(super) fn time(&mut self, name: &str, value: std::time::Duration) {
-        let value = value.as_millis();
+        let value = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
         match self.form {
-            LogForm::Logfmt => self.word(name, format_args!("{value}ms")),
+            LogForm::Logfmt => self.words(name, [itoa::Buffer::new().format(value), "ms"]),
             LogForm::Json => self.number(&format!("{name}_ms"), value),
         }
     }
@@ -74,6 +78,11 @@ impl<'a> Fields<'a> {
 
 /// Keeps a value inside its quotes and the line one line; sound in both forms.
 fn escape(line: &mut String, text: &str) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        line.push_str(text);
+        return;
+    }
     for character in text.chars() {
         match character {
             '"' => line.push_str("\\\""),

@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::id::AppId;
 use tokio::sync::Notify;
@@ -47,6 +47,8 @@ struct Inner {
     meters: Arc<[CoreMeter]>,
     number: usize,
     form: LogForm,
+    /// The present second, and how it is written.
+    second: RefCell<(u64, String)>,
     has_lines: Notify,
     is_stopped: Cell<bool>,
 }
@@ -64,6 +66,7 @@ impl Sink {
             meters,
             number,
             form,
+            second: RefCell::default(),
             has_lines: Notify::new(),
             is_stopped: Cell::new(false),
         }))
@@ -76,6 +79,25 @@ impl Sink {
 
     pub(crate) fn form(&self) -> LogForm {
         self.0.form
+    }
+
+    /// Writes the time it is, as every line begins; the date is made once a second.
+    pub(crate) fn stamp(&self, line: &mut String) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut second = self.0.second.borrow_mut();
+        if second.0 != now.as_secs() || second.1.is_empty() {
+            let written =
+                jiff::Timestamp::try_from(UNIX_EPOCH + Duration::from_secs(now.as_secs()));
+            second.1 = written.unwrap_or_default().to_string();
+            second.0 = now.as_secs();
+        }
+        line.push_str(second.1.trim_end_matches('Z'));
+        let micros = 1_000_000 + now.subsec_micros();
+        let mut digits = itoa::Buffer::new();
+        // The 1 before the digits keeps their zeroes.
+        line.push('.');
+        line.push_str(&digits.format(micros)[1..]);
+        line.push('Z');
     }
 
     /// Adds one line; `write` ends it with a newline.
@@ -95,10 +117,17 @@ impl Sink {
 
     /// Hands over what there is.
     pub(crate) fn flush(&self) {
-        let batch = self.0.batch.take();
-        if batch.lines.is_empty() {
-            return;
-        }
+        let batch = {
+            let mut batch = self.0.batch.borrow_mut();
+            if batch.lines.is_empty() {
+                return;
+            }
+            // The next one will be like it.
+            let (text, lines) = (batch.text.len(), batch.lines.len());
+            let next =
+                Batch { text: String::with_capacity(text), lines: Vec::with_capacity(lines) };
+            std::mem::replace(&mut *batch, next)
+        };
         if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
             self.0.sender.try_send(batch)
         {

@@ -62,13 +62,14 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Begins one. It goes from hand to hand, so it has a place of its own.
     pub(crate) fn new(
         sink: Sink,
         (method, uri): (&Method, &Uri),
         request_id: HeaderValue,
         forwarded_for: HeaderValue,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             sink,
             started: Instant::now(),
             method: method.clone(),
@@ -97,7 +98,7 @@ impl Record {
             code: None,
             is_late: false,
             detail: None,
-        }
+        })
     }
 
     pub(crate) fn add_bytes(&mut self, count: usize) {
@@ -243,13 +244,13 @@ impl Record {
     }
 
     fn write(&self, line: &mut String, duration: Duration) {
-        let now = jiff::Timestamp::now();
-        write!(line, "{now:.6} router ").expect("writing into a String cannot fail");
+        self.sink.stamp(line);
+        line.push_str(" router ");
         let mut fields = Fields::new(line, self.sink.form());
         let code = self.end_code();
         fields.word("at", if code.is_some() { "error" } else { "info" });
         if let Some(code) = code {
-            fields.word("code", code);
+            fields.word("code", code.as_str());
             match &self.detail {
                 Some(detail) => fields.text("desc", &[code.title(), ": ", detail]),
                 None => fields.text("desc", &[code.title()]),
@@ -259,7 +260,7 @@ impl Record {
             fields.word("method", "?");
             fields.text("path", &[]);
         } else {
-            fields.word("method", &self.method);
+            fields.word("method", self.method.as_str());
             let path = self.uri.path_and_query().map_or("*", |path| path.as_str());
             fields.text("path", &[path]);
         }
@@ -269,12 +270,12 @@ impl Record {
         }
         fields.word("request_id", self.request_id.to_str().unwrap_or(""));
         if let Some((trace, _)) = &self.trace {
-            fields.word("trace_id", format_args!("{:032x}", trace.trace));
+            fields.word("trace_id", &format!("{:032x}", trace.trace));
         }
         fields.text("fwd", &[self.forwarded_for.to_str().unwrap_or("")]);
         if let Some(replica) = &self.replica {
             fields.word("replica", replica);
-            fields.word("release", format_args!("v{}", self.release));
+            fields.words("release", ["v", itoa::Buffer::new().format(self.release)]);
         }
         if !self.waited.is_zero() {
             fields.time("queue", self.waited);
@@ -284,13 +285,13 @@ impl Record {
             fields.time("first", first_byte);
         }
         fields.time("service", duration.saturating_sub(self.connect));
-        fields.number("status", self.end_status().as_u16());
+        fields.number("status", self.end_status().as_u16().into());
         fields.number("bytes", self.bytes);
         if let Some(received) = &self.received {
             fields.number("bytes_in", received.get());
         }
         fields.word("protocol", if self.is_upgraded { "websocket" } else { self.protocol.0 });
-        fields.number("tries", self.tries);
+        fields.number("tries", self.tries.into());
         if let Some(tries) = self.failed_tries.as_deref() {
             fields.text("tried", &[tries]);
         }
@@ -298,11 +299,11 @@ impl Record {
             fields.word("reused", "yes");
         }
         if let Some(version) = self.protocol.1 {
-            fields.word("tls_version", format_args!("tls{version}"));
+            fields.words("tls_version", ["tls", version]);
         }
         if let Some(code) = code {
             let (who, phase) = self.end(code);
-            fields.word("end", format_args!("{who}/{phase}"));
+            fields.word("end", &format!("{who}/{phase}"));
         }
         fields.end();
     }
