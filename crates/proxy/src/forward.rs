@@ -51,7 +51,7 @@ type Refusal = (EdgeCode, Option<Broken>);
 enum End {
     Refused(EdgeCode, Option<Broken>),
     Redirected(StatusCode, HeaderValue),
-    Stopped(Stop),
+    Stopped(Box<Stop>),
 }
 
 impl From<Refusal> for End {
@@ -113,6 +113,7 @@ pub(crate) async fn serve(
         is_secure,
         upload: &upload,
         client: client.address(),
+        chain: &chain,
         can_repeat,
         record,
         cookie: None,
@@ -133,7 +134,9 @@ pub(crate) async fn serve(
             return page::redirect(status, location, journey.record);
         }
         Err(End::Stopped(stop)) => {
-            journey.count_edge_error();
+            if stop.is_refusal() {
+                journey.count_edge_error();
+            }
             return stop.answer(journey.edge.as_deref(), &head, form, journey.record);
         }
     };
@@ -215,6 +218,8 @@ struct Journey<'a> {
     is_secure: bool,
     upload: &'a Upload,
     client: IpAddr,
+    /// What the app is told of who sent it.
+    chain: &'a HeaderValue,
     /// Whether the same request may be sent a second time.
     can_repeat: bool,
     record: Record,
@@ -222,7 +227,7 @@ struct Journey<'a> {
     cookie: Option<HeaderValue>,
     /// What the edge does for the app, and who gave it a password.
     edge: Option<Arc<CompiledEdge>>,
-    passed: Option<Passed>,
+    passed: Option<Rc<Passed>>,
 }
 
 /// What happened to a journey so far.
@@ -331,8 +336,9 @@ impl Journey<'_> {
         if self.edge.is_none() {
             self.edge = Some(edge.clone());
             // Boxed, so that requests of apps without settings do not carry its size.
-            let admitted = Box::pin(edge.admit(self.core, self.client, self.head)).await;
-            self.passed = admitted.map_err(End::Stopped)?;
+            let from = (self.client, self.chain);
+            let admitted = Box::pin(edge.admit(self.core, from, self.head)).await;
+            self.passed = admitted.map_err(|stop| End::Stopped(Box::new(stop)))?.map(Rc::new);
         }
         Ok(())
     }

@@ -81,10 +81,10 @@ impl CompiledEdge {
     pub(crate) async fn admit(
         &self,
         core: &Core,
-        client: IpAddr,
+        (client, chain): (IpAddr, &HeaderValue),
         head: &Parts,
     ) -> Result<Option<Passed>, Stop> {
-        let visitor = || address::visitor(&core.config.trusted_peers, client, &head.headers);
+        let visitor = || address::visitor(&core.config.trusted_peers, client, chain);
         if !self.settings.access.is_open() && !self.settings.access.admits(visitor()) {
             return Err(Stop::Refused(EdgeCode::NotLetIn, None, None));
         }
@@ -116,14 +116,18 @@ impl CompiledEdge {
     ) -> Option<Box<Encoding>> {
         let (rules, status) = (self.settings.compress.as_ref()?, answer.status());
         let coding = compress::decide(rules, request, status, answer.headers_mut())?;
-        // Without memory for it the answer goes as it is.
-        let encoding = Encoding::new(coding).ok()?;
+        let encoding = Encoding::new(coding)?;
         compress::say(coding, answer.headers_mut());
         Some(Box::new(encoding))
     }
 }
 
 impl Stop {
+    /// Whether the visitor did not get what was asked for.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(..))
+    }
+
     /// The answer that ends the request.
     pub(crate) fn answer(
         self,

@@ -69,6 +69,10 @@ fn settings(release: &Release) -> BTreeMap<String, String> {
     if let Some(path) = &run.health_path {
         all.insert("health path".to_owned(), path.clone());
     }
+    if !release.shape.edge.is_silent() {
+        let edge = serde_json::to_string(&release.shape.edge).unwrap_or_default();
+        all.insert("edge".to_owned(), edge);
+    }
     all
 }
 

@@ -20,6 +20,8 @@ pub mod domains;
 
 pub mod routes;
 
+pub mod edge;
+
 pub mod certificates;
 
 pub mod releases;
