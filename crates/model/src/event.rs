@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificate::HttpsPolicy;
 use crate::deploy::DeployPhase;
-use crate::name::AppName;
+use crate::manifest::edge::EdgeFile;
+use crate::name::{AppName, VisitorName};
 use crate::order::OrderPhase;
 use crate::problem::Problem;
 use crate::route::weight::Weight;
@@ -32,6 +33,9 @@ pub enum Event {
     CertificateRemoved { name: String },
     OrderMoved { host: String, phase: OrderPhase },
     HttpsChanged { policy: HttpsPolicy },
+    EdgeChanged { settings: Box<EdgeFile> },
+    VisitorAdded { visitor: VisitorName },
+    VisitorRemoved { visitor: VisitorName },
     MaintenanceChanged { is_on: bool },
     PauseChanged { is_on: bool },
     TimingChanged { is_on: bool },

@@ -54,7 +54,7 @@ type Refusal = (EdgeCode, Option<Broken>);
 enum End {
     Refused(EdgeCode, Option<Broken>),
     Redirected(StatusCode, HeaderValue),
-    Stopped(Stop),
+    Stopped(Box<Stop>),
 }
 
 impl From<Refusal> for End {
@@ -248,7 +248,7 @@ struct Journey<'a> {
     cookie: Option<HeaderValue>,
     /// What the edge does for the app, and who gave it a password.
     edge: Option<Arc<CompiledEdge>>,
-    passed: Option<Passed>,
+    passed: Option<Rc<Passed>>,
 }
 
 /// Where a request waits: for room at a replica, or for a replica.
@@ -369,13 +369,13 @@ impl Journey<'_> {
         if self.edge.is_none() {
             self.edge = Some(edge.clone());
             // Boxed, so that requests of apps without settings do not carry its size.
-            let admitted =
-                Box::pin(edge.admit(self.core, (self.client, self.chain), self.head)).await;
-            self.passed = admitted.map_err(End::Stopped)?;
+            let from = (self.client, self.chain);
+            let admitted = Box::pin(edge.admit(self.core, from, self.head)).await;
+            self.passed = admitted.map_err(|stop| End::Stopped(Box::new(stop)))?.map(Rc::new);
             if state != UpstreamState::Maintenance
                 && let Some(stop) = Box::pin(edge.serve(self.head)).await
             {
-                return Err(End::Stopped(stop));
+                return Err(End::Stopped(Box::new(stop)));
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Where one request goes: its route looked up, the destination chosen, the head as it leaves here.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::HOST;
@@ -43,7 +44,7 @@ pub(crate) struct Way {
     /// What the edge does for the app whose route it is, wherever that leads.
     pub(crate) edge: Option<Arc<CompiledEdge>>,
     /// Who gave a password, where one is asked for.
-    pub(crate) passed: Option<Passed>,
+    pub(crate) passed: Option<Rc<Passed>>,
     /// The route's owner, and its [`Route::key`].
     pub(crate) route: (AppId, u64),
     /// What the head has otherwise than the client sent it.

@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use argon2::Argon2;
+use argon2::password_hash::PasswordHasher;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 
@@ -92,6 +94,15 @@ pub fn new_token() -> String {
         text.push_str(&format!("{byte:02x}"));
         text
     })
+}
+
+/// A visitor's password as it is stored: Argon2id with a salt of its own, in the PHC format. None for
+/// what is no password: 8 to 256 characters, no control characters.
+pub fn hash_password(password: &str) -> Option<String> {
+    let is_password =
+        (8..=256).contains(&password.chars().count()) && !password.chars().any(char::is_control);
+    let hash = is_password.then(|| Argon2::default().hash_password(password.as_bytes()));
+    hash?.ok().map(|hash| hash.to_string())
 }
 
 #[cfg(test)]

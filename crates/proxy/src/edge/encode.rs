@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -18,6 +19,11 @@ const SLICE: usize = 16 * 1024;
 /// 256 KiB: what one answer in progress may cost, and most pages are shorter.
 const WINDOW_BITS: u32 = 18;
 
+/// Bodies that are compressed at once, each at the cost of about a mebibyte; one more goes as it is. So
+/// many clients who take their answers slowly cost no more than that.
+const MOST: usize = 512;
+static IN_PROGRESS: AtomicUsize = AtomicUsize::new(0);
+
 /// An app's body on its way through a coder.
 #[derive(Debug)]
 pub(crate) struct Encoding {
@@ -32,13 +38,34 @@ struct Encoder {
     waiting: Bytes,
     /// Whether it keeps back what the client could have.
     is_dirty: bool,
+    _place: Place,
+}
+
+/// One of those that may be compressed at once.
+struct Place;
+
+impl Place {
+    fn take() -> Option<Self> {
+        let before = IN_PROGRESS.fetch_add(1, Relaxed);
+        // One too many gives its place back by being dropped.
+        Some(Self).filter(|_| before < MOST)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        IN_PROGRESS.fetch_sub(1, Relaxed);
+    }
 }
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 impl Encoding {
-    pub(super) fn new(coding: Coding) -> io::Result<Self> {
-        Ok(Self { encoder: Some(Encoder::new(coding)?), trailers: None })
+    /// None where there is no room for one more.
+    pub(super) fn new(coding: Coding) -> Option<Self> {
+        let place = Place::take()?;
+        let encoder = Encoder::new(coding, place).ok()?;
+        Some(Self { encoder: Some(encoder), trailers: None })
     }
 
     /// Whether all of it is out.
@@ -112,7 +139,7 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    fn new(coding: Coding) -> io::Result<Self> {
+    fn new(coding: Coding, place: Place) -> io::Result<Self> {
         let coder = match coding {
             Coding::Gzip => Coder::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(5))),
             Coding::Brotli => {
@@ -125,7 +152,7 @@ impl Encoder {
                 Coder::Zstd(encoder)
             }
         };
-        Ok(Self { coder, waiting: Bytes::new(), is_dirty: false })
+        Ok(Self { coder, waiting: Bytes::new(), is_dirty: false, _place: place })
     }
 
     /// Gives it the next piece of the body; the last one must be done.
@@ -179,5 +206,21 @@ impl Encoder {
             Coder::Zstd(encoder) => encoder.get_mut(),
         };
         std::mem::take(output).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_bodies_are_compressed_at_once() {
+        let mut all: Vec<Encoding> = Vec::new();
+        all.extend((0..MOST).map_while(|_| Encoding::new(Coding::Gzip)));
+        assert_eq!(all.len(), MOST);
+        assert!(Encoding::new(Coding::Gzip).is_none());
+        assert!(Encoding::new(Coding::Gzip).is_none(), "who got none holds none");
+        all.pop();
+        assert!(Encoding::new(Coding::Gzip).is_some());
     }
 }

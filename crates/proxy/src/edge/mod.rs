@@ -136,15 +136,14 @@ impl CompiledEdge {
     ) -> Option<Box<Encoding>> {
         let (rules, status) = (self.settings.compress.as_ref()?, answer.status());
         let coding = compress::decide(rules, request, status, answer.headers_mut())?;
-        // Without memory for it the answer goes as it is.
-        let encoding = Encoding::new(coding).ok()?;
+        let encoding = Encoding::new(coding)?;
         compress::say(coding, answer.headers_mut());
         Some(Box::new(encoding))
     }
 }
 
 impl Stop {
-    /// Whether the request was turned away.
+    /// Whether the visitor did not get what was asked for.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(..))
     }

@@ -17,6 +17,8 @@ pub mod app;
 
 pub mod domain;
 
+pub mod edge;
+
 pub mod route;
 
 pub mod certificate;

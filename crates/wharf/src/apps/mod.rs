@@ -21,6 +21,8 @@ pub mod domains;
 pub mod routes;
 pub mod weights;
 
+pub mod edge;
+
 pub mod certificates;
 
 pub mod releases;

@@ -1,12 +1,12 @@
 //! `auth:login`, `auth:logout`, and git's question for a password.
 
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 
 use model::problem::{Code, Problem};
 
 use super::session::Session;
 use super::settings::{self, File};
-use super::{Failure, Global};
+use super::{Failure, Global, terminal};
 use crate::api::account::Account;
 use crate::api::status::Status;
 use crate::client::{Client, Target};
@@ -80,26 +80,9 @@ fn is_given() -> bool {
 }
 
 fn ask(session: &Session) -> Result<String, Problem> {
-    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-    let stdin = std::io::stdin();
-    let failed = |why: String| Problem::new(Code::TokenWrong, "no token was given").why(why);
-    if !stdin.is_terminal() {
-        let text = std::io::read_to_string(stdin).map_err(|error| failed(error.to_string()))?;
-        return match text.trim() {
-            "" => Err(failed("stdin was empty".to_owned())),
-            token => Ok(token.to_owned()),
-        };
-    }
-    session.printer.say("Token (as root on that machine: cat /var/lib/wharf/token):");
-    let before = tcgetattr(&stdin).map_err(|error| failed(error.to_string()))?;
-    let mut hidden = before.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(&stdin, OptionalActions::Now, &hidden).map_err(|error| failed(error.to_string()))?;
-    let mut token = String::new();
-    let read = stdin.read_line(&mut token);
-    tcsetattr(&stdin, OptionalActions::Now, &before).map_err(|error| failed(error.to_string()))?;
-    read.map_err(|error| failed(error.to_string()))?;
-    Ok(token.trim().to_owned())
+    let question = "Token (as root on that machine: cat /var/lib/wharf/token):";
+    let token = terminal::hidden(&session.printer, question);
+    token.map_err(|why| Problem::new(Code::TokenWrong, "no token was given").why(why))
 }
 
 /// Speaks git's credential protocol: `key=value` lines in, username and password out. Without a token

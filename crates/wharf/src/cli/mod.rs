@@ -33,6 +33,12 @@ mod domains;
 
 mod routes;
 
+mod edge;
+
+mod access;
+
+mod visitors;
+
 mod https;
 
 mod maintenance;
@@ -63,6 +69,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use model::problem::{Code, Problem};
 
+use access::Change;
 use session::Session;
 
 /// `wharf …`
@@ -199,6 +206,33 @@ enum Command {
     /// Remove a route
     #[command(name = "routes:remove")]
     RoutesRemove(routes::RemoveArgs),
+    /// Show what the edge does for the app beside passing requests on
+    Edge(edge::ShowArgs),
+    /// Set what the edge does: compression, CORS, rates, headers, passwords
+    #[command(name = "edge:set")]
+    EdgeSet(edge::SetArgs),
+    /// Take back what was set, so that the app file holds again
+    #[command(name = "edge:unset")]
+    EdgeUnset(edge::UnsetArgs),
+    /// List which addresses are let in
+    Access(access::ShowArgs),
+    /// Let addresses in, and then no others
+    #[command(name = "access:allow")]
+    AccessAllow(access::ChangeArgs),
+    /// Keep addresses out
+    #[command(name = "access:deny")]
+    AccessDeny(access::ChangeArgs),
+    /// Say neither of addresses any more
+    #[command(name = "access:remove")]
+    AccessRemove(access::ChangeArgs),
+    /// List who gets in by password
+    Visitors(visitors::ListArgs),
+    /// Give somebody a password, or another one
+    #[command(name = "visitors:add")]
+    VisitorsAdd(visitors::AddArgs),
+    /// Take somebody's password away
+    #[command(name = "visitors:remove")]
+    VisitorsRemove(visitors::RemoveArgs),
     /// List the certificates
     Certs(certificates::ListArgs),
     /// Add a certificate of your own
@@ -384,6 +418,16 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Routes(args) => routes::list(session, &args).await,
         Command::RoutesAdd(args) => routes::add(session, args).await,
         Command::RoutesRemove(args) => routes::remove(session, &args).await,
+        Command::Edge(args) => edge::show(session, &args).await,
+        Command::EdgeSet(args) => edge::set(session, &args).await,
+        Command::EdgeUnset(args) => edge::unset(session, &args).await,
+        Command::Access(args) => access::show(session, &args).await,
+        Command::AccessAllow(args) => access::change(session, &args, Change::Allow).await,
+        Command::AccessDeny(args) => access::change(session, &args, Change::Deny).await,
+        Command::AccessRemove(args) => access::change(session, &args, Change::Remove).await,
+        Command::Visitors(args) => visitors::list(session, &args).await,
+        Command::VisitorsAdd(args) => visitors::add(session, &args).await,
+        Command::VisitorsRemove(args) => visitors::remove(session, &args).await,
         Command::Certs(args) => certificates::list(session, &args).await,
         Command::CertsAdd(args) => certificates::add(session, &args).await,
         Command::CertsUpdate(args) => certificates::update(session, &args).await,

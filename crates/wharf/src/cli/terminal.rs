@@ -1,7 +1,11 @@
 //! Our own terminal while a command far away has it: raw, and given back whatever happens.
 
+use std::io::IsTerminal;
+
 use model::problem::{Code, Problem};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use super::printer::Printer;
 
 /// The terminal in raw mode; dropping it restores what was.
 #[derive(Debug)]
@@ -36,4 +40,26 @@ impl Drop for Raw {
 pub(super) fn size() -> Option<(u16, u16)> {
     let size = tcgetwinsize(std::io::stdout()).ok()?;
     (size.ws_col > 0).then_some((size.ws_col, size.ws_row))
+}
+
+/// What nobody shall see: from a terminal, which is asked and shows nothing of it, or all of stdin.
+pub(super) fn hidden(printer: &Printer, question: &str) -> Result<String, String> {
+    let stdin = std::io::stdin();
+    let mut text = String::new();
+    if stdin.is_terminal() {
+        printer.say(question);
+        let before = tcgetattr(&stdin).map_err(|error| error.to_string())?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&stdin, OptionalActions::Now, &hidden).map_err(|error| error.to_string())?;
+        let read = stdin.read_line(&mut text);
+        tcsetattr(&stdin, OptionalActions::Now, &before).map_err(|error| error.to_string())?;
+        read.map_err(|error| error.to_string())?;
+    } else {
+        text = std::io::read_to_string(stdin).map_err(|error| error.to_string())?;
+    }
+    match text.trim() {
+        "" => Err("stdin was empty".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }

@@ -31,6 +31,8 @@ mod formation;
 
 mod dynos;
 
+mod edge;
+
 mod runs;
 
 mod attach;

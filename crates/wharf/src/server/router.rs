@@ -14,8 +14,8 @@ use super::encode::Wire;
 use super::sessions::Sessions;
 use super::stats::Looks;
 use super::{
-    account, answer, apps, attach, builds, certificates, config_vars, domains, dynos, formation,
-    logs, metrics, push, releases, request, routes, runs, stats, status, stream, trace,
+    account, answer, apps, attach, builds, certificates, config_vars, domains, dynos, edge,
+    formation, logs, metrics, push, releases, request, routes, runs, stats, status, stream, trace,
 };
 use crate::config::Config;
 use crate::context::Context;
@@ -105,6 +105,13 @@ fn house() -> Router<Context> {
         .route("/wharf/apps/{app}/weights", get(apps::weights).patch(apps::set_weights))
         .route("/wharf/apps/{app}/routes", get(routes::list).post(routes::add))
         .route("/wharf/apps/{app}/routes/{route}", delete(routes::remove))
+        .route("/wharf/apps/{app}/edge", get(edge::show).patch(edge::set))
+        .route("/wharf/apps/{app}/edge/access", post(edge::change_access))
+        .route("/wharf/apps/{app}/visitors", get(edge::visitors))
+        .route(
+            "/wharf/apps/{app}/visitors/{visitor}",
+            axum::routing::put(edge::put_visitor).delete(edge::remove_visitor),
+        )
         .route("/wharf/apps/{app}/exec", post(runs::exec))
         .route("/wharf/apps/{app}/releases/{release}", get(releases::detail))
         .route("/wharf/apps/{app}/releases/{from}/diff/{to}", get(releases::diff))

@@ -25,6 +25,8 @@ mod config_vars;
 
 mod deploys;
 
+mod edge;
+
 mod faults;
 
 mod files;

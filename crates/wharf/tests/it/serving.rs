@@ -32,6 +32,7 @@ fn the_api_of_an_app_that_runs() {
     a_pause_keeps_requests_until_the_app_is_resumed(&host);
     weights_say_who_gets_how_much(&host);
     a_rename_moves_the_address(&host);
+    crate::edge::the_edge_does_what_it_is_told(&host);
 }
 
 /// The dynos once as many are up as are wanted.
