@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::size::ByteSize;
@@ -108,10 +109,13 @@ impl Cgroup {
         }
     }
 
-    /// Puts the calling process into it, wherever it exists.
+    /// Puts the calling process, which has one thread, into it, wherever it exists.
     pub(crate) fn join(&self) -> std::io::Result<()> {
         for folder in self.folders() {
-            fs::write(folder.join("cgroup.procs"), "0")?;
+            // Version 1 lets a thread move itself without the wait of [`open_moves`].
+            let tasks = folder.join("tasks");
+            let file = if tasks.exists() { tasks } else { folder.join("cgroup.procs") };
+            fs::write(file, "0")?;
         }
         Ok(())
     }
@@ -158,6 +162,46 @@ impl Cgroup {
         })?;
         fs::read_to_string(mount.path.join(&self.name).join(file)).ok()
     }
+}
+
+/// Whoever moves a process between cgroups waits for the kernel's own bookkeeping (an RCU grace period,
+/// about 10 ms), unless one was moved a moment ago (`cgroup_threadgroup_rwsem` in cgroup.c). This begins
+/// that wait beside the rest of a start, by moving this process to where it is; libcontainer, which
+/// moves the container's first process some 8 ms later, then finds it over. Returns at once.
+pub(crate) fn open_moves() {
+    static IS_OPENING: AtomicBool = AtomicBool::new(false);
+    if IS_OPENING.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let opening = std::thread::Builder::new().name("cgroup".into()).spawn(|| {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let own = own_folder(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+        if let Some(folder) = own {
+            // The wait comes before any refusal, and nothing but time hangs on it.
+            let _ = fs::write(folder.join("cgroup.procs"), "0");
+        }
+        IS_OPENING.store(false, Ordering::Release);
+    });
+    if opening.is_err() {
+        IS_OPENING.store(false, Ordering::Release);
+    }
+}
+
+/// The folder of the cgroup this process is in, of the first hierarchy: from `mountinfo` and
+/// `/proc/self/cgroup`.
+fn own_folder(mounts: &str, own: &str) -> Option<PathBuf> {
+    let mount = parse_mounts(mounts).into_iter().next()?;
+    let path = own.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        // A version 1 mount's options begin with its controllers and may go on.
+        let is_it = match controllers {
+            "" => mount.controllers.is_empty(),
+            some => some.split(',').all(|one| mount.controllers.iter().any(|own| own == one)),
+        };
+        is_it.then_some(path)
+    })?;
+    Some(mount.path.join(path.trim_start_matches('/')))
 }
 
 /// A group may hold groups its processes made (version 2 with delegation, or a nested engine).
@@ -210,6 +254,20 @@ mod tests {
         assert_eq!(mounts.len(), 2);
         assert_eq!(mounts[0].controllers, ["cpu", "cpuacct"]);
         assert!(mounts[1].controllers.is_empty());
+    }
+
+    #[test]
+    fn the_own_cgroup_is_found_on_both_versions() {
+        let version1 = "\
+31 30 0:27 / /sys/fs/cgroup/cpu rw shared:9 - cgroup cgroup rw,cpu,cpuacct
+32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate
+";
+        let own = "5:memory:/there\n2:cpu,cpuacct:/system/wharf\n0::/elsewhere\n";
+        let found = own_folder(version1, own);
+        assert_eq!(found, Some("/sys/fs/cgroup/cpu/system/wharf".into()));
+        let version2 = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        assert_eq!(own_folder(version2, "0::/\n"), Some("/sys/fs/cgroup/".into()));
+        assert_eq!(own_folder("", own), None);
     }
 
     #[test]

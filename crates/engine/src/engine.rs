@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::attach::{Attach, Outcome, send_request};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::disk::{self, DiskUse};
 use crate::error::Error;
 use crate::exec::{ExecHandle, ExecRequest, send_signal};
@@ -88,6 +88,7 @@ impl Engine {
     /// too the container is known, as ended, until it is removed.
     pub fn start(&self, spec: &ContainerSpec, stdio: Attach) -> Result<(), Error> {
         check_spec(spec)?;
+        cgroup::open_moves();
         let state = self.state(&spec.id);
         state.create(spec)?;
         let log = state.join("shim.log");

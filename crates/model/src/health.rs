@@ -77,6 +77,15 @@ fn interval(waited: Duration) -> Duration {
     })
 }
 
+/// How often what listens in a booting replica's namespace is looked at, which costs milliseconds.
+/// Knocking at the expected port costs next to nothing and is done with every try.
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Whether to look now, so long after the start and, if so, after the last look.
+pub fn is_look_due(waited: Duration, looked: Option<Duration>) -> bool {
+    waited.saturating_sub(looked.unwrap_or_default()) >= LOOK_EVERY
+}
+
 /// Where to reach a replica that listens on these sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortChoice {
@@ -120,6 +129,15 @@ mod tests {
     fn at(text: &str) -> (IpAddr, u16) {
         let address: std::net::SocketAddr = text.parse().unwrap();
         (address.ip(), address.port())
+    }
+
+    #[test]
+    fn it_is_looked_at_now_and_then() {
+        let at = Duration::from_millis;
+        assert!(!is_look_due(at(499), None));
+        assert!(is_look_due(at(500), None));
+        assert!(!is_look_due(at(900), Some(at(500))));
+        assert!(is_look_due(at(1000), Some(at(500))));
     }
 
     #[test]

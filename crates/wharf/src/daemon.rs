@@ -292,9 +292,14 @@ async fn clean_logs(context: &Context) {
 async fn refill(pool: Arc<OutboundPool>, ready: usize, stop: tokio_util::sync::CancellationToken) {
     while !stop.is_cancelled() {
         let pool_too = Arc::clone(&pool);
-        let filled = tokio::task::spawn_blocking(move || pool_too.refill(ready)).await;
-        if let Ok(Err(error)) = filled {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot prepare a way out");
+        if pool.is_due(ready) {
+            let filled = tokio::task::spawn_blocking(move || pool_too.refill(ready)).await;
+            if let Ok(Err(error)) = filled {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot prepare a way out"
+                );
+            }
         }
         tokio::select! {
             () = stop.cancelled() => {}

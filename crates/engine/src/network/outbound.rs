@@ -14,11 +14,16 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::network::{resolver, rules, slot};
 use crate::process::run;
 use crate::state::create_dir;
+
+/// Making a slot takes about 20 ms of a core, which an app that boots can use better: its first second
+/// is left alone while enough are ready.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
@@ -97,6 +102,7 @@ pub struct OutboundPool {
 struct Stock {
     prepared: Vec<Slot>,
     taken: Vec<u32>,
+    taken_at: Option<Instant>,
     /// Numbers go round before they come again, so that late packets for a slot find nobody.
     next: u32,
 }
@@ -110,7 +116,7 @@ impl OutboundPool {
         create_dir(&slot::folder(&config), 0o711)?;
         let taken = slot::left(&config)?;
         let next = taken.last().map_or(0, |last| last + 1);
-        let stock = Stock { prepared: Vec::new(), taken, next };
+        let stock = Stock { prepared: Vec::new(), taken, taken_at: None, next };
         let pool = Self { config, stock: Mutex::new(stock) };
         pool.apply()?;
         Ok(pool)
@@ -118,10 +124,12 @@ impl OutboundPool {
 
     /// A slot: a prepared one, or, when none is left, one made now.
     pub fn take(&self) -> Result<Slot, Error> {
-        if let Some(slot) = self.stock().prepared.pop() {
-            return Ok(slot);
-        }
-        self.make()
+        let prepared = {
+            let mut stock = self.stock();
+            stock.taken_at = Some(Instant::now());
+            stock.prepared.pop()
+        };
+        prepared.map_or_else(|| self.make(), Ok)
     }
 
     /// The container in it has ended, or never was.
@@ -129,6 +137,14 @@ impl OutboundPool {
         slot::unmake(&self.config, index)?;
         self.stock().taken.retain(|&taken| taken != index);
         Ok(())
+    }
+
+    /// Whether it is time to prepare more, when so many are to be ready: nobody started anything for a
+    /// moment, or fewer than half are left.
+    #[must_use]
+    pub fn is_due(&self, to: usize) -> bool {
+        let stock = self.stock();
+        is_due(stock.prepared.len(), to, stock.taken_at.map(|at| at.elapsed()))
     }
 
     /// Prepares until so many are ready.
@@ -220,6 +236,10 @@ impl OutboundPool {
     }
 }
 
+fn is_due(ready: usize, to: usize, since_taken: Option<Duration>) -> bool {
+    ready * 2 < to || since_taken.is_none_or(|since| since >= LEFT_ALONE)
+}
+
 fn nft(rules: &str) -> Result<(), Error> {
     run("nft", "nftables", &["-f", "-"], Some(rules)).map(drop)
 }
@@ -227,6 +247,16 @@ fn nft(rules: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_start_is_left_alone_while_enough_are_ready() {
+        let just_now = Some(Duration::from_millis(1));
+        assert!(!is_due(3, 4, just_now));
+        assert!(!is_due(2, 4, just_now));
+        assert!(is_due(1, 4, just_now));
+        assert!(is_due(3, 4, Some(LEFT_ALONE)));
+        assert!(is_due(0, 4, None));
+    }
 
     #[test]
     fn a_range_gives_four_addresses_to_each_wire() {

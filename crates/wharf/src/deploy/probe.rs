@@ -1,12 +1,14 @@
 //! One look at a booting replica: what listens in its namespace, and does it answer.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Empty;
 use hyper::Request;
 use hyper_util::rt::TokioIo;
-use model::health::{Finding, PortChoice, choose_port};
+use model::health::{Finding, PortChoice, choose_port, is_look_due};
 use model::id::ReplicaId;
 use model::release::RunSettings;
 use model::route::protocol::Protocol;
@@ -15,12 +17,10 @@ use tokio::net::TcpStream;
 
 use crate::backend::local::Local;
 
-/// What the look found.
+/// What one look found.
 #[derive(Debug)]
 pub(super) struct Probed {
     pub(super) finding: Finding,
-    /// Every port something listens on.
-    pub(super) ports: Vec<u16>,
     /// Where it is reached.
     pub(super) target: Option<SocketAddr>,
 }
@@ -28,30 +28,69 @@ pub(super) struct Probed {
 /// An answer slower than this is none.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Looks once.
-pub(super) async fn probe(
-    backend: &Local,
+/// IPv6's own localhost is tried with each so many tries: nearly everybody is reached by IPv4's.
+const V6_EVERY: u32 = 4;
+
+/// Looks at one replica again and again, and remembers what it saw.
+#[derive(Debug)]
+pub(super) struct Prober<'a> {
+    backend: &'a Arc<Local>,
     id: ReplicaId,
-    settings: &RunSettings,
-    waited: Duration,
-) -> Probed {
-    let listening = backend.listening(id);
-    let mut ports: Vec<u16> = listening.iter().map(|(_, port)| *port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    let target = match choose_port(settings.port, &listening, waited) {
-        PortChoice::Expected(ip) => SocketAddr::new(ip, settings.port),
-        PortChoice::Other(ip, port) => SocketAddr::new(ip, port),
-        PortChoice::None => return Probed { finding: Finding::Refused, ports, target: None },
-    };
-    let finding = match ask(backend, id, target, settings).await {
-        Ok(finding) => finding,
-        Err(error) => match &settings.health_path {
-            Some(path) => Finding::BadAnswer(format!("GET {path}: {error}")),
-            None => Finding::Refused,
-        },
-    };
-    Probed { finding, ports, target: Some(target) }
+    settings: &'a RunSettings,
+    tries: u32,
+    looked: Option<Duration>,
+    listening: Vec<(IpAddr, u16)>,
+}
+
+impl<'a> Prober<'a> {
+    pub(super) fn new(backend: &'a Arc<Local>, id: ReplicaId, settings: &'a RunSettings) -> Self {
+        Self { backend, id, settings, tries: 0, looked: None, listening: Vec::new() }
+    }
+
+    /// Looks once, so long after the start.
+    pub(super) async fn probe(&mut self, waited: Duration) -> Probed {
+        let mut finding = Finding::Refused;
+        for target in self.targets(waited).await {
+            match ask(self.backend, self.id, target, self.settings).await {
+                Ok(finding) => return Probed { finding, target: Some(target) },
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                Err(error) => {
+                    if let Some(path) = &self.settings.health_path {
+                        finding = Finding::BadAnswer(format!("GET {path}: {error}"));
+                    }
+                }
+            }
+        }
+        Probed { finding, target: None }
+    }
+
+    /// Every port something listened on when it was last looked at.
+    pub(super) fn ports(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> = self.listening.iter().map(|(_, port)| *port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    /// Where to knock this time.
+    async fn targets(&mut self, waited: Duration) -> Vec<SocketAddr> {
+        let port = self.settings.port;
+        let mut targets = vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)];
+        if self.tries.is_multiple_of(V6_EVERY) {
+            targets.push(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port));
+        }
+        self.tries += 1;
+        if is_look_due(waited, self.looked) {
+            self.looked = Some(waited);
+            self.listening = self.backend.listening(self.id).await;
+            match choose_port(port, &self.listening, waited) {
+                PortChoice::Expected(ip) => targets.push(SocketAddr::new(ip, port)),
+                PortChoice::Other(ip, other) => targets.push(SocketAddr::new(ip, other)),
+                PortChoice::None => {}
+            }
+        }
+        targets
+    }
 }
 
 async fn ask(

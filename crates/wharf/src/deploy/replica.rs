@@ -126,9 +126,10 @@ async fn until_ready(
     settings.port = port_of(release);
     let began = Instant::now();
     let mut gate = Gate::new(settings.clone(), Duration::ZERO);
+    let mut prober = probe::Prober::new(&shared.backend, replica.id, &settings);
     loop {
-        let probed = probe::probe(&shared.backend, replica.id, &settings, began.elapsed()).await;
-        match gate.judge(&probed.finding, &probed.ports, began.elapsed()) {
+        let probed = prober.probe(began.elapsed()).await;
+        match gate.judge(&probed.finding, &prober.ports(), began.elapsed()) {
             Verdict::Ready => {
                 if let (Finding::Well, Some(target)) = (&probed.finding, probed.target)
                     && target.port() != settings.port
