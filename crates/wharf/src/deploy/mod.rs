@@ -279,7 +279,7 @@ impl Deploys {
         }
     }
 
-    /// News of a deploy from now on; one that is over says so at once, one that waits says for what.
+    /// News of a deploy, from its beginning; one that is over says so at once, one that waits says for what.
     pub async fn follow(&self, deploy: DeployId) -> mpsc::UnboundedReceiver<News> {
         let hub = &self.inner.shared.hub;
         let receiver = hub.listen(deploy);
@@ -299,7 +299,7 @@ impl Deploys {
                 hub.finish(deploy, Err(problem));
             }
             Ok((_, Some(first))) => {
-                hub.say(deploy, format!("Waiting for v{}, which is on its way", first.release));
+                hub.remark(deploy, format!("Waiting for v{}, which is on its way", first.release));
             }
             Ok((_, None)) => {}
             Err(error) => hub.finish(deploy, Err(store_problem(&error))),
