@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::body::Upload;
 use crate::check::Broken;
+use crate::clock;
 use crate::code::EdgeCode;
 use crate::core::Core;
 use crate::endpoint::Endpoint;
@@ -138,7 +139,7 @@ async fn attempt_h2c(
 
 /// Until when the answer's head must be there.
 fn deadline(core: &Core, upload: &Upload) -> impl Fn() -> Instant {
-    let sent_at = Instant::now();
+    let sent_at = clock::now();
     // An upload that moves is no silent app.
     move || sent_at.max(upload.last_progress()) + core.config.first_byte_timeout
 }

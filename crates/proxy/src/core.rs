@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use model::id::ReplicaId;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::balance::Turns;
 use crate::budget::Budgets;
 use crate::checker;
+use crate::clock;
 use crate::config::{Config, Door};
 use crate::connection::{self, Protocols};
 use crate::control::Event;
@@ -86,15 +87,21 @@ pub(crate) struct Core {
     started: Instant,
     events: broadcast::Sender<Event>,
     stop: CancellationToken,
+    is_stopping: Cell<bool>,
     is_replaced: Cell<bool>,
 }
 
 /// Runs a core to its end; called on a thread of its own.
 pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::UnboundedReceiver<Mail>) {
     let is_first = birth.number == 0;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(clock::end_turn)
+        .on_thread_unpark(clock::end_turn)
+        .build();
     let runtime = runtime.expect("a runtime needs only an epoll and an eventfd");
     let drain_limit = birth.config.drain_limit;
+    clock::keep_turns();
     LocalSet::new().block_on(&runtime, async move {
         let core = Rc::new(Core::new(birth));
         spawn_detached(core.sink.clone().run());
@@ -110,6 +117,8 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
             }
         }
         core.read_mail(mail).await;
+        // Asked for with every request, and so no question to what other threads may hold.
+        core.is_stopping.set(true);
         core.stop.cancel();
         if tokio::time::timeout(drain_limit, core.tasks.wait_none()).await.is_err() {
             tracing::warn!("requests were cut off at the end of the drain limit");
@@ -162,6 +171,7 @@ impl Core {
             started: birth.started,
             events: birth.events,
             stop: CancellationToken::new(),
+            is_stopping: Cell::new(false),
             is_replaced: Cell::new(false),
         }
     }
@@ -192,12 +202,12 @@ impl Core {
 
     /// Milliseconds since the worker began, the same on every core; never 0.
     pub(crate) fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX) + 1
+        let since = clock::now().saturating_duration_since(self.started);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX) + 1
     }
 
     pub(crate) fn epoch_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(clock::since_epoch().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Gives the present time as a `Date`'s value (RFC 9110, 5.6.7); written once a second.
@@ -216,7 +226,7 @@ impl Core {
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stop.is_cancelled()
+        self.is_stopping.get()
     }
 
     /// Whether there is no hurry to stop: another worker serves.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::attempt::{Borrowed, Failure, Sending, attempt, is_idempotent};
 use crate::body::{ResponseBody, Upload};
 use crate::check::{self, Broken};
+use crate::clock;
 use crate::code::EdgeCode;
 use crate::core::Core;
 use crate::edge::{self, CompiledEdge, Passed, Stop};
@@ -38,9 +39,6 @@ use crate::way::{self, Turn, Way};
 
 /// A client's promise that the same request twice is one.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// How long what took (W3C Server Timing).
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Most tries for one request that were lost after its first byte went out, or never sent.
 const MOST_RETRIES: u32 = 2;
@@ -171,8 +169,8 @@ pub(crate) async fn serve(
     if let (Some(_), Some(app)) = (client.tls(), record.app) {
         front::promise_https(&core, app, answer.headers_mut());
     }
-    if let Some(timing) = record.timing() {
-        answer.headers_mut().append(SERVER_TIMING, timing);
+    for (name, value) in record.timing().into_iter().flatten() {
+        answer.headers_mut().append(name, value);
     }
     if let Some(cookie) = cookie {
         answer.headers_mut().append(SET_COOKIE, cookie);
@@ -273,7 +271,7 @@ struct Past {
 impl Journey<'_> {
     /// Looks the route up, again after every failure: the table may have changed meanwhile.
     async fn answer(&mut self) -> Result<Answer, End> {
-        let deadline = Instant::now() + self.core.config.hold_limit;
+        let deadline = clock::now() + self.core.config.hold_limit;
         let mut past = Past::default();
         let mut is_counted = false;
         loop {
@@ -326,12 +324,13 @@ impl Journey<'_> {
                 way: &way,
                 wants_fresh: past.wants_fresh,
             };
-            let (began, connected) = (Instant::now(), self.record.connect);
+            let (began, connected) = (clock::now(), self.record.connect);
             let tried = attempt(self.core, endpoint, sending, &mut self.record.connect).await;
             let now_ms = self.core.now_ms();
             match tried {
                 Ok((answer, lease)) => {
-                    let took = began.elapsed().saturating_sub(self.record.connect - connected);
+                    let took = clock::now().saturating_duration_since(began);
+                    let took = took.saturating_sub(self.record.connect - connected);
                     let is_failure = answer.status().is_server_error();
                     select::learn(now_ms, upstream, endpoint, (took, is_failure));
                     if self.may_ask_another(answer.status(), upstream, endpoint, &past) {

@@ -56,6 +56,7 @@ mod way;
 
 pub mod question;
 
+mod clock;
 pub mod code;
 mod log;
 mod meter;

@@ -15,6 +15,7 @@ use model::route::EndpointAddress;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::dial;
 use crate::endpoint::Endpoint;
 use crate::http1::Wire;
@@ -69,6 +70,8 @@ struct Idle {
 #[derive(Debug, Default)]
 struct Shelf {
     idle: Vec<Idle>,
+    /// Whether a task closes what lies too long.
+    is_swept: bool,
     stock: dial::Stock,
     address: Option<EndpointAddress>,
 }
@@ -99,7 +102,7 @@ impl Pool {
             return None;
         }
         while let Some(mut idle) = shelf.idle.pop() {
-            let is_good = idle.since.elapsed() < limit
+            let is_good = clock::now().saturating_duration_since(idle.since) < limit
                 && idle.lease.wire.is_quiet()
                 && (!is_sure || idle.lease.wire.stream.is_fresh());
             if is_good {
@@ -113,9 +116,9 @@ impl Pool {
     pub(crate) fn give_back(&self, lease: Lease) {
         let mut shelves = self.shelves.borrow_mut();
         if let Some(shelf) = shelves.get_mut(&lease.replica) {
-            let is_first = shelf.idle.is_empty();
+            let is_first = !std::mem::replace(&mut shelf.is_swept, true);
             let replica = lease.replica;
-            shelf.idle.push(Idle { lease, since: Instant::now() });
+            shelf.idle.push(Idle { lease, since: clock::now() });
             if is_first {
                 drop(shelves);
                 self.sweep_later(replica);
@@ -123,7 +126,7 @@ impl Pool {
         }
     }
 
-    /// A task per non-empty shelf closes what lies too long; it ends with the last connection.
+    /// A task per shelf closes what lies too long; it ends when it finds none.
     fn sweep_later(&self, replica: ReplicaId) {
         let pool = self.clone();
         spawn_detached(async move {
@@ -131,7 +134,9 @@ impl Pool {
                 let oldest = match pool.shelves.borrow_mut().get_mut(&replica) {
                     Some(shelf) => {
                         shelf.idle.retain(|idle| idle.since.elapsed() < IDLE_LIMIT);
-                        shelf.idle.first().map(|idle| idle.since)
+                        let oldest = shelf.idle.first().map(|idle| idle.since);
+                        shelf.is_swept = oldest.is_some();
+                        oldest
                     }
                     None => None,
                 };

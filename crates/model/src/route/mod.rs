@@ -91,7 +91,7 @@ pub struct Upstream {
     /// Whether requests wait until the app is resumed.
     #[serde(default)]
     pub is_paused: bool,
-    /// Whether answers tell how long they took (`Server-Timing`).
+    /// Whether answers tell how long they took (`Server-Timing` and `X-Request-Time`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tells_timing: bool,
     /// How requests are shared among the endpoints.

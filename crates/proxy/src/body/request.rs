@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::BodyError;
 use crate::check::{self, Broken};
+use crate::clock;
 use crate::code::EdgeCode;
 use crate::http1::Incoming;
 
@@ -58,7 +59,7 @@ impl Upload {
             failure: None,
             left: if most == 0 { u64::MAX } else { most },
             is_waiting: false,
-            last_progress: Instant::now(),
+            last_progress: clock::now(),
             received: (!is_ended).then(Rc::default),
         })))
     }
@@ -147,7 +148,7 @@ impl Body for RequestBody {
         let polled = ready!(Pin::new(&mut state.incoming).poll_frame(ctx));
         state.is_waiting = false;
         state.was_read = true;
-        state.last_progress = Instant::now();
+        state.last_progress = clock::now();
         let Some(frame) = polled else {
             state.is_ended = true;
             return Poll::Ready(None);

@@ -13,7 +13,7 @@ use crate::code::EdgeCode;
 use crate::edge::Encoding;
 use crate::endpoint::InFlight;
 use crate::files::FileBody;
-use crate::http1::Incoming;
+use crate::http1::{Incoming, Passage};
 use crate::log::Record;
 use crate::pool::Pool;
 
@@ -81,6 +81,33 @@ impl ResponseBody {
         Self { source: Source::Page(None), record: None, is_done: true }
     }
 
+    /// The bytes that may go to the client through the kernel alone; none when they cannot.
+    pub(crate) fn left_to_pass(&self) -> Option<u64> {
+        match &self.source {
+            Source::App(app) if app.encoding.is_none() => app.incoming.left_to_pass(),
+            Source::App(_) | Source::Page(_) | Source::File(_) => None,
+        }
+    }
+
+    /// Fills an empty passage; with nothing when it will not go that way after all.
+    pub(crate) fn poll_pass(
+        &mut self,
+        ctx: &mut Context<'_>,
+        passage: &mut Passage,
+    ) -> Poll<Result<usize, BodyError>> {
+        let Source::App(app) = &mut self.source else { return Poll::Ready(Ok(0)) };
+        let (code, error) = match ready!(app.incoming.poll_pass(ctx, passage)) {
+            Ok(count) => {
+                self.add_bytes(count);
+                return Poll::Ready(Ok(count));
+            }
+            Err(BodyError::Idle) => (EdgeCode::Idle, BodyError::Idle),
+            Err(_) => (EdgeCode::Interrupted, BodyError::App),
+        };
+        self.note_failure(code);
+        Poll::Ready(Err(error))
+    }
+
     fn add_bytes(&mut self, count: usize) {
         if let Some(record) = &mut self.record {
             record.add_bytes(count);
@@ -103,11 +130,15 @@ impl ResponseBody {
         code: EdgeCode,
         error: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.note_failure(code);
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn note_failure(&mut self, code: EdgeCode) {
         self.is_done = true;
         if let Some(record) = &mut self.record {
             record.fail_late(code);
         }
-        Poll::Ready(Some(Err(error)))
     }
 }
 

@@ -51,6 +51,16 @@ impl Decoder {
         }
     }
 
+    /// So many bytes of a counted body came by without being read here.
+    pub(super) fn pass(&mut self, count: usize) {
+        if let Self::Counted(left) = self {
+            *left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
+            if *left == 0 {
+                *self = Self::Done;
+            }
+        }
+    }
+
     /// The connection ended; whether the body may end there.
     pub(crate) fn end(&mut self) -> bool {
         let may = matches!(self, Self::UntilClose | Self::Done);

@@ -2,6 +2,7 @@
 //! comes down, in the task of the one who waits for it.
 
 use std::cell::RefCell;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -18,10 +19,12 @@ use super::chunked::Decoder;
 use super::framing::{self, Framing};
 use super::head::{Answer, HeadReader};
 use super::incoming::{Incoming, Source};
+use super::passage::Passage;
 use super::wire::{Upgraded, Wire};
 use super::write;
 use crate::body::{BodyError, RequestBody};
 use crate::check::Broken;
+use crate::clock;
 use crate::headers::{Lines, has_token};
 use crate::stream::Stream;
 
@@ -74,6 +77,8 @@ struct State {
     idle_timeout: Duration,
     /// Since when nothing has come.
     silent_since: Option<Instant>,
+    /// The kernel refused to pass this connection's bytes on.
+    cannot_pass: bool,
 }
 
 impl Exchange {
@@ -98,6 +103,7 @@ impl Exchange {
             can_be_reused: false,
             idle_timeout,
             silent_since: None,
+            cannot_pass: false,
         })))
     }
 
@@ -249,10 +255,57 @@ impl State {
                 Poll::Ready(Ok(0) | Err(_)) if self.decoder.end() => return Poll::Ready(None),
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(Err(BodyError::App))),
                 Poll::Pending => {
-                    let since = *self.silent_since.get_or_insert_with(Instant::now);
+                    let since = *self.silent_since.get_or_insert_with(clock::now);
                     let late = wire.watchdog.poll(since + self.idle_timeout, ctx);
                     return late.map(|()| Some(Err(BodyError::Idle)));
                 }
+            }
+        }
+    }
+}
+
+impl State {
+    /// The bytes of a counted body that are still to come, with none of them here already.
+    fn left_to_pass(&self) -> Option<u64> {
+        let wire = self.wire.as_ref()?;
+        let is_plain = matches!(wire.stream, Stream::Tcp(_) | Stream::Unix(_));
+        let is_clear = wire.input.is_empty() && wire.output.is_empty() && self.upload.is_none();
+        match self.decoder {
+            Decoder::Counted(left) if is_plain && is_clear && !self.cannot_pass => Some(left),
+            _ => None,
+        }
+    }
+
+    fn poll_pass(
+        &mut self,
+        ctx: &mut Context<'_>,
+        passage: &mut Passage,
+    ) -> Poll<Result<usize, BodyError>> {
+        let (Some(left), Some(wire)) = (self.left_to_pass(), &mut self.wire) else {
+            return Poll::Ready(Ok(0));
+        };
+        let filled = match &wire.stream {
+            Stream::Tcp(socket) => passage.poll_fill(ctx, socket, left),
+            Stream::Unix(socket) => passage.poll_fill(ctx, socket, left),
+            Stream::Tls(_) => return Poll::Ready(Ok(0)),
+        };
+        match filled {
+            Poll::Ready(Ok(count @ 1..)) => {
+                self.silent_since = None;
+                self.decoder.pass(count);
+                wire.read_small();
+                Poll::Ready(Ok(count))
+            }
+            // This kind of socket does not go this way; nothing of it was taken.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.cannot_pass = true;
+                Poll::Ready(Ok(0))
+            }
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(BodyError::App)),
+            Poll::Pending => {
+                let since = *self.silent_since.get_or_insert_with(clock::now);
+                let late = wire.watchdog.poll(since + self.idle_timeout, ctx);
+                late.map(|()| Err(BodyError::Idle))
             }
         }
     }
@@ -293,4 +346,16 @@ impl Source for Exchange {
     }
 
     fn tell_upgrade(&self, _: oneshot::Sender<Upgraded>) {}
+
+    fn left_to_pass(&self) -> Option<u64> {
+        self.0.borrow().left_to_pass()
+    }
+
+    fn poll_pass(
+        &self,
+        ctx: &mut Context<'_>,
+        passage: &mut Passage,
+    ) -> Poll<Result<usize, BodyError>> {
+        self.0.borrow_mut().poll_pass(ctx, passage)
+    }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
+use super::passage::Passage;
 use super::wire::Upgraded;
 use crate::body::BodyError;
 
@@ -17,6 +18,18 @@ pub(crate) trait Source {
     /// The bytes that still come, when that is known.
     fn left(&self) -> Option<u64>;
     fn tell_upgrade(&self, sender: oneshot::Sender<Upgraded>);
+    /// The bytes that may come through the kernel alone; none when they cannot.
+    fn left_to_pass(&self) -> Option<u64> {
+        None
+    }
+    /// Fills an empty passage; with nothing when it will not go that way after all.
+    fn poll_pass(
+        &self,
+        _ctx: &mut Context<'_>,
+        _passage: &mut Passage,
+    ) -> Poll<Result<usize, BodyError>> {
+        Poll::Ready(Ok(0))
+    }
 }
 
 /// A body on its way in.
@@ -46,6 +59,26 @@ impl Incoming {
             Self::Wire(source) => source.left(),
             Self::Stream(stream) if stream.is_end_stream() => Some(0),
             Self::Stream(stream) => stream.size_hint().exact(),
+        }
+    }
+
+    /// The bytes that may come through the kernel alone; none when they cannot.
+    pub(crate) fn left_to_pass(&self) -> Option<u64> {
+        match self {
+            Self::Wire(source) => source.left_to_pass(),
+            Self::None | Self::Stream(_) => None,
+        }
+    }
+
+    /// Fills an empty passage; with nothing when it will not go that way after all.
+    pub(crate) fn poll_pass(
+        &self,
+        ctx: &mut Context<'_>,
+        passage: &mut Passage,
+    ) -> Poll<Result<usize, BodyError>> {
+        match self {
+            Self::Wire(source) => source.poll_pass(ctx, passage),
+            Self::None | Self::Stream(_) => Poll::Ready(Ok(0)),
         }
     }
 

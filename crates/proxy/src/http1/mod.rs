@@ -10,6 +10,7 @@ mod fields;
 mod framing;
 mod head;
 mod incoming;
+mod passage;
 mod server;
 mod watchdog;
 mod wire;
@@ -22,6 +23,7 @@ use crate::code::EdgeCode;
 
 pub(crate) use exchange::{Exchange, Failure, Head};
 pub(crate) use incoming::{Incoming, Source};
+pub(crate) use passage::Passage;
 pub(crate) use server::{Service, serve};
 pub(crate) use watchdog::Watchdog;
 pub(crate) use wire::{Upgraded, Wire, on_upgrade};

@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -25,10 +26,12 @@ use super::chunked::Decoder;
 use super::framing::{self, Framing};
 use super::head::HeadReader;
 use super::incoming::{Incoming, Source};
+use super::passage::{self, Passage};
 use super::wire::{Upgraded, Wire};
 use super::{Limits, Refusal, write};
 use crate::body::{BodyError, ResponseBody};
 use crate::check::Broken;
+use crate::clock;
 use crate::code::EdgeCode;
 use crate::headers::has_token;
 
@@ -39,6 +42,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const LAST_CALL: Duration = Duration::from_secs(2);
 /// Requests sent ahead of their answers are read up to here.
 const MOST_AHEAD: usize = 64 * 1024;
+/// Bytes the kernel passes on for one connection before others have their turn.
+const MOST_PASSED: usize = 2 * 1024 * 1024;
 /// What a client still sends after its connection's last answer is read up to here, and so long.
 const MOST_LINGERING: u64 = 1024 * 1024;
 const LONGEST_LINGERING: Duration = Duration::from_secs(2);
@@ -78,6 +83,16 @@ enum Next {
     Refused(Refusal),
     Http2,
     End,
+}
+
+/// How the rest of an answer's body goes.
+enum Passing {
+    /// Read and written, so far.
+    NotYet,
+    /// Through the kernel alone.
+    Under(Passage),
+    /// Read and written to its end.
+    Never,
 }
 
 #[derive(PartialEq, Eq)]
@@ -194,8 +209,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
                     Poll::Pending => break,
                 }
             }
-            let now = Instant::now();
-            if !is_stopping && stop.as_mut().poll(ctx).is_ready() {
+            let now = clock::now();
+            // Asked once, it wakes this task; from then on the service knows without a lock.
+            let may_stop = served == 0 || service.is_stopping();
+            if !is_stopping && may_stop && stop.as_mut().poll(ctx).is_ready() {
                 is_stopping = true;
                 if served > 0 && wire.input.is_empty() && !service.is_replaced() {
                     return Poll::Ready(Next::End);
@@ -277,8 +294,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
         }
         let is_chunked = delivery.framing == Framing::Chunked;
         let mut is_ended = delivery.framing == Framing::NONE;
+        let mut passing = if is_chunked { Passing::Never } else { Passing::NotYet };
         let written = std::future::poll_fn(|ctx| {
             loop {
+                if !is_ended && self.may_pass(&mut passing, &body) {
+                    match ready!(self.poll_pass(ctx, &mut passing, &mut body)) {
+                        Ok(ended) => is_ended = ended,
+                        Err(_) => return Poll::Ready(false),
+                    }
+                }
                 let mut is_waiting = is_ended;
                 let has_room = self.with_wire(|wire| wire.output.has_room());
                 if !is_ended && has_room == Some(true) {
@@ -312,6 +336,58 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
             return After::End;
         }
         self.after(head.status, delivery.is_kept_alive, client_ends)
+    }
+
+    /// Whether what follows goes through the kernel alone: a long rest of a counted body, from a plain
+    /// connection to a plain one, with nothing of it here.
+    fn may_pass(&self, passing: &mut Passing, body: &ResponseBody) -> bool {
+        match passing {
+            Passing::Never => return false,
+            Passing::Under(_) => return true,
+            Passing::NotYet => {}
+        }
+        let is_long = body.left_to_pass().is_some_and(|left| left >= passage::LEAST);
+        if is_long && self.with_wire(|wire| wire.takes_passage()) == Some(true) {
+            *passing = Passage::open().map_or(Passing::Never, Passing::Under);
+        }
+        matches!(passing, Passing::Under(_))
+    }
+
+    /// Passes the body on to its end, which is true; or says that it must be read and written.
+    fn poll_pass(
+        &self,
+        ctx: &mut Context<'_>,
+        passing: &mut Passing,
+        body: &mut ResponseBody,
+    ) -> Poll<Result<bool, BodyError>> {
+        let Passing::Under(passage) = passing else { return Poll::Ready(Ok(false)) };
+        let mut turn = 0;
+        loop {
+            if passage.is_empty() {
+                if body.is_end_stream() {
+                    return Poll::Ready(Ok(true));
+                }
+                if turn >= MOST_PASSED {
+                    // The others' turn.
+                    ctx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                // Not while the state is borrowed: an upload may run under the answer.
+                match body.poll_pass(ctx, passage)? {
+                    Poll::Ready(0) => {
+                        *passing = Passing::Never;
+                        return Poll::Ready(Ok(false));
+                    }
+                    Poll::Ready(count) => turn += count,
+                    Poll::Pending => {
+                        return self.poll_gone(ctx).map(|()| Err(BodyError::Client));
+                    }
+                }
+            }
+            let drained = self.with_wire(|wire| wire.poll_drain(ctx, passage));
+            let drained = drained.unwrap_or(Poll::Ready(Err(io::ErrorKind::NotConnected.into())));
+            ready!(drained).map_err(|_| BodyError::Client)?;
+        }
     }
 
     fn after(&self, status: StatusCode, is_kept_alive: bool, client_ends: bool) -> After {

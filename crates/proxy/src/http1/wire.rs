@@ -2,6 +2,7 @@
 //!
 //! A buffer is lent for as long as there is something in it: a connection that waits holds none.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,10 +10,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_util::io::poll_read_buf;
 
 use super::incoming::Incoming;
+use super::passage::Passage;
 use super::watchdog::Watchdog;
 
 /// First reads are of this size; full ones double it, up to the most.
@@ -120,11 +123,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Pin::new(&mut self.stream).poll_flush(ctx)
     }
 
+    /// A body went past without being read: the next head needs no large read for its sake.
+    pub(super) fn read_small(&mut self) {
+        self.next_read = FIRST_READ;
+    }
+
+    /// Whether the next bytes can be passed on by the kernel.
+    pub(super) fn takes_passage(&self) -> bool
+    where
+        S: 'static,
+    {
+        self.output.is_empty() && plain(&self.stream).is_some()
+    }
+
+    /// Writes out what is in a passage.
+    pub(super) fn poll_drain(
+        &mut self,
+        ctx: &mut Context<'_>,
+        passage: &mut Passage,
+    ) -> Poll<io::Result<()>>
+    where
+        S: 'static,
+    {
+        match plain(&self.stream) {
+            Some(socket) => passage.poll_drain(ctx, socket),
+            None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
     /// Whether, as far as the last look at all sockets tells, it is open and has nothing to say.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut ctx = Context::from_waker(Waker::noop());
         self.input.is_empty() && self.poll_fill(&mut ctx).is_pending()
     }
+}
+
+/// The connection, where its bytes are the body's own.
+fn plain<S: 'static>(stream: &S) -> Option<&TcpStream> {
+    (stream as &dyn Any).downcast_ref()
 }
 
 impl Output {

@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use model::id::AppId;
 use tokio::sync::Notify;
@@ -81,9 +81,8 @@ impl Sink {
         self.0.form
     }
 
-    /// Writes the time it is, as every line begins; the date is made once a second.
-    pub(crate) fn stamp(&self, line: &mut String) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    /// Writes a time since 1970, as every line begins; the date is made once a second.
+    pub(crate) fn stamp(&self, line: &mut String, now: Duration) {
         let mut second = self.0.second.borrow_mut();
         if second.0 != now.as_secs() || second.1.is_empty() {
             let written =

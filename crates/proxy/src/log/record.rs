@@ -6,9 +6,9 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use model::id::AppId;
 use tokio::time::Instant;
 
@@ -16,11 +16,16 @@ use super::Sink;
 use super::line::Fields;
 use super::tries::{self, Tries};
 use crate::attempt::Failure;
+use crate::clock;
 use crate::code::EdgeCode;
 use crate::endpoint::Endpoint;
 use crate::meter::{AppMeter, Ended, ReplicaMeter};
 use crate::table::Upstream;
 use crate::trace::{Context, Span, Tracer};
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const REQUEST_TIME: HeaderName = HeaderName::from_static("x-request-time");
+const UPSTREAM_TIME: HeaderName = HeaderName::from_static("x-upstream-response-time");
 
 /// One request, being filled in.
 #[derive(Debug)]
@@ -71,7 +76,7 @@ impl Record {
     ) -> Box<Self> {
         Box::new(Self {
             sink,
-            started: Instant::now(),
+            started: clock::now(),
             method: method.clone(),
             uri: uri.clone(),
             host: None,
@@ -177,13 +182,14 @@ impl Record {
         received.set(received.get() + count);
     }
 
-    /// The times so far, where the app wants them told: in milliseconds, as `Server-Timing` has them.
-    pub(crate) fn timing(&self) -> Option<HeaderValue> {
+    /// The times so far, where the app wants them told: in milliseconds as `Server-Timing` has them
+    /// (W3C Server Timing), and in seconds as nginx's `$request_time` and `$upstream_response_time`.
+    pub(crate) fn timing(&self) -> Option<[(HeaderName, HeaderValue); 3]> {
         if !self.tells_timing {
             return None;
         }
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-        let all = self.started.elapsed();
+        let all = clock::exact().0.saturating_duration_since(self.started);
         let first_byte = self.first_byte.unwrap_or_default();
         let own = all.saturating_sub(self.waited + self.connect + first_byte);
         let mut text = format!("edge;dur={:.3}", ms(own));
@@ -196,7 +202,13 @@ impl Record {
         if self.tries > 1 {
             write!(text, ", retry;desc=\"{}\"", self.tries - 1).expect("a String takes all");
         }
-        HeaderValue::try_from(text).ok()
+        let value = |text: String| HeaderValue::try_from(text).ok();
+        let seconds = |time: Duration| value(format!("{:.3}", time.as_secs_f64()));
+        Some([
+            (SERVER_TIMING, value(text)?),
+            (REQUEST_TIME, seconds(all)?),
+            (UPSTREAM_TIME, seconds(self.connect + first_byte)?),
+        ])
     }
 
     fn end_code(&self) -> Option<EdgeCode> {
@@ -243,8 +255,8 @@ impl Record {
         (who, phase)
     }
 
-    fn write(&self, line: &mut String, duration: Duration) {
-        self.sink.stamp(line);
+    fn write(&self, line: &mut String, (ended, duration): (Duration, Duration)) {
+        self.sink.stamp(line, ended);
         line.push_str(" router ");
         let mut fields = Fields::new(line, self.sink.form());
         let code = self.end_code();
@@ -309,14 +321,13 @@ impl Record {
     }
 
     /// The request's span, if it is wanted.
-    fn send_span(&self, duration: Duration) {
+    fn send_span(&self, (ended, duration): (Duration, Duration)) {
         let Some((context, tracer)) = &self.trace else { return };
         let status = self.end_status();
         let is_failure = status.is_server_error();
         if !tracer.wants(context, is_failure) {
             return;
         }
-        let ended = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let value = |value: &HeaderValue| value.to_str().unwrap_or("").to_owned();
         let mut texts = vec![
@@ -377,9 +388,10 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let duration = self.started.elapsed();
+        let (now, since_epoch) = clock::exact();
+        let duration = now.saturating_duration_since(self.started);
         self.count(duration);
-        self.send_span(duration);
-        self.sink.add(self.app, |line| self.write(line, duration));
+        self.send_span((since_epoch, duration));
+        self.sink.add(self.app, |line| self.write(line, (since_epoch, duration)));
     }
 }

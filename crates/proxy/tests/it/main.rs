@@ -18,6 +18,7 @@ mod grpc;
 mod guarded;
 mod h2c;
 mod namespace;
+mod passed;
 mod processes;
 mod recorder;
 mod routing;

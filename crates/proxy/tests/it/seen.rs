@@ -101,6 +101,9 @@ async fn answers_tell_their_times_where_the_app_wants_it_and_routes_are_counted(
     assert!(times.iter().all(|(_, ms)| ms.parse::<f64>().unwrap() >= 0.0), "{timing}");
     let names: Vec<_> = times.iter().map(|(name, _)| *name).collect();
     assert!(names.starts_with(&["edge"]) && names.ends_with(&["app"]), "{timing}");
+    let seconds = |name| reply.header(name).unwrap().parse::<f64>().unwrap();
+    let (all, apps) = (seconds("x-request-time"), seconds("x-upstream-response-time"));
+    assert!(all >= apps && apps >= 0.0, "{all} {apps}");
     edge.get("other.localhost", "/").await;
     let measures = edge.counted("three answers", |app| app.answers[1] == 3).await;
     let routes: Vec<_> = measures.apps[&app_id(1)].routes.clone().into_iter().collect();

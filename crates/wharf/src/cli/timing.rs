@@ -19,7 +19,7 @@ pub(super) struct ShowArgs {
 /// Have the app's answers tell how long they took, or not
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wharf timing:on\n  wharf timing:off shop\n\nAnswers then have a header Server-Timing, which browsers show beside each request:\nthe edge's own time, waiting, connecting, and the app's time to its first byte."
+    after_help = "Examples:\n  wharf timing:on\n  wharf timing:off shop\n\nAnswers then have a header Server-Timing, which browsers show beside each request:\nthe edge's own time, waiting, connecting, and the app's time to its first byte;\nand, in seconds, X-Request-Time (all of it) and X-Upstream-Response-Time (the app's)."
 )]
 pub(super) struct SwitchArgs {
     #[command(flatten)]
