@@ -8,7 +8,7 @@ set -euo pipefail
 run=(git nftables iproute2 mmdebstrap ca-certificates curl)
 test=(gcc busybox-static runc skopeo docker-registry wrk openssl pebble prometheus python3-grpcio)
 bench=(docker.io nginx-light)
-bench_proxy=(nginx-light haproxy caddy wrk)
+bench_proxy=(nginx-light haproxy caddy wrk nghttp2-client openssl)
 # Debian's qemu-utils is not among them, and one from elsewhere may have to make way.
 vm=(qemu-system-x86 e2fsprogs zstd)
 check_fuzz=(g++ python3)

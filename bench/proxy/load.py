@@ -22,14 +22,18 @@ class Bad(Exception):
     """An answer was wrong, so that the figure is worth nothing."""
 
 
-def wrk(port: int, path: str, connections: int, seconds: float, *more: str) -> dict:
+def wrk(port: int, path: str, connections: int, seconds: float, *more: str, tls=False) -> dict:
     words = ["taskset", "-c", str(place.OTHER_CORE), place.program("wrk"), "-t1",
              f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-H", f"Host: {APP}", *more]
     if path == "/upload":
         script = place.DATA / "upload.lua"
         script.write_text(UPLOAD)
         words += ["-s", str(script)]
-    done = subprocess.run([*words, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True)
+    if tls:
+        words = [*known_as(APP), *words, f"https://{APP}:{port}{path}"]
+    else:
+        words.append(f"http://127.0.0.1:{port}{path}")
+    done = subprocess.run(words, capture_output=True, text=True)
     said = done.stdout
     count = re.search(r"(\d+) requests in", said)
     if not count or int(count[1]) == 0:
@@ -39,6 +43,28 @@ def wrk(port: int, path: str, connections: int, seconds: float, *more: str) -> d
             raise Bad(said)
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])
     return {"requests": int(count[1]), "rate": rate}
+
+
+def known_as(name: str) -> list[str]:
+    """Runs a command where that name is this machine, and nowhere else."""
+    hosts = place.DATA / "hosts"
+    hosts.write_text(f"127.0.0.1 {name}\n")
+    script = f'mount --bind {hosts} /etc/hosts && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, "sh"]
+
+
+def http2(port: int, path: str, connections: int, streams: int, seconds: float) -> dict:
+    words = ["taskset", "-c", str(place.OTHER_CORE), place.program("h2load"), "-t1",
+             f"-c{connections}", f"-m{streams}", f"-D{seconds:g}", f"--connect-to=127.0.0.1:{port}",
+             f"https://{APP}:{port}{path}"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    said = done.stdout
+    counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", said)
+    rate = re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", said)
+    good = re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", said)
+    if not (counts and rate and good) or any(int(wrong) for wrong in counts.groups()[1:]):
+        raise Bad(f"{said[-600:]}{done.stderr[-300:]}")
+    return {"requests": int(counts[1]), "rate": float(rate[1])}
 
 
 def steady(port: int, rate: int, seconds: float) -> dict:

@@ -10,6 +10,7 @@ import subprocess
 import uuid
 
 import place
+import secure
 
 APP = "app0.bench"
 
@@ -25,7 +26,7 @@ class Peer:
     version: tuple[str, ...] = ()
 
     def __init__(self):
-        self.port = place.free_port()
+        self.port, self.tls_port = place.free_port(), place.free_port()
         self.data = place.DATA / re.sub(r"\W+", "-", self.name)
         self.process: subprocess.Popen | None = None
 
@@ -35,6 +36,10 @@ class Peer:
         self.process = place.start(
             place.PROXY_CORE, words, self.data / "output", env={**os.environ, **environment}
         )
+        self.began()
+
+    def began(self) -> None:
+        """What is left to tell it once it runs."""
 
     def command(self, origin, routes: int) -> tuple[list[str], dict[str, str]]:
         raise NotImplementedError
@@ -77,6 +82,9 @@ http {{
   map $host $to {{ socket.bench echo; {routes} }}
   server {{
     listen 127.0.0.1:{port} reuseport backlog=4096;
+    listen 127.0.0.1:{tls} ssl http2 reuseport backlog=4096;
+    ssl_certificate {chain}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
+    http2_max_concurrent_streams 128;
     location / {{
       if ($to = "") {{ return 404; }}
       proxy_pass http://$to; proxy_set_header Host $host;
@@ -98,9 +106,10 @@ class Nginx(Peer):
 
     def command(self, origin, routes):
         config = self.data / "nginx.conf"
+        chain, key, _ = secure.make(APP)
         config.write_text(NGINX.format(
             data=self.data, log=self.log.format(data=self.data), id=self.id, port=self.port,
-            origin=origin.port, echo=origin.echo_port,
+            tls=self.tls_port, chain=chain, key=key, origin=origin.port, echo=origin.echo_port,
             routes=" ".join(f"{host} app;" for host in hosts(routes)),
         ))
         return [place.program("nginx"), "-p", str(self.data), "-c", str(config)], {}
@@ -129,9 +138,10 @@ defaults
   {log}
 frontend front
   bind 127.0.0.1:{port} backlog 4096
+  bind 127.0.0.1:{tls} ssl crt {pem} alpn h2,http/1.1 backlog 4096
   option forwardfor
   {id}
-  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
   use_backend %[req.hdr(host),lower,map({map},none)]
 backend app
   server one 127.0.0.1:{origin} pool-max-conn 512
@@ -152,7 +162,7 @@ class Haproxy(Peer):
         rows = [f"{host} app" for host in hosts(routes)] + ["socket.bench echo"]
         table.write_text("\n".join(rows) + "\n")
         config.write_text(HAPROXY.format(
-            log_to=self.log_to, log=self.log, id=self.id, map=table, port=self.port,
+            tls=self.tls_port, pem=secure.make(APP)[2], log_to=self.log_to, log=self.log, id=self.id, map=table, port=self.port,
             origin=origin.port, echo=origin.echo_port,
         ))
         return [place.program("haproxy"), "-f", str(config)], {}
@@ -168,17 +178,8 @@ class Caddy(Peer):
     def command(self, origin, routes):
         config = self.data / "Caddyfile"
         names = ", ".join(f"http://{host}:{self.port}" for host in hosts(routes))
-        config.write_text(f"""
-{{
-  admin off
-  auto_https off
-  storage file_system {self.data}
-}}
-http://socket.bench:{self.port} {{
-  bind 127.0.0.1
-  reverse_proxy 127.0.0.1:{origin.echo_port}
-}}
-{names} {{
+        chain, key, _ = secure.make(APP)
+        site = f"""
   bind 127.0.0.1
   log {{
     output file {self.data}/access.log {{
@@ -191,7 +192,20 @@ http://socket.bench:{self.port} {{
       keepalive_idle_conns_per_host 512
     }}
   }}
+"""
+        config.write_text(f"""
+{{
+  admin off
+  auto_https off
+  storage file_system {self.data}
 }}
+http://socket.bench:{self.port} {{
+  bind 127.0.0.1
+  reverse_proxy 127.0.0.1:{origin.echo_port}
+}}
+{names} {{{site}}}
+https://{APP}:{self.tls_port} {{
+  tls {chain} {key}{site}}}
 """)
         return [place.program("caddy"), "run", "--config", str(config), "--adapter", "caddyfile"], {
             "GOMAXPROCS": "1", "HOME": str(self.data),
@@ -217,9 +231,13 @@ class Wharf(Peer):
         (state / "routes").write_bytes(head.encode() + body)
         return [
             str(place.BUILT / "wharf"), "proxy", "--listen", f"127.0.0.1:{self.port}",
+            "--listen-https", f"127.0.0.1:{self.tls_port}",
             "--control", str(self.data / "control/socket"), "--state-dir", str(state),
-            "--log-dir", str(logs), "--workers", "1",
+            "--key-file", str(self.data / "proxy.key"), "--log-dir", str(logs), "--workers", "1",
         ], {}
+
+    def began(self):
+        secure.certify(self.data / "control/socket", APP)
 
     @staticmethod
     def part(app: str, port: int, replica: int, names: list[str]) -> dict:

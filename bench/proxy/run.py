@@ -28,6 +28,17 @@ WRK = {
     "upload 1 MiB": ("/upload", 16, ()),
     "101 B, new connection each": ("/small", 64, ("-H", "Connection: close")),
 }
+# The same over TLS.
+TLS = {
+    "TLS, 101 B": ("/small", 64, ()),
+    "TLS, 1 MiB": ("/1m", 16, ()),
+    "TLS, 101 B, new connection each": ("/small", 64, ("-H", "Connection: close")),
+}
+# name → path, connections, requests at once on each
+HTTP2 = {
+    "HTTP/2, 101 B": ("/small", 16, 8),
+    "HTTP/2, 1 MiB": ("/1m", 8, 2),
+}
 ROUTES = (10, 1_000, 10_000)
 STEADY_RATE = 4_000
 IDLE = (1_000, 10_000)
@@ -53,6 +64,12 @@ class Bench:
             sides = list(self.peers) if case == "101 B" else names
             self.case(case, sides, lambda peer: load.wrk(
                 peer.port, path, connections, self.options.seconds, *more))
+        for case, (path, connections, more) in TLS.items():
+            self.case(case, names, lambda peer: load.wrk(
+                peer.tls_port, path, connections, self.options.seconds, *more, tls=True))
+        for case, (path, connections, streams) in HTTP2.items():
+            self.case(case, names, lambda peer: load.http2(
+                peer.tls_port, path, connections, streams, self.options.seconds))
         self.case("websocket echo, 100 B", names, lambda peer: load.websocket(
             peer.port, 64, self.options.seconds))
         self.case(f"{STEADY_RATE} requests/s", names, lambda peer: load.steady(
