@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use model::id::ReplicaId;
@@ -35,6 +35,7 @@ use crate::table::{Table, Upstream};
 use crate::tasks::{Tasks, spawn_detached};
 use crate::tls::Tls;
 use crate::trace::{self, Tracer};
+use crate::wall;
 
 /// What the control thread asks of a core.
 #[derive(Debug)]
@@ -196,7 +197,7 @@ impl Core {
     }
 
     pub(crate) fn epoch_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = wall::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 

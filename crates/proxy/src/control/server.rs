@@ -29,6 +29,7 @@ use crate::table::{PartEdit, Registry};
 use crate::tasks::spawn_detached;
 use crate::tls::{self, SealKey, Tls};
 use crate::trace::Fate;
+use crate::wall;
 
 /// The worker's knowledge beside the requests.
 pub(crate) struct Control {
@@ -66,7 +67,7 @@ impl Control {
         (events, lost, owner, holder): (broadcast::Sender<Event>, Arc<Lost>, u32, u32),
     ) -> Self {
         let truth = Mutex::new(kept);
-        let started_at = jiff::Timestamp::now();
+        let started_at = wall::timestamp();
         let started = Instant::now();
         Self {
             config,
@@ -225,7 +226,7 @@ impl Control {
             Some((upstream.app, meter::app(part, upstream, now)))
         });
         Measures {
-            at: jiff::Timestamp::now(),
+            at: wall::timestamp(),
             started_at: self.started_at,
             table_version: truth.table.version,
             log_lines_lost: self.lost.total(),

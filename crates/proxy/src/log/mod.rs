@@ -12,13 +12,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use model::id::AppId;
 use tokio::sync::Notify;
 
 use crate::config::LogForm;
 use crate::meter::CoreMeter;
+use crate::wall;
 
 pub(crate) use record::Record;
 pub(crate) use writer::{Lost, Writer};
@@ -83,7 +84,7 @@ impl Sink {
 
     /// Writes the time it is, as every line begins; the date is made once a second.
     pub(crate) fn stamp(&self, line: &mut String) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = wall::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut second = self.0.second.borrow_mut();
         if second.0 != now.as_secs() || second.1.is_empty() {
             let written =

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderValue, Method, StatusCode, Uri};
 use model::id::AppId;
@@ -21,6 +21,7 @@ use crate::endpoint::Endpoint;
 use crate::meter::{AppMeter, Ended, ReplicaMeter};
 use crate::table::Upstream;
 use crate::trace::{Context, Span, Tracer};
+use crate::wall;
 
 /// One request, being filled in.
 #[derive(Debug)]
@@ -316,7 +317,7 @@ impl Record {
         if !tracer.wants(context, is_failure) {
             return;
         }
-        let ended = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ended = wall::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let value = |value: &HeaderValue| value.to_str().unwrap_or("").to_owned();
         let mut texts = vec![

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use model::id::AppId;
 
 use super::Batch;
+use crate::wall;
 
 /// A file is turned at this size; two old ones are kept.
 const ROTATE_AT: u64 = 10 * 1024 * 1024;
@@ -99,7 +100,7 @@ impl Files {
         if untold > 0 {
             let line = format!(
                 "{:.6} router at=error code=L10 desc=\"{untold} request log lines were dropped\"\n",
-                jiff::Timestamp::now()
+                wall::timestamp()
             );
             by_app.entry(None).or_default().push_str(&line);
         }

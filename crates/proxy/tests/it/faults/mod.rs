@@ -2,6 +2,7 @@
 //! lost that is not said to be, nothing comes twice, nothing goes astray. The table of all that is
 //! promised, and where it is shown: `docs/checks/faults.md`.
 
+mod clock;
 mod killed;
 mod process;
 mod stopped;
