@@ -3,6 +3,7 @@
 //! promised, and where it is shown: `docs/checks/faults.md`.
 
 mod clock;
+mod disk;
 mod killed;
 mod process;
 mod stopped;
@@ -55,4 +56,28 @@ pub(crate) async fn shops<const N: usize>(
     }
     edge.apply(one_each(version, &names, &apps)).await;
     apps.try_into().unwrap_or_else(|_| unreachable!("one for each name"))
+}
+
+/// Runs a test in namespaces of its own, which end with it: what it mounts or forbids is nobody else's.
+/// Without root it says that it was skipped, and fails where root was promised.
+fn alone<F: Future<Output = ()>>(kinds: nix::sched::CloneFlags, test: impl FnOnce() -> F + Send) {
+    if crate::namespace::is_skipped_without_root() {
+        return;
+    }
+    let alone = || {
+        // Only this thread and its children: they end with the test.
+        nix::sched::unshare(kinds).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test());
+    };
+    let ended = std::thread::scope(|scope| scope.spawn(alone).join());
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// Runs a program of the machine; it must succeed.
+#[expect(clippy::disallowed_methods, reason = "a test drives real programs")]
+fn run(words: &[&str]) {
+    let output = std::process::Command::new(words[0]).args(&words[1..]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{words:?}: {said}");
 }
