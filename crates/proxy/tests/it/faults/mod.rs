@@ -3,10 +3,12 @@
 //! promised, and where it is shown: `docs/checks/faults.md`.
 
 mod clock;
+mod crowd;
 mod disk;
 mod killed;
 mod process;
 mod stopped;
+mod unreachable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
