@@ -6,9 +6,11 @@
 //! by [`exact`].
 
 use std::cell::Cell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
+
+use crate::wall;
 
 /// A turn in which nobody sleeps for long is looked at anew after so many questions.
 const MOST_ASKED: u32 = 512;
@@ -57,7 +59,7 @@ fn turn() -> Turn {
     let known = TURN.get().filter(|turn| turn.asked < MOST_ASKED);
     let turn = known.unwrap_or_else(|| Turn {
         began: Instant::now(),
-        since_epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        since_epoch: wall::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
         asked: 0,
     });
     if HAS_TURNS.get() {

@@ -44,6 +44,10 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// How long one connection attempt to a replica may take.
     pub connect_timeout: Duration,
+    /// How long what was sent over a network to a replica or a server may go without a sign that it
+    /// arrived: then the connection is dead, whatever it was waiting for.
+    #[serde(default = "dead_timeout")]
+    pub dead_timeout: Duration,
     /// How long requests in progress may take to end when the proxy stops.
     pub drain_limit: Duration,
     /// Doors whose connections begin with a PROXY header, version 1 or 2.
@@ -94,6 +98,7 @@ impl Config {
             first_byte_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(55),
             connect_timeout: Duration::from_secs(5),
+            dead_timeout: dead_timeout(),
             drain_limit: Duration::from_secs(30),
             proxied: Vec::new(),
             proxied_from: Vec::new(),
@@ -109,6 +114,11 @@ impl Config {
             statsd: None,
         }
     }
+}
+
+/// Well before an app's silence counts as late, so that there is time to ask another.
+fn dead_timeout() -> Duration {
+    Duration::from_secs(20)
 }
 
 /// What becomes of traces.

@@ -130,9 +130,15 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
 async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener, door: Door) {
     let protocols = Rc::new(Protocols::new(&core.config));
     let welcome = |stream| connection::serve(core.clone(), protocols.clone(), stream, door);
+    let most = most_clients(core.sink.cores());
+    let next = async || {
+        // Who finds no room waits in the kernel's backlog.
+        core.tasks.wait_fewer(most).await;
+        listener.accept().await
+    };
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = next() => match accepted {
                 Ok((stream, _)) => core.tasks.spawn(welcome(stream)),
                 // No descriptor free, or the client is gone already: the backlog keeps the others.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -146,11 +152,22 @@ async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener, door: Door) {
     }
 }
 
+/// How many clients one core lets in: so many that half of the descriptors are left for the other ends of
+/// their requests, for files and for whoever gives orders.
+fn most_clients(cores: usize) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    (limit / 2 / cores.max(1)).max(1)
+}
+
 impl Core {
     fn new(birth: Birth) -> Self {
         Self {
             number: birth.number,
-            pool: Pool::new(Outside::new(birth.config.external_authorities.clone())),
+            pool: Pool::new(
+                Outside::new(birth.config.external_authorities.clone()),
+                birth.config.dead_timeout,
+            ),
             h2c: h2c::Connections::default(),
             turns: Turns::default(),
             draws: Draws::random(),

@@ -15,6 +15,7 @@ pub mod holder;
 mod connection;
 mod core;
 mod tasks;
+mod wall;
 pub mod worker;
 
 mod endpoint;

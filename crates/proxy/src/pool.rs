@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use model::id::ReplicaId;
 use model::route::EndpointAddress;
+use rustix::net::sockopt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
@@ -81,11 +82,13 @@ struct Shelf {
 pub(crate) struct Pool {
     shelves: Rc<RefCell<HashMap<ReplicaId, Shelf>>>,
     outside: Outside,
+    /// When a connection over a network is dead.
+    dead_timeout: Duration,
 }
 
 impl Pool {
-    pub(crate) fn new(outside: Outside) -> Self {
-        Self { shelves: Rc::default(), outside }
+    pub(crate) fn new(outside: Outside, dead_timeout: Duration) -> Self {
+        Self { shelves: Rc::default(), outside, dead_timeout }
     }
 
     /// An idle connection that is open and was used within `limit`, if there is one. `is_sure` asks
@@ -167,6 +170,7 @@ impl Pool {
             EndpointAddress::External(external) => {
                 let stream = Outside::open(external).await?;
                 stream.set_nodelay(true)?;
+                give_up_in_the_dark(&stream, self.dead_timeout)?;
                 if external.is_tls {
                     let stream = self.outside.encrypt(external, stream).await?;
                     Ok(Stream::Tls(Box::new(stream)))
@@ -174,7 +178,11 @@ impl Pool {
                     Ok(Stream::Tcp(stream))
                 }
             }
-            EndpointAddress::Tcp(address) => tcp(TcpStream::connect(address).await?),
+            EndpointAddress::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                give_up_in_the_dark(&stream, self.dead_timeout)?;
+                tcp(stream)
+            }
             EndpointAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
             EndpointAddress::Namespace { dial_socket, target } => {
                 let in_stock = self.take_socket(endpoint);
@@ -216,6 +224,18 @@ impl Pool {
     pub(crate) fn retain(&self, keep: impl Fn(ReplicaId) -> bool) {
         self.shelves.borrow_mut().retain(|replica, _| keep(*replica));
     }
+}
+
+/// Has the kernel end a connection on which nothing arrives any more: what was sent is not taken, or, when
+/// nothing is on its way, a probe is not answered. Sockets in a replica's namespace need none of it: no
+/// packet is lost between two processes of one kernel, and an app that is slow to read would be cut.
+fn give_up_in_the_dark(stream: &TcpStream, after: Duration) -> io::Result<()> {
+    let second = Duration::from_secs(1);
+    sockopt::set_tcp_user_timeout(stream, u32::try_from(after.as_millis()).unwrap_or(u32::MAX))?;
+    sockopt::set_tcp_keepidle(stream, (after / 2).max(second))?;
+    sockopt::set_tcp_keepintvl(stream, (after / 4).max(second))?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    Ok(())
 }
 
 fn tcp(stream: TcpStream) -> io::Result<Stream> {

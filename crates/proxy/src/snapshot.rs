@@ -155,7 +155,11 @@ fn store(folder: &Path, table: &RouteTable) -> Result<()> {
         fs::rename(&draft, &current)?;
         File::open(folder)?.sync_all()
     };
-    write().map_err(failed)
+    write().map_err(|error| {
+        // On a full disk it would be in the way of the next one, and of everybody else.
+        let _renamed_already = fs::remove_file(&draft);
+        failed(error)
+    })
 }
 
 /// The newest table that can be put together, if there is one.

@@ -15,6 +15,8 @@ pub(crate) struct Tasks {
 #[derive(Debug, Default)]
 struct Inner {
     count: Cell<usize>,
+    /// Whether somebody waits for one of them to end.
+    is_watched: Cell<bool>,
     ended: Notify,
 }
 
@@ -23,7 +25,7 @@ struct Counted(Rc<Inner>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.count.set(self.0.count.get() - 1);
-        if self.0.count.get() == 0 {
+        if self.0.count.get() == 0 || self.0.is_watched.take() {
             self.0.ended.notify_waiters();
         }
     }
@@ -38,6 +40,15 @@ impl Tasks {
             let _counted = counted;
             task.await;
         });
+    }
+
+    /// Waits until there are fewer than `most`.
+    pub(crate) async fn wait_fewer(&self, most: usize) {
+        while self.inner.count.get() >= most {
+            let ended = self.inner.ended.notified();
+            self.inner.is_watched.set(true);
+            ended.await;
+        }
     }
 
     /// Waits until none is left.

@@ -76,7 +76,10 @@ pub fn worker_main() -> Result<()> {
         .build()
         .map_err(system("start the control runtime"))?;
     let keeper = Keeper::new(&config.state_dir);
-    let kept = Kept { registry, table: kept.unwrap_or_default(), keeper, certificates };
+    let table = kept.unwrap_or_default();
+    // From the disk, or the nothing that is there.
+    let is_stored = (true, true);
+    let kept = Kept { registry, table, keeper, certificates, is_stored };
     let told = (events, lost, handover.owner, handover.holder);
     let counted = (meters, fate.clone());
     let control = Control::new((config, tls, handover.seal_key), kept, (mail, counted), told);

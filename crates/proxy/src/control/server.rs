@@ -29,6 +29,7 @@ use crate::table::{PartEdit, Registry};
 use crate::tasks::spawn_detached;
 use crate::tls::{self, SealKey, Tls};
 use crate::trace::Fate;
+use crate::wall;
 
 /// The worker's knowledge beside the requests.
 pub(crate) struct Control {
@@ -56,6 +57,22 @@ pub(crate) struct Kept {
     pub(crate) table: RouteTable,
     pub(crate) keeper: Keeper,
     pub(crate) certificates: CertificateTable,
+    /// Whether what is served lies on the disk as well: the routes, the certificates.
+    pub(crate) is_stored: (bool, bool),
+}
+
+/// Keeps the table that is served, after this change or whole; what it says is the reply.
+async fn keep(truth: &mut Kept, change: Option<&TableChange>) -> Reply {
+    let Kept { table, keeper, .. } = &mut *truth;
+    let kept = match change {
+        Some(change) => keeper.keep(change, table).await,
+        None => keeper.keep_whole(table).await,
+    };
+    truth.is_stored.0 = kept.is_ok();
+    match kept {
+        Ok(()) => Reply::Applied(Applied { version: truth.table.version }),
+        Err(error) => Reply::Refused(crate::error::chain(&error)),
+    }
 }
 
 impl Control {
@@ -66,7 +83,7 @@ impl Control {
         (events, lost, owner, holder): (broadcast::Sender<Event>, Arc<Lost>, u32, u32),
     ) -> Self {
         let truth = Mutex::new(kept);
-        let started_at = jiff::Timestamp::now();
+        let started_at = wall::timestamp();
         let started = Instant::now();
         Self {
             config,
@@ -97,8 +114,11 @@ impl Control {
     async fn apply(&self, table: RouteTable) -> Reply {
         let mut truth = self.truth.lock().await;
         let served = truth.table.version;
-        if table == truth.table {
+        if table == truth.table && truth.is_stored.0 {
             return Reply::Applied(Applied { version: served });
+        }
+        if table == truth.table {
+            return keep(&mut truth, None).await;
         }
         if table.version <= served {
             let version = table.version;
@@ -121,7 +141,7 @@ impl Control {
     /// Swaps the next table in on every core, then keeps it. Serving comes first: a crash between the
     /// two is mended by the daemon, which did not hear of success and applies again.
     async fn swap(&self, truth: &mut Kept, change: &TableChange, is_whole: bool) -> Reply {
-        let Kept { registry, table, keeper, certificates: _ } = truth;
+        let Kept { registry, table, .. } = &mut *truth;
         let edits: Vec<PartEdit<'_>> = change
             .parts
             .iter()
@@ -144,25 +164,18 @@ impl Control {
         }
         registry.forget_gone(change.parts.keys().copied());
         let _is_of_this_version = table.change(change);
-        let kept = if is_whole {
-            keeper.keep_whole(table).await
-        } else {
-            keeper.keep(change, table).await
-        };
-        match kept {
-            Ok(()) => Reply::Applied(Applied { version: table.version }),
-            Err(error) => Reply::Refused(crate::error::chain(&error)),
-        }
+        keep(truth, (!is_whole).then_some(change)).await
     }
 
     /// Puts certificates in place: serving first, then the disk, as with routes.
     async fn certify(&self, table: CertificateTable) -> Reply {
         let mut truth = self.truth.lock().await;
         let served = truth.certificates.version;
-        if table == truth.certificates {
+        let is_served = table == truth.certificates;
+        if is_served && truth.is_stored.1 {
             return Reply::Applied(Applied { version: served });
         }
-        if table.version <= served {
+        if table.version <= served && !is_served {
             let version = table.version;
             return Reply::Refused(format!("version {version} is not newer than {served}"));
         }
@@ -172,6 +185,7 @@ impl Control {
         let stored = tls::store(&self.config.state_dir, &table, &self.seal_key);
         let version = table.version;
         truth.certificates = table;
+        truth.is_stored.1 = stored.is_ok();
         match stored {
             Ok(()) => Reply::Applied(Applied { version }),
             Err(error) => Reply::Refused(crate::error::chain(&error)),
@@ -225,7 +239,7 @@ impl Control {
             Some((upstream.app, meter::app(part, upstream, now)))
         });
         Measures {
-            at: jiff::Timestamp::now(),
+            at: wall::timestamp(),
             started_at: self.started_at,
             table_version: truth.table.version,
             log_lines_lost: self.lost.total(),

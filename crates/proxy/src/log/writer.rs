@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use model::id::AppId;
 
 use super::Batch;
+use crate::wall;
 
 /// A file is turned at this size; two old ones are kept.
 const ROTATE_AT: u64 = 10 * 1024 * 1024;
@@ -95,19 +96,28 @@ impl Files {
             by_app.entry(*app).or_default().push_str(&batch.text[start..*end]);
             start = *end;
         }
-        let untold = self.lost.untold.swap(0, Relaxed);
-        if untold > 0 {
-            let line = format!(
-                "{:.6} router at=error code=L10 desc=\"{untold} request log lines were dropped\"\n",
-                jiff::Timestamp::now()
-            );
-            by_app.entry(None).or_default().push_str(&line);
-        }
         for (app, text) in by_app {
             if self.append(app, text.as_bytes()).is_err() {
                 self.open.remove(&app);
                 self.lost.add(text.lines().count());
             }
+        }
+        self.tell_lost();
+    }
+
+    /// Says how many lines were lost since it was said last; where that finds no room, later.
+    fn tell_lost(&mut self) {
+        let untold = self.lost.untold.swap(0, Relaxed);
+        if untold == 0 {
+            return;
+        }
+        let line = format!(
+            "{:.6} router at=error code=L10 desc=\"{untold} request log lines were dropped\"\n",
+            wall::timestamp()
+        );
+        if self.append(None, line.as_bytes()).is_err() {
+            self.open.remove(&None);
+            self.lost.untold.fetch_add(untold, Relaxed);
         }
     }
 
@@ -122,8 +132,7 @@ impl Files {
         }
         let Some(open) = self.open.get_mut(&app) else { return Ok(()) };
         open.last_used = self.turn;
-        open.file.write_all(text)?;
-        open.length += u64::try_from(text.len()).unwrap_or(u64::MAX);
+        open.append(text)?;
         if open.length >= ROTATE_AT {
             self.open.remove(&app);
             rotate(&path)?;
@@ -146,6 +155,32 @@ impl Open {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let length = file.metadata()?.len();
         Ok(Self { file, length, last_used: 0 })
+    }
+
+    /// Writes all of it or nothing: half a line would become one with the next.
+    fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        let mut rest = text;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.take_back(text.len() - rest.len())?;
+                    return Err(error);
+                }
+            }
+        }
+        self.length += u64::try_from(text.len()).unwrap_or(u64::MAX);
+        Ok(())
+    }
+
+    /// Cuts off what was written last, unless another worker, which was told to end or has just begun,
+    /// wrote behind it.
+    fn take_back(&self, count: usize) -> io::Result<()> {
+        let end = self.length + u64::try_from(count).unwrap_or(u64::MAX);
+        let is_last = self.file.metadata()?.len() == end;
+        if is_last { self.file.set_len(self.length) } else { Ok(()) }
     }
 }
 

@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 
 use super::front::chain;
+use crate::wall;
 
 /// A certificate is made anew after this many days, and good for thrice as many.
 const RENEW_DAYS: i64 = 10;
@@ -61,7 +62,7 @@ impl Issuer {
 
     /// The certificate for that host, made now if there is none that is young enough.
     pub(super) fn certificate(&self, host: &str) -> Option<Arc<CertifiedKey>> {
-        let now = Timestamp::now();
+        let now = wall::timestamp();
         if let Some(made) = self.made.load().get(host).filter(|made| made.renew_at > now) {
             return Some(made.certified.clone());
         }

@@ -80,9 +80,12 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("draft");
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| fs::rename(&draft, path)) {
+        // On a full disk it would be in everybody's way.
+        let _gone = fs::remove_file(&draft);
+        return Err(error);
+    }
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 

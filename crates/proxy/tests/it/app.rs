@@ -9,8 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::edge::Raw;
+use crate::traffic::Book;
 
 pub(crate) struct App {
+    name: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) connections: Arc<AtomicU32>,
     requests: Arc<AtomicU32>,
@@ -50,7 +52,12 @@ impl App {
                 tasks.spawn(serve(name, stream, counters.1.clone(), counters.2.clone()));
             }
         });
-        Self { address, connections, requests, seen, task }
+        Self { name, address, connections, requests, seen, task }
+    }
+
+    /// What it saw, to be read also when it is gone.
+    pub(crate) fn book(&self) -> Book {
+        Book { name: self.name.to_owned(), seen: self.seen.clone() }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod app;
 mod edge;
+mod traffic;
 
 mod answers;
 mod balance;
@@ -11,6 +12,7 @@ mod codes;
 mod desync;
 mod downgrade;
 mod dressed;
+mod faults;
 mod files;
 mod floods;
 mod frames;

@@ -21,7 +21,7 @@ use crate::edge::{Edge, live, tcp};
 
 /// True when the test cannot run here; says so, and fails where root was promised.
 #[expect(clippy::print_stderr, reason = "a skip is said where people look")]
-fn is_skipped_without_root() -> bool {
+pub(crate) fn is_skipped_without_root() -> bool {
     if rustix::process::getuid().is_root() {
         return false;
     }

@@ -4,7 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::app::App;
 use crate::edge::{Edge, live, tcp, until};
-use crate::swaps::Load;
+use crate::traffic::Traffic;
 
 fn kill(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -33,11 +33,11 @@ async fn killing_the_worker_refuses_nobody_and_it_remembers_its_table() {
 
 #[tokio::test]
 async fn a_stop_finishes_what_is_in_progress() {
-    let (mut edge, app) = (Edge::start().await, App::start("one").await);
+    let (mut edge, app) = (Edge::start().await, App::start("shop").await);
     edge.apply(live(1, vec![tcp(1, app.address)])).await;
-    let load = Load::start(edge.address, 2);
-    load.more(10).await;
-    load.stop().await;
+    let traffic = Traffic::start(edge.address, 200, &["shop"]);
+    traffic.more(10).await;
+    traffic.stop(&[&app]).await.assert_clean();
     let mut raw = edge.connect().await;
     let head = "POST /echo HTTP/1.1\r\nHost: shop.localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     raw.send(head).await;
@@ -123,47 +123,4 @@ async fn the_worker_has_no_privilege() {
         assert_eq!(field("Groups:"), "");
         assert_eq!(field("CapBnd:"), "0000000000000000");
     }
-}
-
-#[tokio::test]
-async fn no_connection_is_refused_while_the_worker_is_killed_under_load() {
-    let (edge, app) = (Edge::start().await, App::start("one").await);
-    edge.apply(live(1, vec![tcp(1, app.address)])).await;
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..4 {
-        let (address, stop) = (edge.address, stop.clone());
-        clients.spawn(async move {
-            let (mut answered, mut cut) = (0_u32, 0_u32);
-            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
-                let stream = tokio::net::TcpStream::connect(address).await.expect("never refused");
-                let mut raw = crate::edge::Raw { stream, buffer: Vec::new() };
-                // What the killed worker had accepted dies with it; nothing else may.
-                let asked = raw.try_send("GET / HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
-                let reply = if asked { raw.try_reply(false).await } else { None };
-                match reply {
-                    Some(reply) => {
-                        assert_eq!(reply.status, 200);
-                        answered += 1;
-                    }
-                    None => cut += 1,
-                }
-            }
-            (answered, cut)
-        });
-    }
-    for _ in 0..5 {
-        let old = edge.status().await.pid;
-        kill(old);
-        until("the next worker", async || {
-            edge.client.status().await.ok().filter(|status| status.pid != old)
-        })
-        .await;
-        assert_eq!(edge.get("shop.localhost", "/").await.status, 200);
-    }
-    stop.store(true, std::sync::atomic::Ordering::SeqCst);
-    let sums = clients.join_all().await;
-    let (answered, cut) = sums.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    // At most the one request each client had in progress, per kill.
-    assert!(answered > 0 && cut <= 4 * 5, "{answered} answered, {cut} cut");
 }

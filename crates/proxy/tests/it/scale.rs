@@ -10,7 +10,7 @@ use model::route::{Part, RouteTable, TableChange, Upstream, UpstreamState};
 
 use crate::app::App;
 use crate::edge::{Edge, app_id, tcp};
-use crate::swaps::Load;
+use crate::traffic::Traffic;
 
 const ROUTES_EACH: usize = 10;
 
@@ -43,14 +43,14 @@ fn part(number: usize, app: &App, extra: usize) -> Arc<Part> {
 async fn a_change_among_very_many_routes_costs_no_request() {
     let apps: usize =
         std::env::var("WHARF_SCALE").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
-    let (edge, app) = (Edge::start().await, App::start("app").await);
+    let (edge, app) = (Edge::start().await, App::start("shop").await);
     let parts = (0..apps).map(|number| (app_id(number as u128 + 1), part(number, &app, 0)));
     let table = RouteTable { version: 1, parts: parts.collect() };
     let began = Instant::now();
     edge.apply(table).await;
     let whole = began.elapsed();
-    let load = Load::start(edge.address, 4);
-    load.more(50).await;
+    let traffic = Traffic::start(edge.address, 300, &["shop"]);
+    traffic.more(50).await;
     let mut times = Vec::new();
     for version in 2..=30_u64 {
         let number = usize::try_from(version).unwrap() % apps;
@@ -61,10 +61,10 @@ async fn a_change_among_very_many_routes_costs_no_request() {
         times.push(began.elapsed());
         let host = format!("h{ROUTES_EACH}.app{number}.example");
         let path = format!("/part{ROUTES_EACH}/x");
-        assert_eq!(edge.get(&host, &path).await.body, format!("app {path} "));
+        assert_eq!(edge.get(&host, &path).await.body, format!("shop {path} "));
     }
-    load.more(50).await;
-    load.stop().await;
+    traffic.more(50).await;
+    traffic.stop(&[&app]).await.assert_clean();
     times.sort();
     let routes = apps * ROUTES_EACH;
     let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);

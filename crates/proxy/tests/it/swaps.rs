@@ -1,94 +1,35 @@
 //! Tables change under load: nothing is lost, nothing comes twice, nothing goes astray.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use proxy::control::Event;
-use tokio::task::JoinSet;
 
 use crate::app::App;
-use crate::edge::{Edge, LIMIT, Raw, app_id, live, replica_id, tcp, until};
-
-/// Clients that never stop asking; each answer is checked to be the answer to its own question.
-pub(crate) struct Load {
-    clients: JoinSet<Vec<String>>,
-    stop: Arc<AtomicBool>,
-    pub(crate) answered: Arc<AtomicU32>,
-}
-
-impl Load {
-    pub(crate) fn start(address: std::net::SocketAddr, clients: usize) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let mut load = Self { clients: JoinSet::new(), stop, answered };
-        for client in 0..clients {
-            let (stop, answered) = (load.stop.clone(), load.answered.clone());
-            load.clients.spawn(async move {
-                let mut ids = Vec::new();
-                let mut raw: Option<Raw> = None;
-                while !stop.load(SeqCst) {
-                    let stream = match raw.take() {
-                        Some(raw) => raw,
-                        None => {
-                            let stream = tokio::net::TcpStream::connect(address).await;
-                            Raw { stream: stream.expect("never refused"), buffer: Vec::new() }
-                        }
-                    };
-                    let mut connection = stream;
-                    let id = format!("client-{client}-request-{:08}", ids.len());
-                    connection
-                        .send(&format!(
-                            "GET /{id} HTTP/1.1\r\nHost: shop.localhost\r\nX-Request-ID: {id}\r\n\r\n"
-                        ))
-                        .await;
-                    let reply = connection.reply().await;
-                    assert_eq!(reply.status, 200, "{reply:?}");
-                    assert!(reply.body.contains(&id) && reply.header("x-request-id") == Some(&id));
-                    answered.fetch_add(1, SeqCst);
-                    ids.push(id);
-                    // Every other one on a new connection, and when the edge says so.
-                    let is_kept = reply.header("connection") != Some("close");
-                    raw = (is_kept && ids.len().is_multiple_of(2)).then_some(connection);
-                }
-                ids
-            });
-        }
-        load
-    }
-
-    pub(crate) async fn more(&self, count: u32) {
-        let from = self.answered.load(SeqCst);
-        until("more answers", async || (self.answered.load(SeqCst) >= from + count).then_some(()))
-            .await;
-    }
-
-    pub(crate) async fn stop(self) -> HashSet<String> {
-        self.stop.store(true, SeqCst);
-        let all = self.clients.join_all().await.concat();
-        let ids: HashSet<_> = all.iter().cloned().collect();
-        assert_eq!(ids.len(), all.len());
-        ids
-    }
-}
+use crate::edge::{Edge, LIMIT, app_id, live, replica_id, tcp, until};
+use crate::traffic::Traffic;
 
 #[tokio::test]
 async fn replacing_the_replicas_under_load_costs_no_request() {
     let edge = Edge::start().await;
-    let mut app = App::start("v1").await;
+    let mut app = App::start("shop").await;
+    let mut books = vec![app.book()];
     edge.apply(live(1, vec![tcp(1, app.address)])).await;
-    let load = Load::start(edge.address, 8);
+    let traffic = Traffic::start(edge.address, 500, &["shop"]);
     for version in 2..=20_u64 {
-        let next = App::start("next").await;
+        let next = App::start("shop-next").await;
+        books.push(next.book());
         edge.apply(live(version, vec![tcp(version.into(), next.address)])).await;
         let old = [replica_id(u128::from(version) - 1)];
         assert!(edge.client.wait_idle(&old, LIMIT).await.unwrap().is_empty());
         let before = app.connections.load(SeqCst);
-        load.more(20).await;
+        traffic.more(20).await;
         assert_eq!(app.connections.load(SeqCst), before, "nothing new goes to the old one");
         app = next;
     }
-    let ids = load.stop().await;
+    let books = traffic.stop_with(books).await;
+    books.assert_clean();
+    let ids = books.ids;
     // Each request is in the log exactly once.
     let log = edge.log(Some(app_id(1)));
     until("all log lines", async || {
@@ -103,15 +44,19 @@ async fn replacing_the_replicas_under_load_costs_no_request() {
 #[tokio::test]
 async fn a_replica_that_dies_without_warning_is_passed_over() {
     let edge = Edge::start().await;
-    let (one, two) = (App::start("one").await, App::start("two").await);
+    let (one, two) = (App::start("shop-1").await, App::start("shop-2").await);
     edge.apply(live(1, vec![tcp(1, one.address), tcp(2, two.address)])).await;
     let mut events = edge.client.subscribe().await.unwrap();
-    let load = Load::start(edge.address, 4);
-    load.more(50).await;
+    let traffic = Traffic::start(edge.address, 500, &["shop"]);
+    traffic.more(50).await;
     assert!(one.connections.load(SeqCst) > 0 && two.connections.load(SeqCst) > 0);
+    let books = [one.book(), two.book()];
     drop(one);
-    load.more(200).await;
-    load.stop().await;
+    traffic.more(200).await;
+    let books = traffic.stop_with(books).await;
+    books.assert_right();
+    // What it had read and not answered must not be sent again, if it is no GET.
+    assert!(books.lost.iter().all(|lost| !lost.is_get()), "{:?}", books.lost);
     let event = tokio::time::timeout(LIMIT, events.next()).await.unwrap().unwrap();
     assert!(matches!(event, Event::EndpointDown { replica, .. } if replica == replica_id(1)));
 }

@@ -10,9 +10,10 @@ use tokio::net::TcpStream;
 
 use crate::app::App;
 use crate::edge::{Edge, Raw, live, tcp, until};
-use crate::swaps::Load;
+use crate::faults::shops;
+use crate::traffic::Traffic;
 
-fn tell(pid: u32, signal: Signal) {
+pub(crate) fn tell(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     kill_process(pid, signal).unwrap();
 }
@@ -65,10 +66,10 @@ async fn replacing_the_program_under_load_costs_no_request() {
         config.program = program.clone();
         config.drain_limit = Duration::from_secs(30);
     });
-    let (edge, app) = (edge.await, App::start("one").await);
-    edge.apply(live(7, vec![tcp(1, app.address)])).await;
-    let load = Load::start(edge.address, 6);
-    load.more(50).await;
+    let edge = edge.await;
+    let apps = shops(&edge, 7, ["shop", "blog"]).await;
+    let traffic = Traffic::start(edge.address, 500, &["shop", "blog"]);
+    traffic.more(50).await;
     let mut kept = edge.connect().await;
     let mut longest = Duration::ZERO;
     for _ in 0..upgrades {
@@ -86,7 +87,7 @@ async fn replacing_the_program_under_load_costs_no_request() {
         assert_eq!((next.version, &next.listening), (7, &old.listening));
         let runs = std::fs::metadata(format!("/proc/{}/exe", next.pid)).unwrap().ino();
         assert_eq!(runs, std::fs::metadata(&program).unwrap().ino(), "not the new program");
-        load.more(30).await;
+        traffic.more(30).await;
         // A connection that was idle all the time may ask once more, and is told to go.
         kept.send("GET /kept HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
         assert_eq!(kept.reply().await.status, 200);
@@ -105,9 +106,11 @@ async fn replacing_the_program_under_load_costs_no_request() {
             until("the old worker's end", async || (!proc.exists()).then_some(())).await;
         }
     }
-    let answered = load.stop().await.len();
+    let books = traffic.stop(&apps.each_ref()).await;
+    books.assert_clean();
+    let answered = books.answered;
     record(&format!(
-        "{upgrades} upgrades in a row: {answered} requests by 6 clients answered, 0 failed; \
+        "{upgrades} upgrades in a row: {answered} requests answered, 500 a second, 0 lost, 0 twice, 0 astray; \
          {upgrades} websockets and {upgrades} downloads outlived theirs; longest until the next \
          worker served: {} ms",
         longest.as_millis()
@@ -122,16 +125,16 @@ async fn a_program_that_does_not_start_replaces_nothing() {
     let program = folder.path().join("proxy");
     std::fs::copy(env!("CARGO_BIN_EXE_proxy-roles"), &program).unwrap();
     let edge = Edge::tuned(|config| config.program = program.clone()).await;
-    let app = App::start("one").await;
+    let app = App::start("shop").await;
     edge.apply(live(1, vec![tcp(1, app.address)])).await;
     let before = edge.status().await;
     let broken = folder.path().join("broken");
     std::fs::copy("/bin/false", &broken).unwrap();
     std::fs::rename(&broken, &program).unwrap();
-    let load = Load::start(edge.address, 2);
+    let traffic = Traffic::start(edge.address, 500, &["shop"]);
     tell(before.holder_pid.unwrap(), Signal::HUP);
-    load.more(100).await;
-    load.stop().await;
+    traffic.more(100).await;
+    traffic.stop(&[&app]).await.assert_clean();
     assert_eq!(edge.status().await.pid, before.pid);
     // A good one is taken afterwards.
     let good = folder.path().join("good");
@@ -165,7 +168,7 @@ async fn until_served(edge: &Edge) -> (u32, Duration) {
 
 #[tokio::test]
 async fn after_a_kill_nobody_is_refused_and_it_serves_again_soon() {
-    let (mut edge, app) = (Edge::start().await, App::start("one").await);
+    let (mut edge, app) = (Edge::start().await, App::start("shop").await);
     edge.apply(live(1, vec![tcp(1, app.address)])).await;
     let mut times = Vec::new();
     for _ in 0..10 {
@@ -185,14 +188,16 @@ async fn after_a_kill_nobody_is_refused_and_it_serves_again_soon() {
     let orphan = edge.status().await.pid;
     edge.kill_holder();
     let (refused, time) = until_served(&edge).await;
-    let load = Load::start(edge.address, 4);
+    let traffic = Traffic::start(edge.address, 500, &["shop"]);
     edge.start_holder();
     until("the next worker", async || {
         edge.client.status().await.ok().filter(|status| status.pid != orphan)
     })
     .await;
-    load.more(100).await;
-    let answered = load.stop().await.len();
+    traffic.more(100).await;
+    let books = traffic.stop(&[&app]).await;
+    books.assert_clean();
+    let answered = books.answered;
     assert_eq!(refused, 0);
     record(&format!(
         "kill -9 of the holder: 0 refused, served after {} ms; while the next holder took over, \

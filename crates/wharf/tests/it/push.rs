@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::books;
 use crate::support::host::{Host, wait_for};
 use crate::support::load::Load;
 use crate::support::require::require;
@@ -37,7 +38,7 @@ fn twenty_pushes_in_a_row_under_load_fail_no_request() {
     let host = Host::start();
     let repo = host.app("shop");
     host.push_well(&repo);
-    let load = Load::start(host.edge(), "shop.localhost", 250);
+    let load = Load::start(host.edge(), "shop", 250);
     for number in 1..=20 {
         repo.set_version(&format!("version-{number}"));
         host.push_well(&repo);
@@ -50,7 +51,7 @@ fn twenty_pushes_in_a_row_under_load_fail_no_request() {
     }
     let (seen, rate) = load.finish();
     println!("{} answered, {rate:.0} a second, slowest {:?}", seen.answered, seen.slowest);
-    assert!(seen.failures.is_empty(), "{:?}\n{}", seen.failures, host.daemon_log());
+    books::assert_clean(&host, &seen);
     assert!(rate >= 200.0, "only {rate:.0} requests a second were made");
     assert_eq!(seen.bodies.len(), 21, "{:?}", seen.bodies);
 }
@@ -65,7 +66,7 @@ fn config_scale_restart_and_rollback_cost_no_request() {
     host.push_well(&repo);
     repo.set_version("two");
     host.push_well(&repo);
-    let load = Load::start(host.edge(), "shop.localhost", 200);
+    let load = Load::start(host.edge(), "shop", 200);
     host.wharf(&["config:set", "GREETING=hello", "-a", "shop"]);
     assert!(host.get("shop.localhost", "/").1.contains("hello"));
     host.wharf(&["ps:scale", "web=3", "-a", "shop"]);
@@ -80,7 +81,7 @@ fn config_scale_restart_and_rollback_cost_no_request() {
     let (_, body) = host.get("shop.localhost", "/");
     assert!(body.starts_with("one ") && !body.contains("hello"), "{body}");
     let (seen, _) = load.finish();
-    assert!(seen.failures.is_empty(), "{:?}\n{}", seen.failures, host.daemon_log());
+    books::assert_clean(&host, &seen);
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn serves_as_ever(host: &Host) {
 }
 
 /// No power for a moment.
-fn reboot(host: &mut Host) {
+pub(crate) fn reboot(host: &mut Host) {
     let worker = host.json(&["status"])["proxy"]["pid"].as_u64();
     let mut doomed: Vec<u32> = worker.and_then(|pid| u32::try_from(pid).ok()).into_iter().collect();
     host.kill_daemon();

@@ -16,6 +16,9 @@ use super::repo::Repo;
 /// The program under test.
 pub(crate) const WHARF: &str = env!("CARGO_BIN_EXE_wharf");
 
+/// Has a daemon build on a small disk as it does on a large one.
+pub(crate) const NO_RESERVE: (&str, &str) = ("WHARF_DISK_RESERVE", "1M");
+
 /// A Wharf of one test.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -49,6 +52,30 @@ impl Host {
         let mut host = Self::prepare();
         host.start_daemon(&[]);
         host
+    }
+
+    /// The same with its data on a disk of that size, which only this test's thread and its children
+    /// see. Such a Wharf is ended by `end_on_its_disk`.
+    pub(crate) fn start_on_a_disk_of(size: &str) -> Self {
+        use nix::mount::{MsFlags, mount};
+        let none = None::<&str>;
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let mut host = Self::prepare();
+        fs::create_dir_all(host.data()).unwrap();
+        let size = format!("size={size},mode=711");
+        let data = host.data();
+        mount(Some("disk"), &data, Some("tmpfs"), MsFlags::empty(), Some(&*size)).unwrap();
+        super::warm::copy_into(&host.data());
+        host.start_daemon(&[NO_RESERVE]);
+        host
+    }
+
+    /// Ends everything and takes the disk away.
+    pub(crate) fn end_on_its_disk(&mut self) {
+        self.stop_daemon();
+        self.forget_what_a_reboot_forgets();
+        nix::mount::umount(&self.data()).unwrap();
     }
 
     /// The folders, and no daemon yet.
@@ -283,9 +310,21 @@ impl Host {
 
     /// GET, at the edge; status and body.
     pub(crate) fn get(&self, host: &str, path: &str) -> (u16, String) {
+        self.ask("GET", host, path)
+    }
+
+    /// The same with a POST of nothing.
+    pub(crate) fn post(&self, host: &str, path: &str) -> (u16, String) {
+        self.ask("POST", host, path)
+    }
+
+    fn ask(&self, method: &str, host: &str, path: &str) -> (u16, String) {
         let mut stream = std::net::TcpStream::connect(self.edge()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
         std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
         let (head, body) = super::load::read_answer(&mut stream).unwrap();
         (head.split_whitespace().nth(1).unwrap().parse().unwrap(), body)
@@ -317,6 +356,8 @@ impl Host {
         {
             panic!("teardown: {}", String::from_utf8_lossy(&output.stderr));
         }
+        // One that a failed test left mounted; it goes with the test's process.
+        let _ = nix::mount::umount2(&self.data(), nix::mount::MntFlags::MNT_DETACH);
         // The temp folder may not be there yet.
         let _ = fs::remove_dir_all(&self.root);
     }

@@ -1,7 +1,10 @@
-//! Constant load on one app, and an honest count of what came of it.
+//! Constant load on apps, and an honest count of what came of it.
 //!
 //! Open loop: each client has its own beat and does not slow down when answers do. Half of them keep
-//! their connection, half make a new one for each request, because a deploy can hurt either.
+//! their connection, half make a new one for each request, because a deploy can hurt either. Every other
+//! request is a POST, which nobody may repeat. Each has an id in its path, which the app prints and
+//! answers with its own name: what goes astray is a failure, and what came twice is in the app's log
+//! (`books`).
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -20,6 +23,8 @@ pub(crate) struct Seen {
     /// What went wrong, in words → how often.
     pub(crate) failures: BTreeMap<String, u64>,
     pub(crate) slowest: Duration,
+    /// Method and path of all that were answered; counted at the end.
+    pub(crate) lines: Vec<String>,
 }
 
 /// Load that runs until it is stopped.
@@ -27,25 +32,30 @@ pub(crate) struct Seen {
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
-    clients: Vec<JoinHandle<()>>,
+    clients: Vec<JoinHandle<Vec<String>>>,
     began: Instant,
 }
 
 const CLIENTS: u32 = 10;
 
 impl Load {
-    /// So many requests a second to a host at that address.
-    pub(crate) fn start(address: SocketAddr, host: &str, per_second: u32) -> Self {
+    /// So many requests a second to an app at that address.
+    pub(crate) fn start(address: SocketAddr, app: &str, per_second: u32) -> Self {
+        Self::among(address, &[app], per_second)
+    }
+
+    /// So many in all, to each of the apps in turn.
+    pub(crate) fn among(address: SocketAddr, apps: &[&str], per_second: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let beat = Duration::from_secs(1) * CLIENTS / per_second;
         let clients = (0..CLIENTS)
             .map(|number| {
-                let (stop, seen, host) = (Arc::clone(&stop), Arc::clone(&seen), host.to_owned());
-                std::thread::spawn(move || {
-                    Client { address, host, keeps: number % 2 == 0, stream: None }
-                        .run(beat, &stop, &seen);
-                })
+                let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
+                let apps = apps.iter().map(|app| (*app).to_owned()).collect();
+                let keeps = number % 2 == 0;
+                let client = Client { address, apps, number, asked: 0, keeps, stream: None };
+                std::thread::spawn(move || client.run(beat, &stop, &seen))
             })
             .collect();
         Self { stop, seen, clients, began: Instant::now() }
@@ -59,10 +69,8 @@ impl Load {
     /// Ends it: what was seen, and the requests a second that were really made.
     pub(crate) fn finish(self) -> (Seen, f64) {
         self.stop.store(true, Ordering::Relaxed);
-        for client in self.clients {
-            client.join().unwrap();
-        }
-        let seen = self.seen.lock().unwrap().clone();
+        let lines = self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+        let seen = Seen { lines, ..self.seen.lock().unwrap().clone() };
         let rate =
             f64::from(u32::try_from(seen.answered).unwrap()) / self.began.elapsed().as_secs_f64();
         (seen, rate)
@@ -71,13 +79,16 @@ impl Load {
 
 struct Client {
     address: SocketAddr,
-    host: String,
+    apps: Vec<String>,
+    number: u32,
+    asked: usize,
     keeps: bool,
     stream: Option<TcpStream>,
 }
 
 impl Client {
-    fn run(mut self, beat: Duration, stop: &AtomicBool, seen: &Mutex<Seen>) {
+    fn run(mut self, beat: Duration, stop: &AtomicBool, seen: &Mutex<Seen>) -> Vec<String> {
+        let mut lines = Vec::new();
         let mut due = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
@@ -87,24 +98,30 @@ impl Client {
             }
             due += beat;
             let began = Instant::now();
-            let result = self.ask();
+            let method = if self.asked.is_multiple_of(2) { "GET" } else { "POST" };
+            let app = self.apps[self.asked / 2 % self.apps.len()].clone();
+            let line = format!("{method} /seen/{app}-{}-{}", self.number, self.asked);
+            self.asked += 1;
+            let result = self.ask(&app, &line);
             let mut seen = seen.lock().unwrap();
             seen.slowest = seen.slowest.max(began.elapsed());
             match result {
                 Ok(body) => {
                     seen.answered += 1;
+                    lines.push(line);
                     let word = body.split_whitespace().next().unwrap_or_default().to_owned();
                     *seen.bodies.entry(word).or_default() += 1;
                 }
                 Err(why) => {
                     self.stream = None;
-                    *seen.failures.entry(why).or_default() += 1;
+                    *seen.failures.entry(format!("{method}: {why}")).or_default() += 1;
                 }
             }
         }
+        lines
     }
 
-    fn ask(&mut self) -> Result<String, String> {
+    fn ask(&mut self, app: &str, line: &str) -> Result<String, String> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
@@ -116,19 +133,32 @@ impl Client {
             }
         };
         let connection = if self.keeps { "keep-alive" } else { "close" };
-        let request =
-            format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: {connection}\r\n\r\n", self.host);
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: {app}.localhost\r\nConnection: {connection}\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).map_err(|error| format!("write: {error}"))?;
         let (head, body) = read_answer(&mut stream)?;
         let status = head.split_whitespace().nth(1).unwrap_or_default().to_owned();
         if status != "200" {
             return Err(format!("status {status}: {}", body.trim()));
         }
+        let path = line.split(' ').nth(1).unwrap();
+        if field(&head, "x-app") != Some(app) || field(&head, "x-path") != Some(path) {
+            return Err(format!("misrouted: {line} for {app} was answered with {head:?}"));
+        }
         if self.keeps && !head.to_ascii_lowercase().contains("connection: close") {
             self.stream = Some(stream);
         }
         Ok(body)
     }
+}
+
+/// A field of a head.
+fn field<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let mut values = fields.filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    values.next().map(|(_, value)| value.trim())
 }
 
 /// One answer with a Content-Length, whole or an error.
@@ -139,14 +169,8 @@ pub(crate) fn read_answer(stream: &mut TcpStream) -> Result<(String, String), St
         let head_end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         if let Some(end) = head_end {
             let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-            let length: usize = head
-                .lines()
-                .find_map(|line| {
-                    let (name, value) = line.split_once(':')?;
-                    name.eq_ignore_ascii_case("content-length")
-                        .then(|| value.trim().parse().ok())?
-                })
-                .ok_or_else(|| format!("no length in {head:?}"))?;
+            let length = field(&head, "content-length").and_then(|value| value.parse().ok());
+            let length: usize = length.ok_or_else(|| format!("no length in {head:?}"))?;
             if bytes.len() >= end + 4 + length {
                 let body = String::from_utf8_lossy(&bytes[end + 4..end + 4 + length]).into_owned();
                 return Ok((head, body));

@@ -2,6 +2,8 @@
 
 pub(crate) mod api;
 
+pub(crate) mod books;
+
 pub(crate) mod host;
 
 pub(crate) mod invariants;

@@ -19,10 +19,25 @@ if os.environ.get("EAT_MEMORY"):
         hog.append(bytearray(8 << 20))
 
 
+def say(line):
+    # One write: lines of threads do not mix.
+    os.write(1, f"{line}\n".encode())
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/eat":
+            hog = []
+            while True:
+                hog.append(b"x" * (8 << 20))
+        self.do_GET()
+
     def do_GET(self):
+        if self.path.startswith("/seen/"):
+            say(f"saw {self.command} {self.path}")
         if self.path == "/crash":
             os._exit(7)
         if self.path == "/say":
@@ -33,6 +48,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = f"{VERSION} {os.environ.get('WHARF_REPLICA')} {os.environ.get('GREETING', '')}\n".encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-App", os.environ.get("WHARF_APP", ""))
+        self.send_header("X-Path", self.path)
         self.end_headers()
         self.wfile.write(body)
 
@@ -48,7 +65,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 def count():
     number = 0
     while True:
-        print(f"count {number}", flush=True)
+        say(f"count {number}")
         number += 1
         time.sleep(0.005)
 

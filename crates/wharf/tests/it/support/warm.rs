@@ -2,6 +2,7 @@
 //! the packs. Made once on a machine, by a real Wharf, and copied (hard links) for each test.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,7 +30,10 @@ pub(crate) fn copy_into(data: &Path) {
     flock(&lock, FlockOperation::LockShared).unwrap();
     fs::create_dir_all(data).unwrap();
     for name in KEPT {
-        run("cp", &["-al".as_ref(), warm.join(name).as_os_str(), data.as_os_str()]);
+        let from = warm.join(name);
+        let is_elsewhere = fs::metadata(&from).unwrap().dev() != fs::metadata(data).unwrap().dev();
+        let how = if is_elsewhere { "-a" } else { "-al" };
+        run("cp", &[how.as_ref(), from.as_os_str(), data.as_os_str()]);
     }
 }
 
