@@ -44,6 +44,8 @@ struct Inner {
     tasks: Tasks,
     /// Names whose order is being worked on.
     busy: Mutex<HashSet<DomainName>>,
+    /// Held by the one who makes the account.
+    account: tokio::sync::Mutex<()>,
     /// Authorities do not like crowds.
     at_once: Semaphore,
     changed: Arc<Notify>,
@@ -71,6 +73,7 @@ impl Orders {
         };
         let changed = certificates.orders_changed();
         let (busy, at_once) = (Mutex::default(), Semaphore::new(AT_ONCE));
+        let account = tokio::sync::Mutex::default();
         let inner = Inner {
             store,
             certificates,
@@ -80,6 +83,7 @@ impl Orders {
             http,
             tasks,
             busy,
+            account,
             at_once,
             changed,
         };
