@@ -142,6 +142,8 @@ impl Control {
         for answer in answers {
             let _gone = answer.await;
         }
+        // Not before every core has the table: who waited for a name goes on by it.
+        self.tls.claims().wake();
         registry.forget_gone(change.parts.keys().copied());
         let _is_of_this_version = table.change(change);
         let kept = if is_whole {
@@ -274,9 +276,16 @@ impl Control {
                 Ok(Question::WaitIdle { replicas, limit }) => {
                     Reply::Busy(self.wait_idle(&replicas, limit).await)
                 }
+                Ok(Question::TurnAway { host, keep }) => {
+                    self.tls.claims().turn_away(&host, keep);
+                    Reply::TurnedAway
+                }
                 Ok(Question::Subscribe) => {
                     let events = self.events.subscribe();
                     say(&mut writer, &Reply::Subscribed).await?;
+                    for host in self.tls.claims().waited_for() {
+                        say(&mut writer, &Event::UnknownHost { host }).await?;
+                    }
                     return tell(events, &mut writer, lines).await;
                 }
                 Err(error) => Reply::Refused(format!("not understood: {error}")),

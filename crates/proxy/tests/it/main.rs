@@ -7,6 +7,7 @@ mod edge;
 mod answers;
 mod balance;
 mod balanced;
+mod claims;
 mod codes;
 mod desync;
 mod downgrade;
