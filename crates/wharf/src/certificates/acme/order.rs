@@ -45,6 +45,7 @@ impl Orders {
             }
         }
         self.inner.certificates.withdraw(host.as_str());
+        self.inner.certificates.order_ended();
     }
 
     async fn advance(&self, order: &mut Order) -> Result<(), Problem> {
