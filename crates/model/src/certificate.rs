@@ -25,8 +25,18 @@ pub struct CertificateTable {
     pub answers: BTreeMap<String, String>,
     /// Certificates shown to those who come to check a tls-alpn-01 challenge, and to nobody else.
     pub proofs: Vec<ServerCertificate>,
+    /// Under which conditions names nobody has are waited for; none is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Claims>,
     /// What each app wants of HTTPS; an app that is not here wants nothing.
     pub https: BTreeMap<AppId, HttpsPolicy>,
+}
+
+/// Names nobody has may become an app's, which is asked: see [`crate::claim`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The installation's own domain: neither it nor a name below it is waited for.
+    pub own_domain: String,
 }
 
 /// A certificate with its key, ready to be shown.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::certificate::HttpsPolicy;
+use crate::claim::AskSaid;
 use crate::deploy::DeployPhase;
 use crate::manifest::edge::EdgeFile;
 use crate::name::{AppName, VisitorName};
@@ -26,6 +27,7 @@ pub enum Event {
     FormationChanged { formation: std::collections::BTreeMap<String, u32> },
     DomainAdded { domain: String },
     DomainRemoved { domain: String },
+    AskRuleChanged { said: Option<AskSaid> },
     RouteAdded { route: String },
     RouteRemoved { route: String },
     CertificateAdded { name: String, names: Vec<String> },

@@ -36,6 +36,8 @@ pub mod certificate;
 
 pub mod order;
 
+pub mod claim;
+
 pub mod event;
 
 pub mod procfile;

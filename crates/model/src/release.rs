@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::app::{ConfigVars, Formation};
+use crate::claim::AskRule;
 use crate::id::{AppId, ReleaseId};
 use crate::limits::{Bounds, ProcessLimits};
 use crate::manifest::edge::EdgeFile;
@@ -70,6 +71,9 @@ pub struct Shape {
     /// The routes its app file has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteSpec>,
+    /// Where its app file says that it is asked whose unknown names are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<AskRule>,
     /// What `ps:resize` said, over what the app file says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<ProcessType, Bounds>,

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use crate::body::ResponseBody;
+use crate::claims;
 use crate::config::{Config, Door};
 use crate::core::Core;
 use crate::forward;
@@ -34,7 +35,7 @@ use crate::tls::{ACME_ALPN, H2_ALPN};
 /// An idle connection must speak again within this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A handshake must be done within this time.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that takes nothing for this long is given up by the kernel.
 const STUCK_CLIENT_MS: u32 = 60_000;
 /// Requests one HTTP/2 connection may have at once.
@@ -144,8 +145,13 @@ fn session(stream: &TlsStream<TcpStream>) -> Session {
 /// None when there is nothing to serve: the client failed, was too slow, or only came to check a
 /// challenge, which is over once it has seen the certificate.
 async fn shake_hands(core: &Core, stream: TcpStream, peer: IpAddr) -> Option<TlsStream<TcpStream>> {
-    let shaking = core.tls.acceptor().accept(stream);
-    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await;
+    let shaken = if core.tls.claims().are_possible() {
+        // Boxed, so that handshakes are no larger where nobody claims anything.
+        Box::pin(claims::shake_hands(core, stream, peer)).await
+    } else {
+        let shaking = core.tls.acceptor().accept(stream);
+        tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await
+    };
     match &shaken {
         Ok(Ok(stream)) => {
             core.meter().handshakes.add(1);

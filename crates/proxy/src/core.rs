@@ -12,6 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use model::id::ReplicaId;
+use model::name::DomainName;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -262,6 +263,10 @@ impl Core {
         // Without a subscriber there is nobody to tell.
         let _no_subscriber =
             self.events.send(Event::EndpointDown { replica, reason: reason.into() });
+    }
+
+    pub(crate) fn tell_unknown_host(&self, host: &DomainName) {
+        let _no_subscriber = self.events.send(Event::UnknownHost { host: host.clone() });
     }
 
     pub(crate) fn tell_held(&self, upstream: &Upstream) {

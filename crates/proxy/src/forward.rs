@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::attempt::{Borrowed, Failure, Sending, attempt, is_idempotent};
 use crate::body::{ResponseBody, Upload};
 use crate::check::{self, Broken};
+use crate::claims;
 use crate::clock;
 use crate::code::EdgeCode;
 use crate::core::Core;
@@ -89,7 +90,12 @@ pub(crate) async fn serve(
         Ok(host) => host,
         Err((code, rule)) => return page::answer(code, rule, form, record),
     };
-    if let Some(answer) = front::answer(&core, &client, &request, &host) {
+    let mut settled = front::answer(&core, &client, &request, &host);
+    if settled.is_none() && core.tls.claims().are_possible() && !core.table().answers(&host) {
+        Box::pin(claims::wait_routed(&core, &host, client.address())).await;
+        settled = front::answer(&core, &client, &request, &host);
+    }
+    if let Some(answer) = settled {
         return match answer {
             Ok(answer) => page::own(answer, record),
             Err(code) => page::answer(code, None, form, record),

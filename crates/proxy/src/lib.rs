@@ -33,6 +33,7 @@ mod body;
 mod budget;
 mod check;
 mod checker;
+mod claims;
 mod dial;
 mod draws;
 mod edge;

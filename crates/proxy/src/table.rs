@@ -117,6 +117,11 @@ impl Table {
         self.router.has_host(host)
     }
 
+    /// Whether any request for that host is anybody's.
+    pub(crate) fn answers(&self, host: &str) -> bool {
+        self.router.answers(host)
+    }
+
     pub(crate) fn has_replica(&self, replica: ReplicaId) -> bool {
         self.replicas.get(&replica).is_some()
     }

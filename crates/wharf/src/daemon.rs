@@ -22,6 +22,7 @@ use crate::backend::local::{Local, outbound_config};
 use crate::backend::published::Published;
 use crate::certificates::Certificates;
 use crate::certificates::acme::Orders;
+use crate::claims;
 use crate::config::Config;
 use crate::context::Context;
 use crate::deploy::routes::Routes;
@@ -104,6 +105,7 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
     if let Some(orders) = orders {
         orders.keep();
     }
+    claims::spawn(&context);
     announce(&config, &served, token.is_some())?;
     wait_for_the_end().await?;
     tracing::info!("stopping; apps and proxy go on serving");

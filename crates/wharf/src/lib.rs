@@ -32,6 +32,8 @@ pub mod backend;
 
 pub mod certificates;
 
+pub mod claims;
+
 pub mod dns;
 
 pub mod proxy_link;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use model::certificate::CertificateTable;
 use model::id::ReplicaId;
+use model::name::DomainName;
 use model::route::router::RouteConflict;
 use model::route::{RouteTable, TableChange};
-use proxy::control::{Client, Measures, Status};
+use proxy::control::{Client, Events, Measures, Status};
 
 /// Where the proxy is told what to do.
 #[derive(Debug, Clone)]
@@ -62,6 +63,16 @@ impl ProxyLink {
     pub async fn certify(&self, table: &CertificateTable) -> Result<(), LinkError> {
         self.client().await?.certify(table).await?;
         Ok(())
+    }
+
+    /// What it tells from now on.
+    pub async fn events(&self) -> Result<Events, LinkError> {
+        Ok(self.client().await?.subscribe().await?)
+    }
+
+    /// Nobody is to wait for that name, nor for so long.
+    pub async fn turn_away(&self, host: &DomainName, keep: Duration) -> Result<(), LinkError> {
+        Ok(self.client().await?.turn_away(host, keep).await?)
     }
 
     /// Waits until a replica has no request in flight, or the limit. A proxy that is not there has

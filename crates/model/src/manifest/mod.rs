@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use self::balance::BalanceFile;
 use self::edge::EdgeFile;
+use crate::claim::AskRule;
 use crate::limits::{Bounds, ProcessLimits};
 use crate::name::ProcessType;
 use crate::problem::{Code, Problem};
@@ -66,6 +67,8 @@ pub struct Manifest {
     /// What the edge does for the app beside passing requests on.
     #[serde(default, deserialize_with = "edge")]
     pub edge: EdgeFile,
+    #[serde(default)]
+    pub domains: Domains,
     /// Which requests come to the app, beside all those for its hosts.
     #[serde(default, deserialize_with = "routes")]
     pub routes: Vec<RouteSpec>,
@@ -81,6 +84,15 @@ pub struct Health {
     /// So long from the start until healthy: `"60s"`.
     #[serde(default, with = "duration")]
     pub deadline: Option<Duration>,
+}
+
+/// Whose domains the app has, beside those it was given by command.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Domains {
+    /// Asked with GET and `?host=…` when somebody comes with a name nobody has; 200 makes it the app's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<AskRule>,
 }
 
 /// How the image is built.

@@ -32,6 +32,8 @@ fn the_whole_file_is_read() {
         retry = [503]
         slow_start = "10s"
         check_path = "/up"
+        [domains]
+        ask = "/knows-host"
         [[routes]]
         path = "/api"
         strip = true
@@ -48,6 +50,7 @@ fn the_whole_file_is_read() {
     assert_eq!(run.boot_timeout, Duration::from_secs(120));
     assert!(run.is_read_only);
     assert_eq!(manifest.routes.len(), 2);
+    assert_eq!(manifest.domains.ask, Some("/knows-host".parse().unwrap()));
     let balance = manifest.balance.settings();
     assert_eq!((balance.concurrency, balance.queue), (Some(20), 1000));
     assert_eq!(balance.check.unwrap().every, Duration::from_secs(5));
@@ -85,6 +88,7 @@ fn mistakes_name_their_line_and_rule() {
         "[balance]\nconcurrency = 0",
         "[balance]\neject_most = 101",
         "[balance]\nretry = [404]",
+        "[domains]\nask = \"knows\"",
         "port = 1\n[[routes]]\npath = \"/a\"\n[[routes]]\npath = \"/a/\"",
     ];
     let mut shown = String::new();
@@ -93,7 +97,7 @@ fn mistakes_name_their_line_and_rule() {
         shown += &format!("{} | {} | {}\n", mistake.line, mistake.text, mistake.why);
     }
     insta::assert_snapshot!(shown, @r#"
-    2 | prot = 1 | unknown field `prot`, expected one of `port`, `protocol`, `grace`, `drain`, `read_only`, `health`, `processes`, `build`, `release`, `static`, `limits`, `balance`, `edge`, `routes`
+    2 | prot = 1 | unknown field `prot`, expected one of `port`, `protocol`, `grace`, `drain`, `read_only`, `health`, `processes`, `build`, `release`, `static`, `limits`, `balance`, `edge`, `domains`, `routes`
     1 | port = 70000 | invalid value: integer `70000`, expected u16
     1 | port = | string values must be quoted, expected literal string
     1 | protocol = "h2" | unknown variant `h2`, expected `http1` or `h2c`
@@ -112,6 +116,7 @@ fn mistakes_name_their_line_and_rule() {
     2 | concurrency = 0 | a replica gets at least 1 request at once, not 0
     2 | eject_most = 101 | 0 to 100 percent, not 101
     2 | retry = [404] | what may be tried elsewhere is 500, 502, 503 and 504, not 404
+    2 | ask = "knows" | `knows` is not where to ask: a path of the app that starts with /, or an `http://` or `https://` URL; at most 2000 characters, none of them a space or #
     2 | [[routes]] | two routes are for `…/a`
     "#);
 }

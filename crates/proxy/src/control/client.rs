@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use model::certificate::CertificateTable;
 use model::id::ReplicaId;
+use model::name::DomainName;
 use model::route::{RouteTable, TableChange};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -100,6 +101,15 @@ impl Client {
         }
     }
 
+    /// Nobody waits for that name any more, nor will for so long: it is nobody's, or no certificate
+    /// will come for it now.
+    pub async fn turn_away(&self, host: &DomainName, keep: Duration) -> Result<()> {
+        match self.ask(&Question::TurnAway { host: host.clone(), keep }).await? {
+            Reply::TurnedAway => Ok(()),
+            reply => Err(unexpected(reply)),
+        }
+    }
+
     /// Events from now on. They are hints: some may be missed, `status` has the truth.
     pub async fn subscribe(&self) -> Result<Events> {
         let mut connection = self.open().await?;
@@ -168,6 +178,7 @@ fn unexpected(reply: Reply) -> Error {
         | Reply::Measures(_)
         | Reply::Table(_)
         | Reply::Busy(_)
-        | Reply::Subscribed => Error::Wire(std::io::Error::other("an answer to another question")),
+        | Reply::Subscribed
+        | Reply::TurnedAway => Error::Wire(std::io::Error::other("an answer to another question")),
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use model::certificate::CertificateTable;
 use model::id::{AppId, ReplicaId};
+use model::name::DomainName;
 use model::route::{RouteTable, TableChange};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,7 @@ pub(crate) enum Question {
     Measures,
     Table,
     WaitIdle { replicas: Vec<ReplicaId>, limit: Duration },
+    TurnAway { host: DomainName, keep: Duration },
     Subscribe,
 }
 
@@ -56,6 +58,7 @@ pub(crate) enum Reply {
     Table(Box<RouteTable>),
     Busy(Vec<ReplicaId>),
     Subscribed,
+    TurnedAway,
     Refused(String),
 }
 
@@ -141,5 +144,11 @@ pub enum Event {
     RequestHeld {
         /// Which app.
         app: AppId,
+    },
+    /// Somebody waits for a name that no app has, or that has no certificate yet. Said again to each
+    /// new subscriber as long as somebody waits.
+    UnknownHost {
+        /// Which one.
+        host: DomainName,
     },
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use model::certificate::CertificateTable;
 use model::id::ReplicaId;
+use model::name::DomainName;
 use model::route::{RouteTable, TableChange};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use super::{
     AppCounters, Applied, EndpointStatus, Event, Hello, Measures, PROTOCOL, Question, Reply, Status,
 };
+use crate::claims::Claims;
 use crate::config::Config;
 use crate::core::Mail;
 use crate::error::{Error, Result};
@@ -162,6 +164,8 @@ impl Control {
         for answer in answers {
             let _gone = answer.await;
         }
+        // Not before every core has the table: who waited for a name goes on by it.
+        self.tls.claims().wake();
         registry.forget_gone(change.parts.keys().copied());
         let _is_of_this_version = table.change(change);
         keep(truth, (!is_whole).then_some(change)).await
@@ -288,10 +292,18 @@ impl Control {
                 Ok(Question::WaitIdle { replicas, limit }) => {
                     Reply::Busy(self.wait_idle(&replicas, limit).await)
                 }
+                Ok(Question::TurnAway { host, keep }) => {
+                    self.tls.claims().turn_away(&host, keep);
+                    Reply::TurnedAway
+                }
                 Ok(Question::Subscribe) => {
                     let events = self.events.subscribe();
+                    let claims = self.tls.claims();
+                    // What comes from here on is an event, so what was before is looked up first.
+                    let waited_for = claims.waited_for();
                     say(&mut writer, &Reply::Subscribed).await?;
-                    return tell(events, &mut writer, lines).await;
+                    say_unknown(waited_for, &mut writer).await?;
+                    return tell(events, claims, &mut writer, lines).await;
                 }
                 Err(error) => Reply::Refused(format!("not understood: {error}")),
             };
@@ -310,9 +322,17 @@ async fn say(writer: &mut Writer, value: &impl serde::Serialize) -> io::Result<(
     writer.write_all(&line).await
 }
 
+async fn say_unknown(hosts: Vec<DomainName>, writer: &mut Writer) -> io::Result<()> {
+    for host in hosts {
+        say(writer, &Event::UnknownHost { host }).await?;
+    }
+    Ok(())
+}
+
 /// Passes events on until the subscriber hangs up.
 async fn tell(
     mut events: broadcast::Receiver<Event>,
+    claims: &Claims,
     writer: &mut Writer,
     mut lines: Lines,
 ) -> io::Result<()> {
@@ -320,8 +340,11 @@ async fn tell(
         tokio::select! {
             event = events.recv() => match event {
                 Ok(event) => say(writer, &event).await?,
-                // Events are hints; who reads too slowly asks for the status instead.
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                // Events are hints; who reads too slowly asks for the status instead. Of names that are
+                // waited for there is none.
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    say_unknown(claims.waited_for(), writer).await?;
+                }
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
             },
             _ = lines.next_line() => return Ok(()),

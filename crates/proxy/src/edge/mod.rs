@@ -16,7 +16,7 @@ mod dress;
 
 mod encode;
 
-mod rate;
+pub(crate) mod rate;
 
 mod shelf;
 

@@ -112,7 +112,7 @@ fn make_room(shard: &mut HashMap<u64, Spent>, now: u64) {
 }
 
 /// What counts as one client: an IPv4 address, or the half of an IPv6 one that a household gets.
-fn network(address: IpAddr) -> u128 {
+pub(crate) fn network(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_bits().into(),
         IpAddr::V6(address) => address.to_bits() >> 64 << 64,

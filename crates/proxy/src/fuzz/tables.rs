@@ -32,6 +32,7 @@ pub fn route_table(bytes: &[u8]) {
         | Question::Table
         | Question::Measures
         | Question::WaitIdle { .. }
+        | Question::TurnAway { .. }
         | Question::Subscribe => {}
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use model::certificate::{CertificateTable, HttpsPolicy, ServerCertificate};
+use model::claim;
 use model::id::AppId;
+use model::name::DomainName;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -22,6 +24,8 @@ pub(crate) struct Front {
     proofs: HashMap<String, Arc<CertifiedKey>>,
     pub(super) issuer: Option<Issuer>,
     answers: HashMap<String, String>,
+    /// The installation's own domain, when names nobody has are waited for.
+    claims: Option<String>,
     https: HashMap<AppId, Https>,
 }
 
@@ -51,6 +55,7 @@ impl Front {
             front.proofs.extend(names.map(|name| (name, certified.clone())));
         }
         front.issuer = table.issuer.as_ref().map(Issuer::new).transpose()?;
+        front.claims = table.claims.as_ref().map(|claims| claims.own_domain.clone());
         front.answers = table.answers.clone().into_iter().collect();
         front.https = table.https.iter().map(|(app, policy)| (*app, Https::new(*policy))).collect();
         Ok(front)
@@ -59,6 +64,20 @@ impl Front {
     /// The certificate for a host; the host's own before its parent's wildcard.
     pub(crate) fn certificate(&self, host: &str) -> Option<&Arc<CertifiedKey>> {
         self.exact.get(host).or_else(|| self.wildcard.get(host.split_once('.')?.1))
+    }
+
+    /// The name, if somebody may say that it is theirs.
+    pub(crate) fn claimable(&self, host: &str) -> Option<DomainName> {
+        claim::claimable(host, self.claims.as_deref()?)
+    }
+
+    pub(super) fn has_claims(&self) -> bool {
+        self.claims.is_some()
+    }
+
+    /// Whether a routed host gets a certificate in its handshake.
+    pub(crate) fn covers_routed(&self, host: &str) -> bool {
+        self.issuer.is_some() || self.certificate(host).is_some()
     }
 
     pub(super) fn proof(&self, host: &str) -> Option<&Arc<CertifiedKey>> {

@@ -19,6 +19,7 @@ use rustls::crypto::ring;
 pub(crate) use front::Front;
 pub(crate) use kept::{SealKey, load, store};
 
+use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::table::Table;
 
@@ -31,6 +32,7 @@ pub(crate) const H2_ALPN: &[u8] = b"h2";
 #[derive(Debug)]
 pub(crate) struct Tls {
     published: Arc<Published>,
+    claims: Arc<Claims>,
     server: Arc<ServerConfig>,
 }
 
@@ -59,13 +61,21 @@ impl Tls {
         server.ticketer = ring::Ticketer::new().map_err(failed)?;
         server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         server.send_tls13_tickets = 1;
-        Ok(Self { published, server: Arc::new(server) })
+        Ok(Self { published, claims: Arc::default(), server: Arc::new(server) })
     }
 
     /// From now on handshakes see these certificates.
     pub(crate) fn publish(&self, table: &CertificateTable) -> Result<(), String> {
-        self.published.front.store(Arc::new(Front::compile(table)?));
+        let front = Front::compile(table)?;
+        self.claims.set_possible(front.has_claims());
+        self.published.front.store(Arc::new(front));
+        self.claims.wake();
         Ok(())
+    }
+
+    /// Who waits for names nobody has.
+    pub(crate) fn claims(&self) -> &Arc<Claims> {
+        &self.claims
     }
 
     /// From now on these hosts are routed.
@@ -75,6 +85,10 @@ impl Tls {
 
     pub(crate) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
         self.server.clone().into()
+    }
+
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        self.server.clone()
     }
 
     /// What the daemon told last.

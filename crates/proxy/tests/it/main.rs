@@ -8,6 +8,7 @@ mod traffic;
 mod answers;
 mod balance;
 mod balanced;
+mod claims;
 mod codes;
 mod desync;
 mod downgrade;

@@ -1,4 +1,4 @@
-//! `/apps/{app}/domains`.
+//! `/apps/{app}/domains`, `/wharf/apps/{app}/ask`.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -34,4 +34,23 @@ pub enum DomainKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddDomain {
     pub hostname: String,
+}
+
+/// `/wharf/apps/{app}/ask`: where the app is asked whether a name nobody has is its.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    pub app: AppRef,
+    /// What holds; null: it is not asked.
+    pub ask: Option<String>,
+    /// What was set by command: a path, a URL, `off`, or null for nothing.
+    pub setting: Option<String>,
+    /// What the app file of the release that serves says.
+    pub app_file: Option<String>,
+}
+
+/// `PUT /wharf/apps/{app}/ask`: a path of the app, a URL, or `off`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetAsk {
+    pub ask: String,
 }

@@ -72,6 +72,9 @@ fn settings(release: &Release) -> BTreeMap<String, String> {
     if !run.protocol.is_default() {
         all.insert("protocol".to_owned(), run.protocol.as_str().to_owned());
     }
+    if let Some(ask) = &release.shape.ask {
+        all.insert("ask".to_owned(), ask.to_string());
+    }
     if !release.shape.edge.is_silent() {
         let edge = serde_json::to_string(&release.shape.edge).unwrap_or_default();
         all.insert("edge".to_owned(), edge);

@@ -63,6 +63,13 @@ pub async fn add(
     })
     .await?;
     if frozen.is_some() {
+        // Once it is routed its first handshake may be there, and a certificate of an intermediate that
+        // may not sign for it is none.
+        if context.certificates.has_authority()
+            && let Err(error) = context.certificates.publish().await
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not told yet");
+        }
         context.deploys.begin(app.id);
     }
     context.certificates.wake();

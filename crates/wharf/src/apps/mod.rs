@@ -18,6 +18,8 @@ pub mod formation;
 
 pub mod domains;
 
+pub mod asks;
+
 pub mod routes;
 pub mod weights;
 

@@ -52,7 +52,7 @@ impl<'a> Draft<'a> {
         let run = at.manifest.run_settings();
         let routes = at.manifest.routes.clone();
         let balance = at.manifest.balance.settings();
-        let edge = at.manifest.edge.clone();
+        let (edge, ask) = (at.manifest.edge.clone(), at.manifest.domains.ask.clone());
         let plan = BuildPlan {
             pack: pack.to_owned(),
             title: title.to_owned(),
@@ -74,6 +74,7 @@ impl<'a> Draft<'a> {
                 routes,
                 balance,
                 edge,
+                ask,
                 ..Shape::default()
             },
         };

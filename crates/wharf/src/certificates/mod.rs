@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::certificate::{CertificateTable, LocalIssuer, ServerCertificate};
-use tokio::sync::{Mutex, Notify};
+use model::name::DomainName;
+use tokio::sync::{Mutex, Notify, watch};
 
-use crate::config::Config;
+use crate::config::{Config, is_for_local_use};
 use crate::proxy_link::{LinkError, ProxyLink};
 use crate::store::{Store, StoreError};
 use crate::tasks::Tasks;
@@ -42,6 +43,7 @@ struct Inner {
     challenges: std::sync::Mutex<BTreeMap<String, Proofs>>,
     changed: Notify,
     orders_changed: Arc<Notify>,
+    order_ended: watch::Sender<()>,
 }
 
 /// What is shown to whoever checks a name that is being ordered. Not stored: an order that goes on
@@ -56,6 +58,9 @@ struct Proofs {
 #[derive(Debug, Default)]
 struct Told {
     table: CertificateTable,
+    /// The worker that was told. Another one has what was kept, and one of another version may have kept
+    /// less than it was told.
+    worker: Option<u32>,
     issuer: Option<Issued>,
 }
 
@@ -92,6 +97,7 @@ impl Certificates {
             challenges: std::sync::Mutex::default(),
             changed: Notify::new(),
             orders_changed: Arc::default(),
+            order_ended: watch::Sender::new(()),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -121,11 +127,13 @@ impl Certificates {
             return Ok(());
         }
         // A proxy that kept an older table knows its number; ours must be newer.
-        let served = self.inner.link.status().await?.certificates_version;
+        let status = self.inner.link.status().await?;
+        let served = status.certificates_version;
         let version = served.max(told.table.version) + 1;
         let next = CertificateTable { version, ..next };
         self.inner.link.certify(&next).await?;
         told.table = next;
+        told.worker = Some(status.pid);
         Ok(())
     }
 
@@ -175,6 +183,22 @@ impl Certificates {
         self.inner.orders_changed.clone()
     }
 
+    /// Whether an authority is there that may sign for that name.
+    pub fn may_be_ordered(&self, host: &DomainName) -> bool {
+        let acme = self.inner.config.acme.as_ref();
+        // No public authority signs for names of local use.
+        acme.is_some_and(|acme| acme.root.is_some() || !is_for_local_use(host.as_str()))
+    }
+
+    /// Changes whenever an order is over.
+    pub fn ended_orders(&self) -> watch::Receiver<()> {
+        self.inner.order_ended.subscribe()
+    }
+
+    fn order_ended(&self) {
+        self.inner.order_ended.send_replace(());
+    }
+
     /// Names or certificates changed: have a look who needs one.
     pub fn wake_orders(&self) {
         self.inner.orders_changed.notify_one();
@@ -207,10 +231,11 @@ impl Certificates {
     }
 
     async fn tell_again(&self) -> Result<(), TellError> {
-        let served = self.inner.link.status().await?.certificates_version;
+        let status = self.inner.link.status().await?;
         let mut told = self.inner.told.lock().await;
-        if served < told.table.version {
-            // It came back with less: forget what was told, and tell it all.
+        let is_another = told.worker.is_some_and(|worker| worker != status.pid);
+        if is_another || status.certificates_version < told.table.version {
+            // It may have less: forget what was told, and tell it all.
             told.table = CertificateTable { version: told.table.version, ..Default::default() };
         }
         drop(told);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use model::app::App;
 use model::certificate::{
-    CertificateName, CertificateTable, HttpsPolicy, LocalIssuer, ServerCertificate,
+    CertificateName, CertificateTable, Claims, HttpsPolicy, LocalIssuer, ServerCertificate,
 };
 use model::id::AppId;
 use model::name::DomainName;
@@ -20,6 +20,8 @@ pub(super) struct Facts {
     domains: Vec<(AppId, DomainName)>,
     certificates: Vec<Certificate>,
     policies: Vec<(AppId, HttpsPolicy)>,
+    /// Whether any app is asked whose unknown names are.
+    has_asks: bool,
 }
 
 impl Facts {
@@ -29,6 +31,7 @@ impl Facts {
             domains: store::domains::list_all(tx)?,
             certificates: store::certificates::list_all(tx)?,
             policies: store::certificates::policies(tx)?,
+            has_asks: !store::asks::list(tx)?.is_empty(),
         })
     }
 
@@ -73,6 +76,7 @@ pub(super) fn make(
     CertificateTable {
         certificates,
         issuer,
+        claims: facts.has_asks.then(|| Claims { own_domain: domain.to_owned() }),
         https: facts.policies.into_iter().filter(is_something).collect(),
         ..CertificateTable::default()
     }

@@ -31,6 +31,8 @@ mod certificates;
 
 mod domains;
 
+mod ask;
+
 mod routes;
 
 mod edge;
@@ -198,6 +200,9 @@ enum Command {
     /// Remove a domain
     #[command(name = "domains:remove")]
     DomainsRemove(domains::DomainArgs),
+    /// Show or say where the app is asked about domains nobody has
+    #[command(name = "domains:ask")]
+    DomainsAsk(ask::AskArgs),
     /// List the routes
     Routes(routes::RoutesArgs),
     /// Add a route: host, path, conditions and where they lead
@@ -415,6 +420,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Domains(args) => domains::list(session, &args).await,
         Command::DomainsAdd(args) => domains::add(session, &args).await,
         Command::DomainsRemove(args) => domains::remove(session, &args).await,
+        Command::DomainsAsk(args) => ask::ask(session, &args).await,
         Command::Routes(args) => routes::list(session, &args).await,
         Command::RoutesAdd(args) => routes::add(session, args).await,
         Command::RoutesRemove(args) => routes::remove(session, &args).await,

@@ -88,6 +88,8 @@ struct Shared {
     /// Told when the disk fills fast.
     fills: tokio::sync::watch::Sender<()>,
     walks: tokio::sync::Semaphore,
+    /// Changes whenever a release has gone live.
+    lives: tokio::sync::watch::Sender<()>,
     began: tokio::time::Instant,
 }
 
@@ -154,6 +156,7 @@ impl Deploys {
             surplus: tokio::sync::Notify::new(),
             fills: tokio::sync::watch::Sender::new(()),
             walks: tokio::sync::Semaphore::new(1),
+            lives: tokio::sync::watch::Sender::new(()),
             began: tokio::time::Instant::now(),
         };
         Self { inner: Arc::new(Inner { shared: Arc::new(shared), keepers: Mutex::default() }) }
@@ -238,6 +241,16 @@ impl Deploys {
     /// The folders and pages the proxy is told of.
     pub async fn places(&self) -> std::collections::BTreeSet<PathBuf> {
         self.inner.shared.routes.places().await
+    }
+
+    /// Changes whenever a release has gone live.
+    pub fn lives(&self) -> tokio::sync::watch::Receiver<()> {
+        self.inner.shared.lives.subscribe()
+    }
+
+    /// What the proxy was told of an app: its replicas that serve, and how they are reached.
+    pub async fn served(&self, app: AppId) -> Option<Arc<model::route::Part>> {
+        self.inner.shared.routes.of(app).await
     }
 
     /// While it is held, no release is made of an old one.

@@ -1,15 +1,18 @@
-//! `/apps/{app}/domains`.
+//! `/apps/{app}/domains` and `/wharf/apps/{app}/ask`.
 
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
+use model::claim::{self, AskRuleError};
+use model::problem::{Code, Problem};
 
 use super::answer::{Answer, json, ok, seen};
 use super::auth::Caller;
+use super::encode::app_ref;
 use super::paging::{self, Key};
 use super::request::Input;
 use super::router::Base;
 use crate::api;
-use crate::apps::{domains, life};
+use crate::apps::{asks, domains, life};
 use crate::context::Context;
 
 pub(super) async fn list(
@@ -67,4 +70,38 @@ pub(super) async fn remove(
     let (app, domain, frozen) = domains::remove(&context, &key, &wanted, &caller.user).await?;
     let body = base.wire(&context.config).domain(&app, &domain);
     seen(&context, app.id, ok(&body)?, Some(&frozen)).await
+}
+
+pub(super) async fn ask(State(context): State<Context>, Path(key): Path<String>) -> Answer {
+    ok(&encode(asks::show(&context, &key).await?))
+}
+
+pub(super) async fn set_ask(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+    Input(input): Input<api::domain::SetAsk>,
+) -> Answer {
+    let said = input.ask.parse().map_err(|error: AskRuleError| {
+        Problem::new(Code::BadInput, error.to_string()).still("nothing was changed")
+    })?;
+    ok(&encode(asks::set(&context, &key, Some(said), &caller.user).await?))
+}
+
+pub(super) async fn unset_ask(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Answer {
+    ok(&encode(asks::set(&context, &key, None, &caller.user).await?))
+}
+
+fn encode(asked: asks::AppAsk) -> api::domain::Ask {
+    let asks::AppAsk { app, said, file } = asked;
+    api::domain::Ask {
+        app: app_ref(&app),
+        setting: said.clone().map(String::from),
+        app_file: file.as_ref().map(ToString::to_string),
+        ask: claim::settle(said, file).map(|rule| rule.to_string()),
+    }
 }

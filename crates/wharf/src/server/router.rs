@@ -99,6 +99,10 @@ fn house() -> Router<Context> {
             get(apps::timing).put(apps::timing_on).delete(apps::timing_off),
         )
         .route(
+            "/wharf/apps/{app}/ask",
+            get(domains::ask).put(domains::set_ask).delete(domains::unset_ask),
+        )
+        .route(
             "/wharf/apps/{app}/pause",
             get(apps::pause_state).put(apps::pause).delete(apps::resume),
         )

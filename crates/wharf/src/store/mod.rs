@@ -8,6 +8,8 @@ mod schema;
 
 pub mod apps;
 
+pub mod asks;
+
 pub mod builds;
 
 pub mod certificates;

@@ -6,7 +6,7 @@ use model::id::{AppId, OrderId};
 use model::name::DomainName;
 use model::order::OrderPhase;
 use model::problem::Problem;
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::{StoreError, Tx, json, micros, read, read_json, timestamp};
 
@@ -123,6 +123,15 @@ pub fn list_last(tx: &Tx<'_>) -> Result<Vec<Order>, StoreError> {
     let mut statement = tx.sql.prepare_cached(&sql)?;
     let rows = statement.query_map([], raw)?.collect::<Result<Vec<_>, _>>()?;
     rows.into_iter().map(|row| order(tx, row)).collect()
+}
+
+/// The last order of one name.
+pub fn find_last(tx: &Tx<'_>, host: &DomainName) -> Result<Option<Order>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM orders WHERE host=?1 ORDER BY created_at DESC, id DESC LIMIT 1"
+    );
+    let found = tx.sql.query_row(&sql, [host.as_str()], raw).optional()?;
+    found.map(|row| order(tx, row)).transpose()
 }
 
 /// Forgets the failures of an app's names, so that the next try is now.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use model::app::{ConfigVars, Secret};
 use model::deploy::DeployPhase;
 use model::id::{AppId, ReleaseId};
@@ -131,6 +132,13 @@ pub fn list(tx: &Tx<'_>, app: AppId) -> Result<Vec<Release>, StoreError> {
     let mut statement = tx.sql.prepare_cached(&sql)?;
     let rows = statement.query_map([app.to_string()], raw)?.collect::<Result<Vec<_>, _>>()?;
     rows.into_iter().map(|row| release(tx, row)).collect()
+}
+
+/// How many releases of the app somebody made since then.
+pub fn count(tx: &Tx<'_>, app: AppId, user: &str, since: Timestamp) -> Result<u64, StoreError> {
+    let sql = "SELECT COUNT(*) FROM releases WHERE app=?1 AND user=?2 AND created_at>?3";
+    let given = params![app.to_string(), user, micros(since)];
+    Ok(unsigned(tx.sql.query_row(sql, given, |row| row.get(0))?))
 }
 
 /// The images that must not be collected: of each app those of its newest so many releases, of what

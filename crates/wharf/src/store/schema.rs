@@ -224,6 +224,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE apps ADD COLUMN weights TEXT NOT NULL DEFAULT '{}';
     ",
+    "
+    ALTER TABLE apps ADD COLUMN ask TEXT;
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

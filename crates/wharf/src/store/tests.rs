@@ -213,3 +213,44 @@ fn a_store_of_a_newer_wharf_is_refused() {
     let error = Store::open(&bench.folder.path().join("wharf.db"), vault).unwrap_err();
     assert!(matches!(error, StoreError::TooNew { found: 999, .. }), "{error}");
 }
+
+#[test]
+fn apps_are_asked_where_a_command_says_or_the_release_that_serves() {
+    let bench = bench();
+    let (app, now) = (bench.app.id, Timestamp::from_second(1_700_000_002).unwrap());
+    let listed = || {
+        let all = bench.store.run_blocking(asks::list).unwrap();
+        all.into_iter().map(|(_, rule)| rule.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let say = |said: Option<&str>| {
+        let said = said.map(|text| text.parse().unwrap());
+        bench.store.run_blocking(|tx| asks::set(tx, app, said.as_ref())).unwrap();
+        assert_eq!(bench.store.run_blocking(|tx| asks::said(tx, app)).unwrap(), said);
+    };
+    let mut release = release(app, 1);
+    release.shape.ask = Some("/file".parse().unwrap());
+    bench.store.run_blocking(|tx| releases::insert(tx, &release)).unwrap();
+    let (id, rolling) = (DeployId(Uuid::from_u128(7)), Rolling::Never);
+    let new = deploys::NewDeploy { id, app, release: 1, rolling };
+    bench.store.run_blocking(|tx| deploys::queue(tx, new, now)).unwrap();
+    assert_eq!(listed(), "", "it does not serve yet");
+    for to in [DeployPhase::Starting, DeployPhase::Switching, DeployPhase::Live] {
+        let step = deploys::Move { app, generation: 1, to, crew: None, problem: None };
+        bench.store.run_blocking(|tx| deploys::advance(tx, step, now)).unwrap();
+    }
+    assert_eq!(listed(), "/file");
+    say(Some("https://a.example/k"));
+    assert_eq!(listed(), "https://a.example/k");
+    say(Some("off"));
+    assert_eq!(listed(), "");
+    say(None);
+    assert_eq!(listed(), "/file");
+    let count = |user: &'static str, since: Timestamp| {
+        bench.store.run_blocking(|tx| releases::count(tx, app, user, since)).unwrap()
+    };
+    let before = Timestamp::from_second(1_700_000_000).unwrap();
+    assert_eq!((count("ann", before), count("ann", now), count("bob", before)), (1, 0, 0));
+    let doomed = App { is_doomed: true, ..bench.app.clone() };
+    bench.store.run_blocking(|tx| apps::update(tx, &doomed)).unwrap();
+    assert_eq!(listed(), "");
+}

@@ -17,7 +17,7 @@ use crate::support::require::require;
 const LONG: Duration = Duration::from_secs(60);
 
 /// An authority and its name server; gone with the test.
-struct Pebble {
+pub(crate) struct Pebble {
     processes: Vec<Child>,
     directory: u16,
     dns: u16,
@@ -44,7 +44,7 @@ fn program(name: &str) -> Command {
 }
 
 impl Pebble {
-    fn start(host: &Host) -> Self {
+    pub(crate) fn start(host: &Host) -> Self {
         make(&host.root, "subjectAltName=IP:127.0.0.1");
         let [directory, management, dns, records] = [(); 4].map(|()| free_port());
         let file = |name: &str| host.root.join(name).display().to_string();
@@ -93,12 +93,12 @@ impl Pebble {
     }
 
     /// Sets a record of the name server.
-    fn record(&self, host: &Host, path: &str, body: &Value) {
+    pub(crate) fn record(&self, host: &Host, path: &str, body: &Value) {
         let url = format!("http://127.0.0.1:{}{path}", self.records);
         self.curl(host, &url, &["-f", "--data", &body.to_string()]);
     }
 
-    fn settings(&self, host: &Host, challenge: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn settings(&self, host: &Host, challenge: &str) -> Vec<(&'static str, String)> {
         let file = |name: &str| host.root.join(name).display().to_string();
         vec![
             ("WHARF_ACME", format!("https://127.0.0.1:{}/dir", self.directory)),
@@ -112,7 +112,11 @@ impl Pebble {
     }
 }
 
-fn restart(host: &mut Host, settings: &[(&'static str, String)], failpoint: Option<&str>) {
+pub(crate) fn restart(
+    host: &mut Host,
+    settings: &[(&'static str, String)],
+    failpoint: Option<&str>,
+) {
     let mut env: Vec<(&str, &str)> =
         settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     env.extend(failpoint.map(|point| ("WHARF_FAILPOINT", point)));
@@ -120,7 +124,7 @@ fn restart(host: &mut Host, settings: &[(&'static str, String)], failpoint: Opti
 }
 
 /// The last order of a name.
-fn last(host: &Host, name: &str) -> Option<Value> {
+pub(crate) fn last(host: &Host, name: &str) -> Option<Value> {
     let orders = host.json(&["certs:history", "shop"]);
     orders.as_array()?.iter().find(|order| order["hostname"] == name).cloned()
 }

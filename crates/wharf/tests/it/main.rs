@@ -17,6 +17,8 @@ mod build;
 
 mod certificates;
 
+mod claims;
+
 mod cli;
 
 mod collect;

@@ -15,6 +15,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("collect", &["store", "backend", "build", "config", "context", "deploy"]),
     ("apps", &["api", "store", "deploy", "context", "logs", "backend", "config", "certificates"]),
     ("certificates", &["store", "config", "dns", "proxy_link"]),
+    ("claims", &["apps", "backend", "certificates", "config", "context", "deploy", "dns", "store"]),
     (
         "git",
         &[

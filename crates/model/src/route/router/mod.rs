@@ -112,6 +112,11 @@ impl Router {
         self.exact.get(host).is_some() || below().is_some()
     }
 
+    /// Whether any request for that host has a route, if only one for every host.
+    pub fn answers(&self, host: &str) -> bool {
+        self.has_host(host) || !self.any.placed.is_empty() || !self.any.children.is_empty()
+    }
+
     /// Whether the path of a request for that host decides anything.
     pub fn has_paths(&self, host: &str) -> bool {
         let below = || self.below.get(parent(host)?);

@@ -1,5 +1,5 @@
-//! HTTPS to the authority, over addresses our own resolver found. One connection per request: there
-//! are few.
+//! HTTPS to authorities, and to whoever is asked whose a name is, over addresses our own resolver found.
+//! One connection per request: there are few.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
@@ -25,18 +26,18 @@ use crate::dns::Resolver;
 const LIMIT: Duration = Duration::from_secs(30);
 const LARGEST: usize = 1 << 20;
 
-/// Speaks to authorities.
+/// Speaks HTTP to servers elsewhere.
 #[derive(Debug, Clone)]
-pub(super) struct Http {
+pub(crate) struct Http {
     resolver: Resolver,
     tls: Arc<ClientConfig>,
 }
 
-type Boxed = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Boxed = Box<dyn std::error::Error + Send + Sync>;
 
 impl Http {
     /// Trusts the public roots, or those of one file instead.
-    pub(super) fn new(resolver: Resolver, root: Option<&Path>) -> Result<Self, Boxed> {
+    pub(crate) fn new(resolver: Resolver, root: Option<&Path>) -> Result<Self, Boxed> {
         let mut roots = RootCertStore::empty();
         match root {
             Some(path) => {
@@ -54,12 +55,14 @@ impl Http {
         Ok(Self { resolver, tls: Arc::new(tls) })
     }
 
-    async fn ask(
-        &self,
-        request: Request<BodyWrapper<Bytes>>,
-    ) -> Result<Response<Full<Bytes>>, Boxed> {
+    /// One request over a connection of its own, and all of its answer.
+    pub(crate) async fn ask<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, Boxed>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Boxed>,
+    {
         let uri = request.uri().clone();
-        let host = uri.host().ok_or("the authority's address names no host")?;
+        let host = uri.host().ok_or("the address names no host")?;
         let is_tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let stream = self.connect(host, port).await?;
@@ -83,14 +86,18 @@ impl Http {
     }
 }
 
-async fn converse(
+async fn converse<B>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<BodyWrapper<Bytes>>,
-) -> Result<Response<Full<Bytes>>, Boxed> {
+    request: Request<B>,
+) -> Result<Response<Full<Bytes>>, Boxed>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Boxed>,
+{
     let (mut head, body) = request.into_parts();
     let authority = head.uri.authority().map_or("", |authority| authority.as_str());
     head.headers.insert(HOST, HeaderValue::try_from(authority)?);
-    head.headers.insert("user-agent", HeaderValue::from_static("wharf"));
+    head.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static("wharf"));
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     head.uri = path.parse::<Uri>()?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;

@@ -3,7 +3,7 @@
 //! Each name has one order at a time, in a task of its own; what it does next is its stored phase.
 //! The loop only looks who is due. See `model::order` for the phases and the pauses.
 
-mod http;
+pub(crate) mod http;
 mod order;
 mod preflight;
 
@@ -16,6 +16,7 @@ use model::certificate::PrivateKey;
 use model::id::{AppId, OrderId};
 use model::name::DomainName;
 use model::order::{Decision, NameState, OrderPhase, decide, renew_at};
+use model::problem::Problem;
 use tokio::sync::{Notify, Semaphore};
 
 use super::Certificates;
@@ -44,6 +45,8 @@ struct Inner {
     tasks: Tasks,
     /// Names whose order is being worked on.
     busy: Mutex<HashSet<DomainName>>,
+    /// Held by the one who makes the account.
+    account: tokio::sync::Mutex<()>,
     /// Authorities do not like crowds.
     at_once: Semaphore,
     changed: Arc<Notify>,
@@ -71,6 +74,7 @@ impl Orders {
         };
         let changed = certificates.orders_changed();
         let (busy, at_once) = (Mutex::default(), Semaphore::new(AT_ONCE));
+        let account = tokio::sync::Mutex::default();
         let inner = Inner {
             store,
             certificates,
@@ -80,6 +84,7 @@ impl Orders {
             http,
             tasks,
             busy,
+            account,
             at_once,
             changed,
         };
@@ -117,11 +122,7 @@ impl Orders {
             let mut due = Vec::new();
             for (host, app) in wanted {
                 let order = last.iter().find(|order| order.host == host);
-                let state = NameState {
-                    renew_at: covered_until(&certificates, app, &host),
-                    last: order.map(|order| (order.phase, order.updated_at, order.failures)),
-                };
-                match decide(state, now) {
+                match decide(state_of((app, &host), &certificates, order), now) {
                     Decision::WaitUntil(_) => {}
                     Decision::GoOn => due.extend(order.cloned()),
                     Decision::Order => {
@@ -168,6 +169,49 @@ fn names(tx: &store::Tx<'_>, domain: &str) -> Result<BTreeMap<DomainName, AppId>
     });
     let given = store::domains::list_all(tx)?.into_iter().map(|(app, host)| (host, app));
     Ok(own.chain(given).filter(|(_, app)| alive.contains(app)).collect())
+}
+
+/// What is known of a name.
+fn state_of(
+    (app, host): (AppId, &DomainName),
+    certificates: &[Certificate],
+    last: Option<&Order>,
+) -> NameState {
+    NameState {
+        renew_at: covered_until(certificates, app, host),
+        last: last.map(|order| (order.phase, order.updated_at, order.failures)),
+    }
+}
+
+/// What somebody who waits for a name's certificate may hope for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hope {
+    /// It is there.
+    Fulfilled,
+    /// It is ordered, or about to be.
+    Open,
+    /// The last try failed, and the next one is a while off.
+    Lost(Option<Problem>),
+}
+
+/// How it stands with the certificate of one name.
+pub fn hope(
+    tx: &store::Tx<'_>,
+    (app, host): (AppId, &DomainName),
+    now: Timestamp,
+) -> Result<Hope, StoreError> {
+    let certificates = store::certificates::list(tx, app)?;
+    let covers = |one: &Certificate| {
+        one.facts.expires_at > now && one.facts.names.iter().any(|name| name.covers(host.as_str()))
+    };
+    if certificates.iter().any(covers) {
+        return Ok(Hope::Fulfilled);
+    }
+    let last = store::orders::find_last(tx, host)?;
+    Ok(match decide(state_of((app, host), &certificates, last.as_ref()), now) {
+        Decision::GoOn | Decision::Order => Hope::Open,
+        Decision::WaitUntil(_) => Hope::Lost(last.and_then(|order| order.problem)),
+    })
 }
 
 /// When the best certificate of a name is to be renewed; one that somebody brought is theirs to renew

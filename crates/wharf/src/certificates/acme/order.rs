@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier, NewAccount,
-    NewOrder, OrderStatus, RetryPolicy,
+    Account, AccountBuilder, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier,
+    NewAccount, NewOrder, OrderStatus, RetryPolicy,
 };
 use jiff::Timestamp;
 use model::certificate::{PrivateKey, ServerCertificate};
@@ -45,6 +45,7 @@ impl Orders {
             }
         }
         self.inner.certificates.withdraw(host.as_str());
+        self.inner.certificates.order_ended();
     }
 
     async fn advance(&self, order: &mut Order) -> Result<(), Problem> {
@@ -140,20 +141,32 @@ impl Orders {
 
     /// The account at the authority, made at first use; its key is sealed in the store.
     async fn account(&self, order: &Order) -> Result<Account, Problem> {
-        let acme = &self.inner.acme;
-        let name = format!("acme {}", acme.directory);
-        let builder = || Account::builder_with_http(Box::new(self.inner.http.clone()));
-        let kept = {
-            let name = name.clone();
-            self.inner.store.run(move |tx| store::certificates::authority(tx, &name)).await
-        };
+        if let Some(account) = self.kept_account(order).await? {
+            return Ok(account);
+        }
+        // Of two orders that begin together one makes it: the other's would be stored over it, and the
+        // authority knows each order by its account.
+        let _alone = self.inner.account.lock().await;
+        match self.kept_account(order).await? {
+            Some(account) => Ok(account),
+            None => self.make_account(order).await,
+        }
+    }
+
+    async fn kept_account(&self, order: &Order) -> Result<Option<Account>, Problem> {
+        let name = self.account_name();
+        let kept = self.inner.store.run(move |tx| store::certificates::authority(tx, &name)).await;
         let kept = kept.map_err(|error| not_stored(&error))?;
         let credentials: Option<AccountCredentials> =
             kept.and_then(|(_, key)| serde_json::from_str(key.expose()).ok());
-        if let Some(credentials) = credentials {
-            let account = builder().from_credentials(credentials).await;
-            return account.map_err(|error| failed(order, &error));
-        }
+        let Some(credentials) = credentials else { return Ok(None) };
+        let account = self.account_builder().from_credentials(credentials).await;
+        account.map(Some).map_err(|error| failed(order, &error))
+    }
+
+    async fn make_account(&self, order: &Order) -> Result<Account, Problem> {
+        let acme = &self.inner.acme;
+        let name = self.account_name();
         let contact = acme.contact.as_ref().map(|contact| format!("mailto:{contact}"));
         let contacts: Vec<&str> = contact.iter().map(String::as_str).collect();
         let account = NewAccount {
@@ -161,7 +174,7 @@ impl Orders {
             terms_of_service_agreed: true,
             only_return_existing: false,
         };
-        let made = builder().create(&account, acme.directory.clone(), None).await;
+        let made = self.account_builder().create(&account, acme.directory.clone(), None).await;
         let (account, credentials) = made.map_err(|error| failed(order, &error))?;
         let text = serde_json::to_string(&credentials).expect("credentials are plain data");
         let id = account.id().to_owned();
@@ -170,6 +183,14 @@ impl Orders {
         });
         put.await.map_err(|error| not_stored(&error))?;
         Ok(account)
+    }
+
+    fn account_name(&self) -> String {
+        format!("acme {}", self.inner.acme.directory)
+    }
+
+    fn account_builder(&self) -> AccountBuilder {
+        Account::builder_with_http(Box::new(self.inner.http.clone()))
     }
 
     async fn remote(

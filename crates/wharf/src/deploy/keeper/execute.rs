@@ -86,6 +86,7 @@ impl Keeper {
                 self.crashes.retain(|place, _| place.generation >= deploy.crew);
                 self.shared.hub.finish(deploy.id, Ok(timings));
                 self.shared.surplus.notify_one();
+                self.shared.lives.send_replace(());
             }
             DeployPhase::Queued | DeployPhase::Failed => {}
         }
