@@ -17,7 +17,7 @@
 //! TERM, INT, QUIT and HUP go to the app's whole process group, as on Heroku: an `npm start` or a
 //! shell in between would otherwise swallow them. USR1, USR2, WINCH and CONT go to the app alone.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use libcontainer::workload::{
@@ -81,6 +81,7 @@ impl Executor for Init {
             .map_err(|error| failed(format!("signals could not be held back: {error}")))?;
         match sys::fork().map_err(|error| failed(format!("no process could be made: {error}")))? {
             None => {
+                make_null_writable();
                 let why = start_program(&program, self.has_terminal);
                 self.refuse(&why);
                 sys::exit_now(127)
@@ -109,6 +110,21 @@ pub(crate) fn start_program(program: &Program, has_terminal: bool) -> String {
     }
     sys::close_on_exec_from(3);
     program.become_it()
+}
+
+/// libcontainer opens `/dev/null` anew inside for each stream that is the host's, but to be read only: a
+/// program that nobody listens to would fail where it writes.
+fn make_null_writable() {
+    let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") else {
+        return;
+    };
+    let device = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| stat.st_rdev);
+    let own = device(null.as_fd());
+    for (number, stream) in [(1, rustix::stdio::stdout()), (2, rustix::stdio::stderr())] {
+        if own.is_ok() && device(stream) == own {
+            let _ = sys::place_fd(null.as_fd(), number);
+        }
+    }
 }
 
 /// PID 1 must not hold the app's pipes open nor carry anything of the shim's into the container.
