@@ -29,6 +29,9 @@ const PATIENCE: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(250))
     .backoff(1.5)
     .timeout(Duration::from_secs(90));
+/// An authority may forget the numbers it gave out, and then a request is to be made again with a new one
+/// (RFC 8555, 6.5). The library does so twice; a busy authority forgets more.
+const MOST_STALE: u32 = 5;
 const HOOK_LIMIT: Duration = Duration::from_secs(600);
 
 impl Orders {
@@ -36,7 +39,15 @@ impl Orders {
     pub(super) async fn drive(&self, mut order: Order) {
         let host = order.host.clone();
         tracing::info!(%host, phase = ?order.phase, "working on a certificate");
-        if let Err(problem) = self.advance(&mut order).await {
+        let mut stale = 0;
+        let ended = loop {
+            match self.advance(&mut order).await {
+                // Every phase can be begun again, as after a restart.
+                Err(problem) if is_stale(&problem) && stale < MOST_STALE => stale += 1,
+                ended => break ended,
+            }
+        };
+        if let Err(problem) = ended {
             tracing::warn!(%host, %problem, "no certificate");
             order.failures += 1;
             order.problem = Some(problem);
@@ -360,6 +371,10 @@ fn failed(order: &Order, error: &instant_acme::Error) -> Problem {
         cause = inner.source();
     }
     refused(order, why)
+}
+
+fn is_stale(problem: &Problem) -> bool {
+    problem.why.as_deref().is_some_and(|why| why.contains("urn:ietf:params:acme:error:badNonce"))
 }
 
 fn refused(order: &Order, why: String) -> Problem {
