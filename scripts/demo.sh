@@ -106,6 +106,7 @@ up() {
          wharf ps:scale web=3 -a node-web
          wharf config:set GREETING=Ahoy -a node-web
          wharf run -a python-web -- python -V
+       Whoever reaches port $port of this machine reaches the apps.
        make demo-down takes it all away again.
 EOF
 }

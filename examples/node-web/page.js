@@ -16,7 +16,7 @@ export function page({ requestId }) {
 <meta name="viewport" content="width=device-width">
 <title>${text(rows[0][1])}</title>
 <link rel="stylesheet" href="/public/style.css">
-<main><h1>Hello from Node</h1><dl>${list}</dl></main>
+<main><h1>${text(process.env.GREETING ?? 'Hello from Node')}</h1><dl>${list}</dl></main>
 </html>
 `;
 }

@@ -28,6 +28,7 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> Result<Option<String>, Problem> {
                 "pipenv requirements > requirements.txt   (or: poetry export -o requirements.txt)",
             ));
     } else {
+        bare(draft);
         draft.source();
     }
     draft.path("/opt/venv/bin");
@@ -81,6 +82,21 @@ fn tools(draft: &mut Draft<'_>) {
         ..StepDraft::default()
     };
     draft.step(LayerName::Tools, false, step);
+}
+
+/// An app that needs nothing but Python: the base system calls it `python3` alone, and everybody's
+/// Procfile says `python`.
+fn bare(draft: &mut Draft<'_>) {
+    let command = "python3 -m venv --without-pip /opt/venv";
+    let step = StepDraft {
+        title: "Preparing Python".to_owned(),
+        shown: command.to_owned(),
+        script: command.to_owned(),
+        is_offline: true,
+        on: vec![LayerName::Base],
+        ..StepDraft::default()
+    };
+    draft.step(LayerName::Dependencies, true, step);
 }
 
 fn dependencies(draft: &mut Draft<'_>) {

@@ -136,8 +136,19 @@ pub(super) async fn put_remote(session: &Session, app: &App, remote: &str) -> Re
     git(["remote", verb, remote, &app.git_url]).await?;
     trust(session, app).await?;
     printer.say(format!("Set git remote {remote} to {}", app.git_url));
-    printer.say(format!("Deploy with: git push {remote} main"));
+    printer.say(format!("Deploy with: git push {remote} {}", deploy_ref().await));
     Ok(())
+}
+
+/// What to push so that it is deployed: the branch we are on, as one of the two that are.
+async fn deploy_ref() -> String {
+    let asked = Invocation::new("git").args(["symbolic-ref", "--quiet", "--short", "HEAD"]);
+    let branch = asked.run().await.unwrap_or_default();
+    match String::from_utf8_lossy(&branch).trim() {
+        "" => "main".to_owned(),
+        branch @ ("main" | "master") => branch.to_owned(),
+        other => format!("{other}:main"),
+    }
 }
 
 /// Tells git to ask us for the password of this daemon, in this repository only.

@@ -208,8 +208,14 @@ pub(super) async fn roll_back(session: &Session, args: &RollbackArgs) -> Result<
         note: "",
     };
     let reply = session.change(change).await?;
+    let release = reply.read::<serde_json::Value>()?;
+    if args.release.is_none()
+        && let Some(description) = release.get("description").and_then(|text| text.as_str())
+    {
+        session.printer.step(description);
+    }
     if args.json.json {
-        session.printer.json(&reply.read::<serde_json::Value>()?);
+        session.printer.json(&release);
     }
     Ok(())
 }

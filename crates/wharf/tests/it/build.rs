@@ -274,6 +274,22 @@ fn the_python_example_is_built_and_runs() {
 }
 
 #[test]
+fn a_python_file_alone_is_an_app() {
+    if !is_ready() {
+        return;
+    }
+    let machine = Machine::new();
+    let source = machine.folder.path().join("alone");
+    fs::create_dir(&source).unwrap();
+    let text = "import os\n\
+         from http.server import HTTPServer, SimpleHTTPRequestHandler as Files\n\
+         HTTPServer(('', int(os.environ['PORT'])), Files).serve_forever()\n";
+    fs::write(source.join("app.py"), text).unwrap();
+    let built = machine.build(&source).0.unwrap();
+    assert!(machine.ask(&built, "/app.py").contains("serve_forever"));
+}
+
+#[test]
 fn the_static_example_is_built_and_served_by_our_own_program() {
     if !is_ready() {
         return;

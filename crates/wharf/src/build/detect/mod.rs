@@ -151,7 +151,7 @@ fn nothing_detected(source: &Source) -> Problem {
     Problem::new(Code::NothingDetected, "no language or framework was recognised")
         .why(format!(
             "looked at the root for wharf.toml, Procfile, requirements.txt, pyproject.toml, manage.py, \
-             main.py, package.json, Staticfile, index.html, public/index.html, start.sh; found {found}"
+             main.py, app.py, server.py, package.json, Staticfile, index.html, public/index.html, start.sh; found {found}"
         ))
         .next("add a Procfile with a line like `web: ./server --port $PORT`, commit and push again")
 }

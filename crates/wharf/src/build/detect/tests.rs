@@ -194,7 +194,7 @@ fn problems_say_what_was_looked_for_and_found() {
     let shown = |files: &[(&str, &str)]| plan_of(files).unwrap_err().to_string();
     insta::assert_snapshot!(shown(&[("README.md", ""), ("src/main.c", "")]), @r#"
     error[P201]: no language or framework was recognised
-      why:   looked at the root for wharf.toml, Procfile, requirements.txt, pyproject.toml, manage.py, main.py, package.json, Staticfile, index.html, public/index.html, start.sh; found README.md
+      why:   looked at the root for wharf.toml, Procfile, requirements.txt, pyproject.toml, manage.py, main.py, app.py, server.py, package.json, Staticfile, index.html, public/index.html, start.sh; found README.md
       next:  add a Procfile with a line like `web: ./server --port $PORT`, commit and push again
              wharf explain P201
     "#);

@@ -24,8 +24,9 @@ use super::{Keeper, Life, Loaded, Stopwatch, Trouble, place_of};
 use crate::failpoints;
 use crate::store::{self, StoreError, deploys};
 
-/// How many of a failed replica's last lines its owner is shown.
-const LINES_SHOWN: usize = 10;
+/// How many of a failed replica's last lines its owner is shown: Node's error comes before 15 lines of
+/// where it was.
+const LINES_SHOWN: usize = 20;
 
 fn weight_of(replica: &Replica, loaded: &Loaded) -> Weight {
     loaded.weights.get(&replica.index).copied().unwrap_or_default()

@@ -332,6 +332,7 @@ impl Pipeline {
         let version = frozen.release.version;
         self.store(move |tx| note_release(tx, &push_of(app, commit), version)).await?;
         voice.detail(&format!("Released v{version}"));
+        let has_web = frozen.release.shape.processes.keys().any(model::name::ProcessType::is_web);
         let Some(deploy) = frozen.deploy else { return Ok(()) };
         let mut news = self.context.deploys.follow(deploy.id).await;
         let tasks = &self.context.tasks;
@@ -344,7 +345,10 @@ impl Pipeline {
                 News::Line(line) => voice.detail(&line),
                 News::Over(Ok(timings)) => {
                     let url = self.context.config.app_url(push.app.name.as_str());
-                    voice.detail(&format!("{url} deployed to Wharf"));
+                    voice.detail(&match has_web {
+                        true => format!("{url} deployed to Wharf"),
+                        false => format!("Deployed to Wharf, without `web`: {url} answers nobody"),
+                    });
                     voice.detail(&took(push.began.elapsed(), spent, timings));
                     return Ok(());
                 }
