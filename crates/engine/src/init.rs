@@ -171,7 +171,7 @@ fn watch_over(app: Pid, signals: &SigSet) -> i32 {
     }
 }
 
-fn report_pipe() -> std::os::fd::BorrowedFd<'static> {
+fn report_pipe() -> BorrowedFd<'static> {
     sys::borrow_fixed(3)
 }
 
