@@ -85,7 +85,9 @@ pub(super) async fn list(session: &Session, args: &PsArgs) -> Result<(), Failure
         return Ok(());
     };
     if replicas.is_empty() {
-        session.printer.say(format!("Nothing of {app} runs. Scale it: wharf ps:scale web=1"));
+        let formation: Vec<Formation> =
+            session.client.get(&format!("/apps/{app}/formation")).await?;
+        session.printer.say(nothing_runs(&app, &formation));
     }
     for line in lines(&replicas, Timestamp::now()) {
         session.printer.data(line);
@@ -122,6 +124,15 @@ fn lines(replicas: &[ReplicaDetail], now: Timestamp) -> Vec<String> {
     }
     lines.pop();
     lines
+}
+
+/// What to do about an app of which nothing runs: what it has, or a push first.
+fn nothing_runs(app: &str, formation: &[Formation]) -> String {
+    let is_web = |one: &&Formation| one.process == "web";
+    match formation.iter().find(is_web).or(formation.first()) {
+        Some(one) => format!("Nothing of {app} runs. Scale it: wharf ps:scale {}=1", one.process),
+        None => format!("Nothing of {app} runs, and nothing was deployed: git push wharf main"),
+    }
 }
 
 pub(super) async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), Failure> {
