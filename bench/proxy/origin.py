@@ -15,10 +15,16 @@ events {{ worker_connections 16000; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; tcp_nodelay on;
   keepalive_requests 100000000; keepalive_timeout 3600s; client_max_body_size 0;
+  upstream own {{ server 127.0.0.1:{port}; keepalive 64; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096; root {data}/files;
     location = /small {{ default_type text/plain; return 200 "{small}"; }}
-    location = /upload {{ default_type text/plain; return 200 "{small}"; }}
+    # Read whole before it is answered, as apps do.
+    location = /upload {{
+      client_body_buffer_size 2m; proxy_method GET; proxy_pass_request_body off;
+      proxy_set_header Content-Length ""; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_pass http://own/small;
+    }}
   }}
 }}
 """

@@ -142,7 +142,7 @@ frontend front
   option forwardfor
   {id}
   http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
-  use_backend %[req.hdr(host),lower,map({map},none)]
+  use_backend %[req.hdr(host),field(1,:),lower,map({map},none)]
 backend app
   server one 127.0.0.1:{origin} pool-max-conn 512
 backend echo
