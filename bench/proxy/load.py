@@ -96,6 +96,8 @@ def idle(peer, count: int) -> float:
         # What was lent to the requests is given back in this time, as everybody does.
         time.sleep(5)
         return (peer.pss_kib() - before) * 1024 / count
+    except OSError as error:
+        raise Bad(f"with {len(crowd)} connections: {error}") from error
     finally:
         for one in crowd:
             one.close()

@@ -287,5 +287,9 @@ mod tests {
             }
         }
         assert!(awaited >= 5, "{awaited}");
+        // One that is still being written would make files where the folder is being removed.
+        if let Some(writing) = keeper.writing.take() {
+            writing.await.unwrap().unwrap();
+        }
     }
 }
