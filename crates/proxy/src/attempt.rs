@@ -17,7 +17,7 @@ use crate::core::Core;
 use crate::endpoint::Endpoint;
 use crate::h2c;
 use crate::headers::Lines;
-use crate::http1::{self, Exchange, Incoming};
+use crate::http1::{self, Exchange, Incoming, Ordinary};
 use crate::pool::{ConnectFailure, IDLE_LIMIT, Lease, Pool};
 use crate::way::Way;
 
@@ -68,6 +68,17 @@ pub(crate) struct Sending<'a> {
     pub(crate) way: &'a Way,
     /// Whether only a new connection will do.
     pub(crate) wants_fresh: bool,
+    /// Whether the client is one whose answer is written by us, and asked for nothing special.
+    pub(crate) takes_ordinary: bool,
+}
+
+/// An app's answer: its head, and the connection it comes on.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) answer: Response<Incoming>,
+    /// Its fields, where the edge has nothing to do with them; the answer's own are none then.
+    pub(crate) ordinary: Option<Ordinary>,
+    pub(crate) lease: Borrowed,
 }
 
 /// The connection an answer comes on, on its way back to the pool.
@@ -98,43 +109,48 @@ pub(crate) async fn attempt(
     endpoint: &Endpoint,
     sending: Sending<'_>,
     connect: &mut Duration,
-) -> Result<(Response<Incoming>, Borrowed), Failure> {
+) -> Result<Answered, Failure> {
     match sending.way.upstream.protocol {
         Protocol::Http1 => {}
         // Apart, so that no other request carries its weight.
         Protocol::H2c => return Box::pin(attempt_h2c(core, endpoint, sending, connect)).await,
     }
-    let Sending { head, lines, upload, way, wants_fresh } = sending;
+    let Sending { head, lines, upload, way, wants_fresh, takes_ordinary } = sending;
     let lease = lease(core, endpoint, &head.method, wants_fresh, connect).await?;
     let (uri, headers) = (way.uri(&head.uri), way.fields(&head.headers));
-    let request = http1::Head { method: &head.method, uri, headers: &headers, lines };
+    let takes_ordinary = takes_ordinary && way.edge.is_none();
+    let method = &head.method;
+    let request = http1::Head { method, uri, headers: &headers, lines, takes_ordinary };
     let idle_timeout = core.config.idle_timeout;
     let exchange = Exchange::start(lease.wire, &request, upload.body(), idle_timeout);
     let deadline = deadline(core, upload);
     let answer = std::future::poll_fn(|ctx| exchange.poll_answer(ctx, &deadline)).await;
-    let answer = answer.map_err(|failure| explain(upload, failure))?;
-    Ok((answer, Borrowed { exchange: Some(exchange), replica: endpoint.replica }))
+    let (answer, ordinary) = answer.map_err(|failure| explain(upload, failure))?;
+    let lease = Borrowed { exchange: Some(exchange), replica: endpoint.replica };
+    Ok(Answered { answer, ordinary, lease })
 }
 
 /// The same as a stream of an HTTP/2 connection. It needs no fresh one: those that ended are not used.
 async fn attempt_h2c(
     core: &Core,
     endpoint: &Endpoint,
-    Sending { head, lines, upload, way, wants_fresh: _ }: Sending<'_>,
+    Sending { head, lines, upload, way, .. }: Sending<'_>,
     connect: &mut Duration,
-) -> Result<(Response<Incoming>, Borrowed), Failure> {
+) -> Result<Answered, Failure> {
     let place = place(core, endpoint, connect).await?;
     upload.keep_briefly();
     let (uri, mut headers) = (way.uri(&head.uri), way.fields(&head.headers).into_owned());
     lines.apply(&mut headers);
-    let request = http1::Head { method: &head.method, uri, headers: &headers, lines };
+    let (method, takes_ordinary) = (&head.method, false);
+    let request = http1::Head { method, uri, headers: &headers, lines, takes_ordinary };
     let started = h2c::Exchange::start(place, &request, upload, core.config.idle_timeout);
     let exchange = started.map_err(|failure| explain(upload, failure))?;
     let deadline = deadline(core, upload);
     let answer = std::future::poll_fn(|ctx| exchange.poll_answer(ctx, &deadline)).await;
     let answer = answer.map_err(|failure| explain(upload, failure))?;
     upload.was_looked_at();
-    Ok((answer, Borrowed { exchange: None, replica: endpoint.replica }))
+    let lease = Borrowed { exchange: None, replica: endpoint.replica };
+    Ok(Answered { answer, ordinary: None, lease })
 }
 
 /// Until when the answer's head must be there.

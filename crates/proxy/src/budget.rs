@@ -1,13 +1,14 @@
 //! The retry budget: second tries must not turn an ailing app's load into twice its load.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use model::id::AppId;
 
+use crate::by_id::ById;
+
 /// How many second tries an app may have on this core: a fifth of its requests and ten a second.
 #[derive(Debug, Default)]
-pub(crate) struct Budgets(RefCell<HashMap<AppId, Budget>>);
+pub(crate) struct Budgets(RefCell<ById<AppId, Budget>>);
 
 #[derive(Debug, Default)]
 struct Budget {

@@ -19,6 +19,8 @@ thread_local! {
     /// Whether this thread says when a turn is over.
     static HAS_TURNS: Cell<bool> = const { Cell::new(false) };
     static TURN: Cell<Option<Turn>> = const { Cell::new(None) };
+    /// How many more questions the present turn answers.
+    static LEFT: Cell<u32> = const { Cell::new(0) };
 }
 
 #[derive(Clone, Copy)]
@@ -26,7 +28,6 @@ struct Turn {
     began: Instant,
     /// The same as time since 1970.
     since_epoch: Duration,
-    asked: u32,
 }
 
 /// When the present turn began.
@@ -52,18 +53,29 @@ pub(crate) fn keep_turns() {
 
 /// A turn is over: the core is about to wait, or has waited.
 pub(crate) fn end_turn() {
-    TURN.set(None);
+    LEFT.set(0);
 }
 
+#[inline]
 fn turn() -> Turn {
-    let known = TURN.get().filter(|turn| turn.asked < MOST_ASKED);
-    let turn = known.unwrap_or_else(|| Turn {
+    let left = LEFT.get();
+    match TURN.get() {
+        Some(turn) if left > 0 => {
+            LEFT.set(left - 1);
+            turn
+        }
+        Some(_) | None => look(),
+    }
+}
+
+fn look() -> Turn {
+    let turn = Turn {
         began: Instant::now(),
         since_epoch: wall::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-        asked: 0,
-    });
+    };
     if HAS_TURNS.get() {
-        TURN.set(Some(Turn { asked: turn.asked + 1, ..turn }));
+        TURN.set(Some(turn));
+        LEFT.set(MOST_ASKED - 1);
     }
     turn
 }

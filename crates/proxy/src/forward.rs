@@ -15,7 +15,7 @@ use model::route::UpstreamState;
 use model::route::balance::Sticky;
 use tokio::time::Instant;
 
-use crate::attempt::{Borrowed, Failure, Sending, attempt, is_idempotent};
+use crate::attempt::{Answered, Failure, Sending, attempt, is_idempotent};
 use crate::body::{ResponseBody, Upload};
 use crate::check::{self, Broken};
 use crate::claims;
@@ -62,7 +62,7 @@ impl From<Refusal> for End {
     }
 }
 
-type Answer = (Response<Incoming>, Borrowed, InFlight);
+type Answer = (Answered, InFlight);
 
 /// Answers one request, one way or another.
 pub(crate) async fn serve(
@@ -79,7 +79,7 @@ pub(crate) async fn serve(
     let line = (request.method(), request.uri());
     let mut record = Record::new(core.sink.clone(), line, id.clone(), chain.clone());
     record.protocol = protocol(&client, request.version());
-    let form = Form::wanted(request.headers());
+    let is_http2 = request.version() == Version::HTTP_2;
     let downgraded = match request.version() {
         Version::HTTP_2 => http2::downgrade(&mut request),
         _ => Ok(()),
@@ -88,7 +88,9 @@ pub(crate) async fn serve(
     let admitted = downgraded.map_err(|rule| (EdgeCode::BadRequest, Some(rule)));
     let host = match admitted.and_then(|()| admit(&request, core.config.most_body_bytes)) {
         Ok(host) => host,
-        Err((code, rule)) => return page::answer(code, rule, form, record),
+        Err((code, rule)) => {
+            return page::answer(code, rule, Form::wanted(request.headers()), record);
+        }
     };
     let mut settled = front::answer(&core, &client, &request, &host);
     if settled.is_none() && core.tls.claims().are_possible() && !core.table().answers(&host) {
@@ -98,7 +100,7 @@ pub(crate) async fn serve(
     if let Some(answer) = settled {
         return match answer {
             Ok(answer) => page::own(answer, record),
-            Err(code) => page::answer(code, None, form, record),
+            Err(code) => page::answer(code, None, Form::wanted(request.headers()), record),
         };
     }
     let wants_upgrade = headers::wanted_upgrade(request.headers()).is_some();
@@ -126,16 +128,17 @@ pub(crate) async fn serve(
         client: client.address(),
         chain: &chain,
         can_repeat,
+        takes_ordinary: !is_http2 && !wants_upgrade,
         record,
         cookie: None,
         edge: None,
         passed: None,
     };
-    let (mut answer, lease, in_flight) = match journey.answer().await {
+    let (answered, in_flight) = match journey.answer().await {
         Ok(answer) => answer,
         Err(End::Refused(code, rule)) => {
             journey.count_edge_error();
-            let form = form.for_request(&head.headers);
+            let form = Form::wanted(&head.headers).for_request(&head.headers);
             let own = journey.edge.as_ref().and_then(|edge| edge.page(code));
             let mut answer = page::answer_as(own, (code, rule), form, journey.record);
             if let Some(edge) = &journey.edge {
@@ -151,6 +154,7 @@ pub(crate) async fn serve(
                 journey.count_edge_error();
             }
             let app = journey.record.app.filter(|_| client.tls().is_some());
+            let form = Form::wanted(&head.headers);
             let mut answer = stop.answer(journey.edge.as_deref(), &head, form, journey.record);
             if let Some(app) = app {
                 front::promise_https(&core, app, answer.headers_mut());
@@ -158,20 +162,22 @@ pub(crate) async fn serve(
             return answer;
         }
     };
+    let Answered { mut answer, mut ordinary, lease } = answered;
     let (mut record, cookie, edge) = (journey.record, journey.cookie, journey.edge);
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(from_client) = from_client else {
             let rule = Some(Broken("101 without being asked"));
+            let form = Form::wanted(&head.headers);
             return page::answer(EdgeCode::UnsafeAnswer, rule, form, record);
         };
         let Some(exchange) = lease.into_exchange() else {
-            return page::answer(EdgeCode::BadAnswer, None, form, record);
+            return page::answer(EdgeCode::BadAnswer, None, Form::wanted(&head.headers), record);
         };
         let sides = (from_client, exchange);
         return upgrade::answer(&core, sides, answer, (in_flight, record));
     }
     record.answer(answer.status());
-    headers::towards_client(answer.headers_mut(), &id);
+    headers::towards_client(answer.headers_mut(), ordinary.as_mut(), &id);
     if let (Some(_), Some(app)) = (client.tls(), record.app) {
         front::promise_https(&core, app, answer.headers_mut());
     }
@@ -186,7 +192,10 @@ pub(crate) async fn serve(
         edge.compress(&head, &mut answer)
     });
     let pool = core.pool.clone();
-    answer.map(|body| ResponseBody::app(body, lease, in_flight, pool, record).encoded(encoding))
+    answer.map(|body| {
+        let body = ResponseBody::app(body, lease, in_flight, pool, record);
+        body.encoded(encoding).with_ordinary(ordinary)
+    })
 }
 
 /// The protocol for the log.
@@ -247,6 +256,8 @@ struct Journey<'a> {
     chain: &'a HeaderValue,
     /// Whether the same request may be sent a second time.
     can_repeat: bool,
+    /// Whether an answer's fields may go on as they came.
+    takes_ordinary: bool,
     record: Box<Record>,
     /// What the answer tells a visitor who shall come back to the same replica.
     cookie: Option<HeaderValue>,
@@ -329,18 +340,20 @@ impl Journey<'_> {
                 upload: self.upload,
                 way: &way,
                 wants_fresh: past.wants_fresh,
+                takes_ordinary: self.takes_ordinary,
             };
             let (began, connected) = (clock::now(), self.record.connect);
             let tried = attempt(self.core, endpoint, sending, &mut self.record.connect).await;
             let now_ms = self.core.now_ms();
             match tried {
-                Ok((answer, lease)) => {
+                Ok(answered) => {
+                    let status = answered.answer.status();
                     let took = clock::now().saturating_duration_since(began);
                     let took = took.saturating_sub(self.record.connect - connected);
-                    let is_failure = answer.status().is_server_error();
+                    let is_failure = status.is_server_error();
                     select::learn(now_ms, upstream, endpoint, (took, is_failure));
-                    if self.may_ask_another(answer.status(), upstream, endpoint, &past) {
-                        self.record.try_refused(endpoint, answer.status(), took);
+                    if self.may_ask_another(status, upstream, endpoint, &past) {
+                        self.record.try_refused(endpoint, status, took);
                         past.tried.push(endpoint.replica);
                         past.retries += 1;
                         AppStats::add(&upstream.stats.retries);
@@ -355,7 +368,7 @@ impl Journey<'_> {
                     {
                         self.cookie = Some(select::cookie(endpoint.token));
                     }
-                    return Ok((answer, lease, in_flight));
+                    return Ok((answered, in_flight));
                 }
                 Err(failure) => {
                     self.record.try_failed(endpoint, &failure, began.elapsed());

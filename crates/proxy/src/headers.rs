@@ -7,6 +7,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::http1::Ordinary;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -14,6 +16,9 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
 /// The request id's header, both ways.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Who we are on a request's way.
+const OWN_HOP: &[u8] = b"1.1 wharf";
 
 /// The client as the app shall see it; made once per connection.
 #[derive(Debug, Clone)]
@@ -25,6 +30,8 @@ pub(crate) struct Client {
     node: String,
     is_trusted: bool,
     tls: Option<Session>,
+    /// What an app is told of every request that says nothing of the like itself.
+    lines: Vec<u8>,
 }
 
 /// What was agreed upon in a handshake.
@@ -52,7 +59,14 @@ impl Client {
             IpAddr::V4(address) => format!("for={address}"),
             IpAddr::V6(address) => format!("for=\"[{address}]\""),
         };
-        Self { address, text, port, node, is_trusted, tls }
+        let mut client = Self { address, text, port, node, is_trusted, tls, lines: Vec::new() };
+        let mut lines = Lines::default();
+        lines.add("via", &[OWN_HOP]);
+        lines.add("x-forwarded-for", &[client.text.as_bytes()]);
+        lines.add("x-forwarded-proto", &[client.scheme().as_bytes()]);
+        lines.add("x-forwarded-port", &[client.port.as_bytes()]);
+        client.lines = lines.0;
+        client
     }
 
     /// Who it is.
@@ -200,24 +214,28 @@ pub(crate) fn towards_app(headers: &mut HeaderMap, told: Told<'_>) -> Lines {
     {
         lines.add("te", &[b"trailers"]);
     }
+    let scheme = told.client.scheme().as_bytes();
     let is_told = |name: &HeaderName| settled.contains(name);
     let believed = |name: &HeaderName| told.client.is_trusted && is_told(name);
-    match headers.get(VIA).filter(|_| is_told(&VIA)) {
-        Some(before) => lines.add("via", &[before.as_bytes(), b", 1.1 wharf"]),
-        None => lines.add("via", &[b"1.1 wharf"]),
+    if settled.is_empty() {
+        lines.0.extend_from_slice(&told.client.lines);
+    } else {
+        match headers.get(VIA).filter(|_| is_told(&VIA)) {
+            Some(before) => lines.add("via", &[before.as_bytes(), b", ", OWN_HOP]),
+            None => lines.add("via", &[OWN_HOP]),
+        }
+        lines.add("x-forwarded-for", &[told.chain.as_bytes()]);
+        if !believed(&FORWARDED_PROTO) {
+            lines.add("x-forwarded-proto", &[scheme]);
+        }
+        if !believed(&FORWARDED_PORT) {
+            lines.add("x-forwarded-port", &[told.client.port.as_bytes()]);
+        }
     }
     lines.add("x-request-id", &[told.request_id.as_bytes()]);
     if !is_told(&REQUEST_START) {
         let mut digits = itoa::Buffer::new();
         lines.add("x-request-start", &[b"t=", digits.format(told.now_ms).as_bytes()]);
-    }
-    lines.add("x-forwarded-for", &[told.chain.as_bytes()]);
-    let scheme = told.client.scheme().as_bytes();
-    if !believed(&FORWARDED_PROTO) {
-        lines.add("x-forwarded-proto", &[scheme]);
-    }
-    if !believed(&FORWARDED_PORT) {
-        lines.add("x-forwarded-port", &[told.client.port.as_bytes()]);
     }
     let host = headers.get(HOST).map(HeaderValue::as_bytes);
     if let Some(host) = host.filter(|_| !believed(&FORWARDED_HOST)) {
@@ -241,8 +259,16 @@ pub(crate) fn towards_app(headers: &mut HeaderMap, told: Told<'_>) -> Lines {
     lines
 }
 
-/// Turns the app's headers into those the client gets.
-pub(crate) fn towards_client(headers: &mut HeaderMap, request_id: &HeaderValue) {
+/// Turns the app's headers into those the client gets: the map's, unless they go on as they came.
+pub(crate) fn towards_client(
+    headers: &mut HeaderMap,
+    ordinary: Option<&mut Ordinary>,
+    request_id: &HeaderValue,
+) {
+    if let Some(ordinary) = ordinary {
+        ordinary.add(REQUEST_ID.as_str(), request_id.as_bytes());
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         remove_named(headers);
     }

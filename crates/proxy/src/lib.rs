@@ -31,6 +31,7 @@ mod attempt;
 mod balance;
 mod body;
 mod budget;
+mod by_id;
 mod check;
 mod checker;
 mod claims;

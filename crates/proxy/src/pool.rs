@@ -4,7 +4,6 @@
 //! across an await.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -16,6 +15,7 @@ use rustix::net::sockopt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
+use crate::by_id::ById;
 use crate::clock;
 use crate::dial;
 use crate::endpoint::Endpoint;
@@ -80,7 +80,7 @@ struct Shelf {
 /// The connections of one core.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Pool {
-    shelves: Rc<RefCell<HashMap<ReplicaId, Shelf>>>,
+    shelves: Rc<RefCell<ById<ReplicaId, Shelf>>>,
     outside: Outside,
     /// When a connection over a network is dead.
     dead_timeout: Duration,

@@ -21,7 +21,7 @@ pub(crate) fn answer(
 ) -> Response<ResponseBody> {
     let (mut head, _empty) = answer.into_parts();
     let protocol = head.headers.get(UPGRADE).cloned();
-    headers::towards_client(&mut head.headers, &record.request_id);
+    headers::towards_client(&mut head.headers, None, &record.request_id);
     head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     let protocol = protocol.unwrap_or_else(|| HeaderValue::from_static("websocket"));
     head.headers.insert(UPGRADE, protocol);

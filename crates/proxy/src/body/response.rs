@@ -13,7 +13,7 @@ use crate::code::EdgeCode;
 use crate::edge::Encoding;
 use crate::endpoint::InFlight;
 use crate::files::FileBody;
-use crate::http1::{Incoming, Passage};
+use crate::http1::{Incoming, Ordinary, Passage};
 use crate::log::Record;
 use crate::pool::Pool;
 
@@ -39,6 +39,8 @@ struct App {
     pool: Pool,
     /// What compresses it, if anything does.
     encoding: Option<Box<Encoding>>,
+    /// The head's fields, where they go as they came.
+    ordinary: Option<Ordinary>,
     _in_flight: InFlight,
 }
 
@@ -58,8 +60,25 @@ impl ResponseBody {
         record: Box<Record>,
     ) -> Self {
         let lease = Some(lease);
-        let app = App { incoming, lease, pool, encoding: None, _in_flight: in_flight };
+        let app =
+            App { incoming, lease, pool, encoding: None, ordinary: None, _in_flight: in_flight };
         Self { source: Source::App(Box::new(app)), record: Some(record), is_done: false }
+    }
+
+    /// The same, with fields that go as they came.
+    pub(crate) fn with_ordinary(mut self, ordinary: Option<Ordinary>) -> Self {
+        if let Source::App(app) = &mut self.source {
+            app.ordinary = ordinary;
+        }
+        self
+    }
+
+    /// Those fields, for who writes the head.
+    pub(crate) fn take_ordinary(&mut self) -> Option<Ordinary> {
+        match &mut self.source {
+            Source::App(app) => app.ordinary.take(),
+            Source::Page(_) | Source::File(_) => None,
+        }
     }
 
     /// A part of one of the app's files, or all of it.

@@ -17,8 +17,9 @@ use tokio::time::Instant;
 
 use super::chunked::Decoder;
 use super::framing::{self, Framing};
-use super::head::{Answer, HeadReader};
+use super::head::{Answer, Fields, HeadReader};
 use super::incoming::{Incoming, Source};
+use super::ordinary::Ordinary;
 use super::passage::Passage;
 use super::wire::{Upgraded, Wire};
 use super::write;
@@ -39,6 +40,8 @@ pub(crate) struct Head<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// More of them, as they are written.
     pub(crate) lines: &'a Lines,
+    /// Whether the answer's fields may come as they are; never for HEAD.
+    pub(crate) takes_ordinary: bool,
 }
 
 /// Why there was no answer.
@@ -67,6 +70,7 @@ struct State {
     /// Gone once it was taken for another request or an upgrade.
     wire: Option<Wire<Stream>>,
     method: Method,
+    takes_ordinary: bool,
     /// None once the whole request is written, or writing has failed.
     upload: Option<RequestBody>,
     is_chunked: bool,
@@ -95,6 +99,7 @@ impl Exchange {
         Self(Rc::new(RefCell::new(State {
             wire: Some(wire),
             method: head.method.clone(),
+            takes_ordinary: head.takes_ordinary && head.method != Method::HEAD,
             is_chunked: head.headers.contains_key(TRANSFER_ENCODING),
             upload,
             reader: HeadReader::default(),
@@ -107,12 +112,12 @@ impl Exchange {
         })))
     }
 
-    /// The answer, once its head is there.
+    /// The answer, once its head is there; its map is empty when its fields come as they are.
     pub(crate) fn poll_answer(
         &self,
         ctx: &mut Context<'_>,
         deadline: impl Fn() -> Instant,
-    ) -> Poll<Result<Response<Incoming>, Failure>> {
+    ) -> Poll<Result<(Response<Incoming>, Option<Ordinary>), Failure>> {
         let mut state = self.0.borrow_mut();
         let polled = state.poll_head(ctx);
         let answer = match polled {
@@ -127,8 +132,14 @@ impl Exchange {
         drop(state);
         let mut response = Response::new(Incoming::new(Rc::new(self.clone())));
         *response.status_mut() = answer.status;
-        *response.headers_mut() = answer.headers;
-        Poll::Ready(Ok(response))
+        let ordinary = match answer.fields {
+            Fields::Ordinary(ordinary) => Some(ordinary),
+            Fields::Map(headers) => {
+                *response.headers_mut() = headers;
+                None
+            }
+        };
+        Poll::Ready(Ok((response, ordinary)))
     }
 
     /// The connection, when the answer was read to its end and another request may follow.
@@ -153,7 +164,7 @@ impl State {
         }
         let Some(wire) = &mut self.wire else { return Poll::Ready(Err(Failure::NotSent)) };
         loop {
-            match self.reader.answer(&mut wire.input) {
+            match self.reader.answer(&mut wire.input, self.takes_ordinary) {
                 Ok(Some(answer)) if is_interim(answer.status) => {
                     self.interim += 1;
                     if self.interim > MOST_INTERIM {
@@ -180,15 +191,22 @@ impl State {
     }
 
     fn accept(&mut self, answer: Answer) -> Result<Answer, Failure> {
-        let fields = (answer.version, &answer.headers);
-        let framing =
-            framing::answer(&self.method, answer.status, fields).map_err(Failure::Unsafe)?;
+        let (framing, says_close, says_keep_alive) = match &answer.fields {
+            Fields::Ordinary(fields) => {
+                (fields.framing(), fields.says_close, fields.says_keep_alive)
+            }
+            Fields::Map(headers) => {
+                let framing =
+                    framing::answer(&self.method, answer.status, (answer.version, headers));
+                let says = |token| headers.get_all(CONNECTION).iter().any(|v| has_token(v, token));
+                (framing.map_err(Failure::Unsafe)?, says("close"), says("keep-alive"))
+            }
+        };
         self.decoder = Decoder::new(framing);
-        let says = |token| answer.headers.get_all(CONNECTION).iter().any(|v| has_token(v, token));
         self.can_be_reused = framing != Framing::UntilClose
             && answer.status != StatusCode::SWITCHING_PROTOCOLS
-            && !says("close")
-            && (answer.version == Version::HTTP_11 || says("keep-alive"));
+            && !says_close
+            && (answer.version == Version::HTTP_11 || says_keep_alive);
         Ok(answer)
     }
 

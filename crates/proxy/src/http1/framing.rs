@@ -75,9 +75,13 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, Broken> {
     if lengths.next().is_some() {
         return Err(Broken("more than one Content-Length"));
     }
-    let digits = length.as_bytes();
-    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Broken("Content-Length is not a number"));
+    digits(length.as_bytes()).map(Some).ok_or(Broken("Content-Length is not a number"))
+}
+
+/// A number of bytes, as it is written.
+pub(super) fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
+        return None;
     }
-    Ok(Some(digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'))))
+    Some(text.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }

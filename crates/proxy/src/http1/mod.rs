@@ -10,6 +10,7 @@ mod fields;
 mod framing;
 mod head;
 mod incoming;
+mod ordinary;
 mod passage;
 mod server;
 mod watchdog;
@@ -23,6 +24,7 @@ use crate::code::EdgeCode;
 
 pub(crate) use exchange::{Exchange, Failure, Head};
 pub(crate) use incoming::{Incoming, Source};
+pub(crate) use ordinary::Ordinary;
 pub(crate) use passage::Passage;
 pub(crate) use server::{Service, serve};
 pub(crate) use watchdog::Watchdog;

@@ -277,20 +277,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
         (method, version): (&Method, Version),
         wants_alive: bool,
     ) -> After {
-        let (mut head, body) = answer.into_parts();
+        let (mut head, mut body) = answer.into_parts();
+        let ordinary = body.take_ordinary();
         let mut body = pin!(body);
         let says_close = head.headers.get(CONNECTION).is_some_and(|v| has_token(v, "close"));
         let length = body.size_hint().exact();
         let client_ends = !wants_alive && !service.is_stopping();
         let wants_alive = wants_alive && !says_close && !service.is_stopping();
-        let delivery = write::plan((method, version), &mut head, length, wants_alive);
+        let delivery =
+            write::plan((method, version), &mut head, ordinary.as_ref(), (length, wants_alive));
         {
             let mut state = self.0.borrow_mut();
             // From here on a `100 Continue` would come after the answer.
             state.must_continue = false;
             let Some(wire) = &mut state.wire else { return After::End };
             let out = &mut wire.output.lead;
-            service.write_date(|date| write::answer(out, version, &head, delivery, date));
+            let fields = (&head, ordinary.as_ref());
+            service.write_date(|date| write::answer(out, version, fields, delivery, date));
         }
         let is_chunked = delivery.framing == Framing::Chunked;
         let mut is_ended = delivery.framing == Framing::NONE;

@@ -17,6 +17,7 @@ use tokio_util::io::poll_read_buf;
 use super::incoming::Incoming;
 use super::passage::Passage;
 use super::watchdog::Watchdog;
+use crate::stream::Stream;
 
 /// First reads are of this size; full ones double it, up to the most.
 const FIRST_READ: usize = 8 * 1024;
@@ -150,11 +151,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
+}
 
+impl Wire<Stream> {
     /// Whether, as far as the last look at all sockets tells, it is open and has nothing to say.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut ctx = Context::from_waker(Waker::noop());
-        self.input.is_empty() && self.poll_fill(&mut ctx).is_pending()
+        // Mostly that is known without a try to read.
+        let is_known = match &self.stream {
+            Stream::Tcp(socket) => socket.poll_read_ready(&mut ctx).is_pending(),
+            Stream::Unix(socket) => socket.poll_read_ready(&mut ctx).is_pending(),
+            Stream::Tls(_) => false,
+        };
+        self.input.is_empty() && (is_known || self.poll_fill(&mut ctx).is_pending())
     }
 }
 

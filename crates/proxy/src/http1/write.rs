@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, response};
 
 use super::exchange::Head;
 use super::framing::{self, Framing};
+use super::ordinary::Ordinary;
 use super::wire::Output;
 
 /// The end of a chunk, the end of a body in chunks, and both.
@@ -41,8 +42,8 @@ pub(super) struct Delivery {
 pub(super) fn plan(
     (method, version): (&Method, Version),
     head: &mut response::Parts,
-    length: Option<u64>,
-    wants_alive: bool,
+    ordinary: Option<&Ordinary>,
+    (length, wants_alive): (Option<u64>, bool),
 ) -> Delivery {
     if framing::has_no_body(method, head.status) {
         if head.status == http::StatusCode::NO_CONTENT || head.status.is_informational() {
@@ -51,7 +52,8 @@ pub(super) fn plan(
         return Delivery { framing: Framing::NONE, is_kept_alive: wants_alive };
     }
     if let Some(length) = length {
-        if !head.headers.contains_key(CONTENT_LENGTH) {
+        let is_said = ordinary.is_some_and(|fields| fields.length.is_some());
+        if !is_said && !head.headers.contains_key(CONTENT_LENGTH) {
             head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         return Delivery { framing: Framing::Length(length), is_kept_alive: wants_alive };
@@ -68,7 +70,7 @@ pub(super) fn plan(
 pub(super) fn answer(
     out: &mut Vec<u8>,
     version: Version,
-    head: &response::Parts,
+    (head, ordinary): (&response::Parts, Option<&Ordinary>),
     delivery: Delivery,
     date: &[u8],
 ) {
@@ -88,8 +90,11 @@ pub(super) fn answer(
             (_, true) => {}
         }
     }
-    if !head.headers.contains_key(DATE) {
+    if !ordinary.is_some_and(|fields| fields.has_date) && !head.headers.contains_key(DATE) {
         field(out, "date", date);
+    }
+    if let Some(ordinary) = ordinary {
+        ordinary.write(out);
     }
     fields(out, &head.headers);
 }
@@ -101,7 +106,7 @@ fn fields(out: &mut Vec<u8>, headers: &HeaderMap) {
     out.extend_from_slice(LINE_END);
 }
 
-fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(super) fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -18,6 +18,7 @@ impl<'a> Fields<'a> {
         Self { line, form, is_first: true }
     }
 
+    #[inline]
     fn name(&mut self, name: &str) {
         let is_first = std::mem::replace(&mut self.is_first, false);
         match self.form {
@@ -36,16 +37,27 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A value of our own that is one word, whole or in two parts.
+    /// A value of our own that is one word.
+    #[inline]
     pub(super) fn word(&mut self, name: &str, value: &str) {
-        self.words(name, [value, ""]);
+        self.name(name);
+        self.quote();
+        self.line.push_str(value);
+        self.quote();
     }
 
+    /// The same in two parts.
     pub(super) fn words(&mut self, name: &str, parts: [&str; 2]) {
         self.name(name);
-        let quote = if self.form == LogForm::Json { "\"" } else { "" };
-        for part in [quote, parts[0], parts[1], quote] {
-            self.line.push_str(part);
+        self.quote();
+        self.line.push_str(parts[0]);
+        self.line.push_str(parts[1]);
+        self.quote();
+    }
+
+    fn quote(&mut self) {
+        if self.form == LogForm::Json {
+            self.line.push('"');
         }
     }
 

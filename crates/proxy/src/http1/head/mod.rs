@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::HeaderMap;
 use http::{Method, StatusCode, Uri, Version, request};
 
-use super::{Limits, Refusal, fields};
+use super::{Limits, Ordinary, Refusal, fields};
 use crate::check::Broken;
 use crate::code::EdgeCode;
 
@@ -24,7 +24,14 @@ pub(crate) struct HeadReader {
 pub(crate) struct Answer {
     pub(crate) version: Version,
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) fields: Fields,
+}
+
+/// An answer's fields.
+#[derive(Debug)]
+pub(crate) enum Fields {
+    Map(HeaderMap),
+    Ordinary(Ordinary),
 }
 
 /// A head's bytes, and where its first line ends.
@@ -59,13 +66,26 @@ impl HeadReader {
         Ok(Some(parts))
     }
 
-    /// An answer's head, once it is whole.
-    pub(crate) fn answer(&mut self, input: &mut BytesMut) -> Result<Option<Answer>, Refusal> {
+    /// An answer's head, once it is whole. Its fields are kept as they came where the asker takes
+    /// them so and they are ordinary.
+    pub(crate) fn answer(
+        &mut self,
+        input: &mut BytesMut,
+        takes_ordinary: bool,
+    ) -> Result<Option<Answer>, Refusal> {
         let Some(section) = self.section(input, &Limits::ANSWER)? else { return Ok(None) };
-        let (version, status) = status_line(&section.bytes[..section.first_line_end - 2])?;
+        let start = section.first_line_end;
+        let (version, status) = status_line(&section.bytes[..start - 2])?;
         let most = Limits::ANSWER.fields;
-        let headers = fields::parse(&section.bytes, section.first_line_end, most)?;
-        Ok(Some(Answer { version, status, headers }))
+        let is_usual = version == Version::HTTP_11 && has_usual_fields(status);
+        let ordinary = (takes_ordinary && is_usual)
+            .then(|| Ordinary::read(&section.bytes, start, most))
+            .flatten();
+        let fields = match ordinary {
+            Some(ordinary) => Fields::Ordinary(ordinary),
+            None => Fields::Map(fields::parse(&section.bytes, start, most)?),
+        };
+        Ok(Some(Answer { version, status, fields }))
     }
 
     /// Takes the head out of the input, up to its empty line, and begins anew.
@@ -100,6 +120,12 @@ impl HeadReader {
         too_large(self.seen, limits)?;
         Ok(None)
     }
+}
+
+/// Whether nothing in that status says what the fields mean.
+fn has_usual_fields(status: StatusCode) -> bool {
+    !status.is_informational()
+        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 fn too_large(length: usize, limits: &Limits) -> Result<(), Refusal> {

@@ -105,7 +105,8 @@ fn what_comes_after_a_head_stays_in_the_input() {
 fn answers_are_read() {
     let check = |line: &str| {
         let mut input = BytesMut::from(format!("{line}\r\n\r\n").as_str());
-        let answer = HeadReader::default().answer(&mut input).map_err(|refusal| refusal.rule.0)?;
+        let answer =
+            HeadReader::default().answer(&mut input, false).map_err(|refusal| refusal.rule.0)?;
         Ok::<_, &str>(answer.map(|answer| answer.status.as_u16()))
     };
     for good in ["HTTP/1.1 200 OK", "HTTP/1.0 200 ", "HTTP/1.1 200", "HTTP/1.1 200 Schön"] {
