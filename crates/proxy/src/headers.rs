@@ -85,16 +85,14 @@ impl Client {
 
     /// Whether the visitor came by HTTPS: to us, or to a trusted peer before us.
     pub(crate) fn is_secure(&self, headers: &HeaderMap) -> bool {
-        let told = headers.get(FORWARDED_PROTO).filter(|_| self.is_trusted);
+        let told = self.is_trusted.then(|| headers.get(FORWARDED_PROTO)).flatten();
         told.map_or(self.tls.is_some(), |scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
     }
 
     /// The client chain for the log: what a trusted peer said, and the peer.
     pub(crate) fn chain(&self, headers: &HeaderMap) -> HeaderValue {
-        match headers.get(FORWARDED_FOR) {
-            Some(chain) if self.is_trusted => join(chain, &self.text),
-            Some(_) | None => self.text.clone(),
-        }
+        let told = self.is_trusted.then(|| headers.get(FORWARDED_FOR)).flatten();
+        told.map_or_else(|| self.text.clone(), |chain| join(chain, &self.text))
     }
 }
 
@@ -106,8 +104,8 @@ fn join(list: &HeaderValue, last: &HeaderValue) -> HeaderValue {
 /// The protocol a request wants to switch to, if it is one we pass on. Never `h2c`: it would let a
 /// client speak to the app past every rule here.
 pub(crate) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asks = headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"));
     let wanted = headers.get(UPGRADE)?;
+    let asks = headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"));
     (asks && wanted.as_bytes().eq_ignore_ascii_case(b"websocket")).then(|| wanted.clone())
 }
 

@@ -177,7 +177,9 @@ fn trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, Broken> {
     }
     let section = input.split_to(end).freeze();
     input.advance(2);
-    let trailers = fields::parse(&section, 0, MOST_FIELDS).map_err(|refusal| refusal.rule)?;
+    let lines = memchr::memchr_iter(b'\n', &section).count();
+    let trailers =
+        fields::parse(&section, (0, lines), MOST_FIELDS).map_err(|refusal| refusal.rule)?;
     check::trailers(&trailers)?;
     Ok(Some(trailers))
 }

@@ -7,10 +7,13 @@ use super::Refusal;
 use crate::check::Broken;
 use crate::code::EdgeCode;
 
-/// The lines of a section, without the empty one at its end. Each ends in CRLF.
-pub(super) fn parse(section: &Bytes, start: usize, most: usize) -> Result<HeaderMap, Refusal> {
+/// The lines of a section from `start`, without the empty one at its end. Each ends in CRLF.
+pub(super) fn parse(
+    section: &Bytes,
+    (start, lines): (usize, usize),
+    most: usize,
+) -> Result<HeaderMap, Refusal> {
     // As many as there are, and two of ours: a larger map costs an allocation that is not of the quick kind.
-    let lines = memchr::memchr_iter(b'\n', &section[start..]).count();
     let mut fields = HeaderMap::with_capacity(lines.min(most) + 2);
     let (mut at, mut count) = (start, 0);
     while at < section.len() {

@@ -3,7 +3,26 @@
 
 use crate::config::LogForm;
 
-/// Writes one line's fields.
+/// A field's name with all that stands around it, in both forms.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Name {
+    pub(super) logfmt: &'static str,
+    pub(super) json: &'static str,
+}
+
+/// Makes one; what is added in JSON says the unit.
+macro_rules! name {
+    ($name:literal $(, $unit:literal)?) => {
+        $crate::log::line::Name {
+            logfmt: concat!(" ", $name, "="),
+            json: concat!(",\"", $name, $($unit,)? "\":"),
+        }
+    };
+}
+
+pub(super) use name;
+
+/// Writes one line's fields behind its source.
 pub(super) struct Fields<'a> {
     line: &'a mut String,
     form: LogForm,
@@ -13,33 +32,25 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     pub(super) fn new(line: &'a mut String, form: LogForm) -> Self {
         if form == LogForm::Json {
-            line.push('{');
+            line.push_str(" {");
         }
         Self { line, form, is_first: true }
     }
 
     #[inline]
-    fn name(&mut self, name: &str) {
-        let is_first = std::mem::replace(&mut self.is_first, false);
+    fn name(&mut self, name: Name) {
         match self.form {
-            LogForm::Logfmt => {
-                if !is_first {
-                    self.line.push(' ');
-                }
-                self.line.push_str(name);
-                self.line.push('=');
-            }
+            LogForm::Logfmt => self.line.push_str(name.logfmt),
             LogForm::Json => {
-                self.line.push_str(if is_first { "\"" } else { ",\"" });
-                self.line.push_str(name);
-                self.line.push_str("\":");
+                let is_first = std::mem::replace(&mut self.is_first, false);
+                self.line.push_str(&name.json[usize::from(is_first)..]);
             }
         }
     }
 
     /// A value of our own that is one word.
     #[inline]
-    pub(super) fn word(&mut self, name: &str, value: &str) {
+    pub(super) fn word(&mut self, name: Name, value: &str) {
         self.name(name);
         self.quote();
         self.line.push_str(value);
@@ -47,7 +58,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The same in two parts.
-    pub(super) fn words(&mut self, name: &str, parts: [&str; 2]) {
+    pub(super) fn words(&mut self, name: Name, parts: [&str; 2]) {
         self.name(name);
         self.quote();
         self.line.push_str(parts[0]);
@@ -61,22 +72,22 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn number(&mut self, name: &str, value: u64) {
+    pub(super) fn number(&mut self, name: Name, value: u64) {
         self.name(name);
         self.line.push_str(itoa::Buffer::new().format(value));
     }
 
-    /// A duration: `12ms`, and a plain number named `…_ms` for machines.
-    pub(super) fn time(&mut self, name: &str, value: std::time::Duration) {
+    /// A duration: `12ms`, and for machines a plain number with a name that says so.
+    pub(super) fn time(&mut self, name: Name, value: std::time::Duration) {
         let value = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
         match self.form {
             LogForm::Logfmt => self.words(name, [itoa::Buffer::new().format(value), "ms"]),
-            LogForm::Json => self.number(&format!("{name}_ms"), value),
+            LogForm::Json => self.number(name, value),
         }
     }
 
     /// Somebody else's value, kept inside its quotes.
-    pub(super) fn text(&mut self, name: &str, parts: &[&str]) {
+    pub(super) fn text(&mut self, name: Name, parts: &[&str]) {
         self.name(name);
         self.line.push('"');
         parts.iter().for_each(|part| escape(self.line, part));
@@ -110,20 +121,24 @@ mod tests {
     use super::*;
 
     fn line(form: LogForm) -> String {
-        let mut line = String::new();
+        let mut line = String::from("router");
         let mut fields = Fields::new(&mut line, form);
-        fields.word("at", "info");
-        fields.text("path", &["/a\"b\\", "\u{7}\n"]);
-        fields.time("first", std::time::Duration::from_millis(12));
-        fields.number("status", 200);
+        fields.word(name!("at"), "info");
+        fields.text(name!("path"), &["/a\"b\\", "\u{7}\n"]);
+        fields.time(name!("first", "_ms"), std::time::Duration::from_millis(12));
+        fields.number(name!("status"), 200);
         fields.end();
         line
     }
 
     #[test]
     fn both_forms_say_the_same_and_stay_one_line() {
-        assert_eq!(line(LogForm::Logfmt), "at=info path=\"/a\\\"b\\\\??\" first=12ms status=200\n");
-        let json: serde_json::Value = serde_json::from_str(&line(LogForm::Json)).unwrap();
+        assert_eq!(
+            line(LogForm::Logfmt),
+            "router at=info path=\"/a\\\"b\\\\??\" first=12ms status=200\n"
+        );
+        let json: serde_json::Value =
+            serde_json::from_str(&line(LogForm::Json)["router ".len()..]).unwrap();
         let expected = serde_json::json!({
             "at": "info", "path": "/a\"b\\??", "first_ms": 12, "status": 200,
         });

@@ -13,7 +13,7 @@ use model::id::AppId;
 use tokio::time::Instant;
 
 use super::Sink;
-use super::line::Fields;
+use super::line::{Fields, name};
 use super::tries::{self, Tries};
 use crate::attempt::Failure;
 use crate::clock;
@@ -257,65 +257,66 @@ impl Record {
 
     fn write(&self, line: &mut String, (ended, duration): (Duration, Duration)) {
         self.sink.stamp(line, ended);
-        line.push_str(" router ");
+        line.push_str(" router");
         let mut fields = Fields::new(line, self.sink.form());
         let code = self.end_code();
-        fields.word("at", if code.is_some() { "error" } else { "info" });
+        fields.word(name!("at"), if code.is_some() { "error" } else { "info" });
         if let Some(code) = code {
-            fields.word("code", code.as_str());
+            fields.word(name!("code"), code.as_str());
             match &self.detail {
-                Some(detail) => fields.text("desc", &[code.title(), ": ", detail]),
-                None => fields.text("desc", &[code.title()]),
+                Some(detail) => fields.text(name!("desc"), &[code.title(), ": ", detail]),
+                None => fields.text(name!("desc"), &[code.title()]),
             }
         }
         if self.is_unread {
-            fields.word("method", "?");
-            fields.text("path", &[]);
+            fields.word(name!("method"), "?");
+            fields.text(name!("path"), &[]);
         } else {
-            fields.word("method", self.method.as_str());
+            fields.word(name!("method"), self.method.as_str());
             let path = self.uri.path_and_query().map_or("*", |path| path.as_str());
-            fields.text("path", &[path]);
+            fields.text(name!("path"), &[path]);
         }
         match self.host.as_ref().and_then(|host| host.to_str().ok()) {
-            Some(host) if !host.contains(['"', ' ', '=', '\\']) => fields.word("host", host),
-            Some(_) | None => fields.text("host", &[]),
+            Some(host) if !host.contains(['"', ' ', '=', '\\']) => fields.word(name!("host"), host),
+            Some(_) | None => fields.text(name!("host"), &[]),
         }
-        fields.word("request_id", self.request_id.to_str().unwrap_or(""));
+        fields.word(name!("request_id"), self.request_id.to_str().unwrap_or(""));
         if let Some((trace, _)) = &self.trace {
-            fields.word("trace_id", &format!("{:032x}", trace.trace));
+            fields.word(name!("trace_id"), &format!("{:032x}", trace.trace));
         }
-        fields.text("fwd", &[self.forwarded_for.to_str().unwrap_or("")]);
+        fields.text(name!("fwd"), &[self.forwarded_for.to_str().unwrap_or("")]);
         if let Some(replica) = &self.replica {
-            fields.word("replica", replica);
-            fields.words("release", ["v", itoa::Buffer::new().format(self.release)]);
+            fields.word(name!("replica"), replica);
+            fields.words(name!("release"), ["v", itoa::Buffer::new().format(self.release)]);
         }
         if !self.waited.is_zero() {
-            fields.time("queue", self.waited);
+            fields.time(name!("queue", "_ms"), self.waited);
         }
-        fields.time("connect", self.connect);
+        fields.time(name!("connect", "_ms"), self.connect);
         if let Some(first_byte) = self.first_byte {
-            fields.time("first", first_byte);
+            fields.time(name!("first", "_ms"), first_byte);
         }
-        fields.time("service", duration.saturating_sub(self.connect));
-        fields.number("status", self.end_status().as_u16().into());
-        fields.number("bytes", self.bytes);
+        fields.time(name!("service", "_ms"), duration.saturating_sub(self.connect));
+        fields.number(name!("status"), self.end_status().as_u16().into());
+        fields.number(name!("bytes"), self.bytes);
         if let Some(received) = &self.received {
-            fields.number("bytes_in", received.get());
+            fields.number(name!("bytes_in"), received.get());
         }
-        fields.word("protocol", if self.is_upgraded { "websocket" } else { self.protocol.0 });
-        fields.number("tries", self.tries.into());
+        fields
+            .word(name!("protocol"), if self.is_upgraded { "websocket" } else { self.protocol.0 });
+        fields.number(name!("tries"), self.tries.into());
         if let Some(tries) = self.failed_tries.as_deref() {
-            fields.text("tried", &[tries]);
+            fields.text(name!("tried"), &[tries]);
         }
         if self.tries > 0 && self.connect.is_zero() {
-            fields.word("reused", "yes");
+            fields.word(name!("reused"), "yes");
         }
         if let Some(version) = self.protocol.1 {
-            fields.words("tls_version", ["tls", version]);
+            fields.words(name!("tls_version"), ["tls", version]);
         }
         if let Some(code) = code {
             let (who, phase) = self.end(code);
-            fields.word("end", &format!("{who}/{phase}"));
+            fields.word(name!("end"), &format!("{who}/{phase}"));
         }
         fields.end();
     }

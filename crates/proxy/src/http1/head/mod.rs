@@ -16,6 +16,7 @@ pub(crate) struct HeadReader {
     seen: usize,
     line_start: usize,
     first_line_end: usize,
+    lines: usize,
     has_skipped: bool,
 }
 
@@ -34,10 +35,18 @@ pub(crate) enum Fields {
     Ordinary(Ordinary),
 }
 
-/// A head's bytes, and where its first line ends.
+/// A head's bytes, where its first line ends, and how many follow. Each line ends in CRLF.
 struct Section {
     bytes: Bytes,
     first_line_end: usize,
+    lines: usize,
+}
+
+impl Section {
+    /// Where the fields begin, and how many there are.
+    fn place(&self) -> (usize, usize) {
+        (self.first_line_end, self.lines)
+    }
 }
 
 impl HeadReader {
@@ -62,7 +71,7 @@ impl HeadReader {
         let (method, target, version) = request_line(&section, limits)?;
         let (mut parts, ()) = http::Request::new(()).into_parts();
         (parts.method, parts.uri, parts.version) = (method, target, version);
-        parts.headers = fields::parse(&section.bytes, section.first_line_end, limits.fields)?;
+        parts.headers = fields::parse(&section.bytes, section.place(), limits.fields)?;
         Ok(Some(parts))
     }
 
@@ -79,11 +88,11 @@ impl HeadReader {
         let most = Limits::ANSWER.fields;
         let is_usual = version == Version::HTTP_11 && has_usual_fields(status);
         let ordinary = (takes_ordinary && is_usual)
-            .then(|| Ordinary::read(&section.bytes, start, most))
+            .then(|| Ordinary::read(&section.bytes, section.place(), most))
             .flatten();
         let fields = match ordinary {
             Some(ordinary) => Fields::Ordinary(ordinary),
-            None => Fields::Map(fields::parse(&section.bytes, start, most)?),
+            None => Fields::Map(fields::parse(&section.bytes, section.place(), most)?),
         };
         Ok(Some(Answer { version, status, fields }))
     }
@@ -106,12 +115,13 @@ impl HeadReader {
                 too_large(length, limits)?;
                 let bytes = input.split_to(length).freeze();
                 input.advance(2);
-                let first_line_end = self.first_line_end;
+                let (first_line_end, lines) = (self.first_line_end, self.lines - 1);
                 *self = Self::default();
-                return Ok(Some(Section { bytes, first_line_end }));
+                return Ok(Some(Section { bytes, first_line_end, lines }));
             }
             self.seen = end + 1;
             self.line_start = end + 1;
+            self.lines += 1;
             if self.first_line_end == 0 {
                 self.first_line_end = end + 1;
             }
