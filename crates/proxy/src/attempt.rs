@@ -228,7 +228,8 @@ async fn lease(
         return Ok(lease);
     }
     let started = Instant::now();
-    let opened = core.pool.connect(endpoint, core.config.connect_timeout).await;
+    // Boxed, so that requests over a connection that is there do not carry its size.
+    let opened = Box::pin(core.pool.connect(endpoint, core.config.connect_timeout)).await;
     *connect += started.elapsed();
     note(core, endpoint, opened)
 }

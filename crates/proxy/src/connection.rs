@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use http::{Request, Response};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -97,7 +98,9 @@ pub(crate) async fn serve(core: Rc<Core>, protocols: Rc<Protocols>, stream: TcpS
     let _kept_longer = rustix::net::sockopt::set_tcp_user_timeout(&stream, STUCK_CLIENT_MS);
     let mut ends = Ends { client: peer, port: local.port() };
     if core.config.proxied.contains(&door) {
-        let told = proxied::introduce(&core.config, &stream, ends);
+        // Boxed, as all that is over before the first request: a connection that waits for its next
+        // one has no room for it.
+        let told = Box::pin(proxied::introduce(&core.config, &stream, ends));
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, told).await {
             Ok(Ok(told)) => ends = told,
             Ok(Err(error)) => return tracing::warn!(%peer, %error, "turned away"),
@@ -118,16 +121,27 @@ pub(crate) async fn serve(core: Rc<Core>, protocols: Rc<Protocols>, stream: TcpS
             }
         }
         Door::Https => {
-            let Some(stream) = shake_hands(&core, stream, peer.ip()).await else { return };
-            let (_, tls) = stream.get_ref();
-            let is_http2 = tls.alpn_protocol() == Some(H2_ALPN);
-            let client = Rc::new(Client::new(peer, port, is_trusted, Some(session(&stream))));
-            if is_http2 {
-                speak_http2(&core, &protocols, stream, client).await;
-            } else {
-                let _never_http2 = speak_http1(&core, &protocols, stream, client).await;
-            }
+            let Some(stream) = Box::pin(shake_hands(&core, stream, peer.ip())).await else {
+                return;
+            };
+            let client = Client::new(peer, port, is_trusted, Some(session(&stream)));
+            speak_over_tls(&core, &protocols, stream, Rc::new(client)).await;
         }
+    }
+}
+
+/// Serves what was agreed upon in the handshake; boxed by what it is, for one takes less than the other.
+fn speak_over_tls<'a>(
+    core: &'a Rc<Core>,
+    protocols: &'a Protocols,
+    stream: TlsStream<TcpStream>,
+    client: Rc<Client>,
+) -> LocalBoxFuture<'a, ()> {
+    let (_, tls) = stream.get_ref();
+    if tls.alpn_protocol() == Some(H2_ALPN) {
+        speak_http2(core, protocols, stream, client).boxed_local()
+    } else {
+        speak_http1(core, protocols, stream, client).map(drop).boxed_local()
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -37,6 +38,9 @@ use crate::table::{Table, Upstream};
 use crate::tasks::{Tasks, spawn_detached};
 use crate::tls::Tls;
 use crate::trace::{self, Tracer};
+
+/// How long a core that is full waits before it looks for room by itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What the control thread asks of a core.
 #[derive(Debug)]
@@ -131,16 +135,22 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
 async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener, door: Door) {
     let protocols = Rc::new(Protocols::new(&core.config));
     let welcome = |stream| connection::serve(core.clone(), protocols.clone(), stream, door);
-    let most = most_clients(core.sink.cores());
+    let full = full_at();
+    let last = Cell::new(0);
     let next = async || {
         // Who finds no room waits in the kernel's backlog.
-        core.tasks.wait_fewer(most).await;
+        while last.get() >= full && lowest_free(&listener) >= full {
+            core.tasks.wait_end(LOOK_AGAIN).await;
+        }
         listener.accept().await
     };
     loop {
         tokio::select! {
             accepted = next() => match accepted {
-                Ok((stream, _)) => core.tasks.spawn(welcome(stream)),
+                Ok((stream, _)) => {
+                    last.set(stream.as_raw_fd());
+                    core.tasks.spawn(welcome(stream));
+                }
                 // No descriptor free, or the client is gone already: the backlog keeps the others.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
@@ -153,12 +163,17 @@ async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener, door: Door) {
     }
 }
 
-/// How many clients one core lets in: so many that half of the descriptors are left for the other ends of
-/// their requests, for files and for whoever gives orders.
-fn most_clients(cores: usize) -> usize {
+/// The descriptor whose number says that no more clients are let in: an eighth of all is left for the
+/// other ends of requests, for files and for whoever gives orders. The kernel gives the lowest number that
+/// is free, so one tells how many there are, of all cores. A request that needs one when all are in use
+/// waits for it ([`Pool::connect`]).
+fn full_at() -> RawFd {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    (limit / 2 / cores.max(1)).max(1)
+    limit.and_then(|limit| RawFd::try_from(limit / 8 * 7).ok()).unwrap_or(RawFd::MAX)
+}
+
+fn lowest_free(any: &impl AsFd) -> RawFd {
+    rustix::io::dup(any).map_or(RawFd::MAX, |copy| copy.as_raw_fd())
 }
 
 impl Core {

@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
@@ -79,12 +80,16 @@ fn receive(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0_u8; 64];
     let mut slices = [IoSliceMut::new(&mut bytes)];
-    recvmsg(stream, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let received = recvmsg(stream, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let mut sockets = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
             sockets.extend(received);
         }
+    }
+    if sockets.is_empty() && received.flags.contains(ReturnFlags::CTRUNC) {
+        // They came, and no descriptor was left for them here.
+        return Err(Errno::MFILE.into());
     }
     Ok(sockets)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use model::id::ReplicaId;
 use model::route::EndpointAddress;
+use rustix::io::Errno;
 use rustix::net::sockopt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
@@ -26,6 +27,9 @@ use crate::tasks::spawn_detached;
 
 /// Shorter than Node's 5 s, so that the app rarely closes a connection we are about to use.
 pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(4);
+
+/// How long a request that needs a descriptor waits before it asks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// How a connection attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +79,13 @@ struct Shelf {
     is_swept: bool,
     stock: dial::Stock,
     address: Option<EndpointAddress>,
+}
+
+impl Shelf {
+    fn clear(&mut self) {
+        self.idle.clear();
+        self.stock = dial::Stock::default();
+    }
 }
 
 /// The connections of one core.
@@ -149,18 +160,31 @@ impl Pool {
         });
     }
 
-    /// A new connection to the endpoint.
+    /// A new connection to the endpoint. With every descriptor in use it waits for one.
     pub(crate) async fn connect(
         &self,
         endpoint: &Endpoint,
         limit: Duration,
     ) -> Result<Lease, ConnectFailure> {
         self.make_shelf(endpoint);
-        let opened = tokio::time::timeout(limit, self.open(endpoint)).await;
+        let opened = tokio::time::timeout(limit, self.open_with_room(endpoint)).await;
         match opened {
             Ok(Ok(stream)) => Ok(Lease { wire: Wire::new(stream), replica: endpoint.replica }),
             Ok(Err(error)) => Err(ConnectFailure::of(&error, endpoint)),
             Err(_elapsed) => Err(ConnectFailure::TimedOut),
+        }
+    }
+
+    async fn open_with_room(&self, endpoint: &Endpoint) -> io::Result<Stream> {
+        loop {
+            match self.open(endpoint).await {
+                Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+                    // What nobody uses goes first.
+                    self.shelves.borrow_mut().values_mut().for_each(Shelf::clear);
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                opened => return opened,
+            }
         }
     }
 

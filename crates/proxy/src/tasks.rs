@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 
 /// The tasks of one core that a shutdown waits for.
@@ -36,19 +38,16 @@ impl Tasks {
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.inner.count.set(self.inner.count.get() + 1);
         let counted = Counted(self.inner.clone());
-        tokio::task::spawn_local(async move {
-            let _counted = counted;
-            task.await;
-        });
+        // Not an async block around it, which would have room for the task twice.
+        tokio::task::spawn_local(task.map(move |()| drop(counted)));
     }
 
-    /// Waits until there are fewer than `most`.
-    pub(crate) async fn wait_fewer(&self, most: usize) {
-        while self.inner.count.get() >= most {
-            let ended = self.inner.ended.notified();
-            self.inner.is_watched.set(true);
-            ended.await;
-        }
+    /// Waits until one of them ends, or so long.
+    pub(crate) async fn wait_end(&self, most: Duration) {
+        let ended = self.inner.ended.notified();
+        self.inner.is_watched.set(true);
+        // Whoever waits looks again either way.
+        let _in_time = tokio::time::timeout(most, ended).await;
     }
 
     /// Waits until none is left.

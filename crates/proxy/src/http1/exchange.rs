@@ -44,6 +44,9 @@ pub(crate) struct Head<'a> {
     pub(crate) takes_ordinary: bool,
 }
 
+/// An answer whose head is there, and its fields when they go as they came.
+pub(crate) type Begun = (Response<Incoming>, Option<Ordinary>);
+
 /// Why there was no answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -117,7 +120,7 @@ impl Exchange {
         &self,
         ctx: &mut Context<'_>,
         deadline: impl Fn() -> Instant,
-    ) -> Poll<Result<(Response<Incoming>, Option<Ordinary>), Failure>> {
+    ) -> Poll<Result<Begun, Failure>> {
         let mut state = self.0.borrow_mut();
         let polled = state.poll_head(ctx);
         let answer = match polled {

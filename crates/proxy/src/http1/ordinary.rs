@@ -175,10 +175,9 @@ fn is_clean(bytes: &[u8], lines: usize) -> bool {
 fn is_token(byte: u8) -> bool {
     const TOKEN: [bool; 256] = {
         let mut table = [false; 256];
-        let mut byte = 0;
+        let mut byte = 0_u8;
         while byte < 128 {
-            let own = byte as u8;
-            table[byte] = own.is_ascii_alphanumeric();
+            table[byte as usize] = byte.is_ascii_alphanumeric();
             byte += 1;
         }
         let marks = b"!#$%&'*+-.^_`|~";

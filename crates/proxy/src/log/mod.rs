@@ -77,11 +77,6 @@ impl Sink {
         &self.0.meters[self.0.number]
     }
 
-    /// How many cores there are.
-    pub(crate) fn cores(&self) -> usize {
-        self.0.meters.len()
-    }
-
     pub(crate) fn form(&self) -> LogForm {
         self.0.form
     }

@@ -1,5 +1,6 @@
 //! More connections than the worker may have descriptors: who is inside is served as ever, who is not
-//! waits outside, and when the crowd goes they come in.
+//! waits outside, and when the crowd goes they come in. A request inside that needs a descriptor when all
+//! are in use waits for one.
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use tokio::net::TcpStream;
@@ -11,7 +12,9 @@ use crate::upgrade::tell;
 
 const DESCRIPTORS: u64 = 200;
 const CROWD: usize = 400;
-const INSIDE: usize = 20;
+const INSIDE: usize = 100;
+/// So many of them have their own connection to the app at once, for as long as they like.
+const LONG: usize = 10;
 
 #[tokio::test]
 async fn a_crowd_that_says_nothing_keeps_nobody_inside_from_being_served() {
@@ -45,22 +48,33 @@ async fn a_crowd_that_says_nothing_keeps_nobody_inside_from_being_served() {
     for _ in 0..CROWD {
         crowd.push(TcpStream::connect(edge.address).await.expect("nobody is refused"));
     }
-    // Those inside all ask at once, and each needs a connection to the app: there is room for that.
+    // Some of those inside hold a connection to the app each: there is room for that.
     for round in 0..3 {
-        for raw in &mut inside {
+        for raw in &mut inside[..LONG] {
             raw.send("POST /echo HTTP/1.1\r\nHost: shop.localhost\r\n").await;
             raw.send("Transfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n").await;
         }
-        for raw in &mut inside {
+        for raw in &mut inside[..LONG] {
             assert!(raw.head().await.starts_with("HTTP/1.1 200"), "round {round}");
             assert_eq!(raw.chunk().await, "begin");
         }
-        for raw in &mut inside {
+        for raw in &mut inside[..LONG] {
             raw.send("0\r\n\r\n").await;
             assert_eq!((raw.chunk().await, raw.line().await), (String::new(), String::new()));
         }
     }
-    assert!(open() < usize::try_from(DESCRIPTORS).unwrap(), "{} descriptors", open());
+    // All of them at once need more than there are: who finds none waits for one that gets free.
+    for raw in &mut inside {
+        raw.send("POST /echo HTTP/1.1\r\nHost: shop.localhost\r\nContent-Length: 3\r\n\r\nal")
+            .await;
+    }
+    for raw in inside.iter_mut().rev() {
+        raw.send("l").await;
+    }
+    for raw in &mut inside {
+        assert_eq!(raw.reply().await.status, 200);
+    }
+    assert!(open() <= usize::try_from(DESCRIPTORS).unwrap(), "{} descriptors", open());
     // One of the crowd that waits outside now, and is let in when others go.
     let mut late = edge.connect().await;
     late.send("GET /late HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
