@@ -46,6 +46,7 @@ mod headers;
 mod hold;
 mod http1;
 mod http2;
+mod journey;
 mod outside;
 mod pool;
 mod proxied;
