@@ -8,6 +8,7 @@ set -euo pipefail
 run=(git nftables iproute2 mmdebstrap ca-certificates curl)
 test=(gcc busybox-static runc skopeo docker-registry wrk openssl pebble prometheus python3-grpcio)
 bench=(docker.io nginx-light)
+bench_engine=(docker.io busybox-static runc crun)
 bench_proxy=(nginx-light haproxy caddy wrk nghttp2-client openssl)
 # Debian's qemu-utils is not among them, and one from elsewhere may have to make way.
 vm=(qemu-system-x86 e2fsprogs zstd)
@@ -20,6 +21,7 @@ case ${1:-run} in
   test) wanted+=("${test[@]}") ;;
   vm) wanted+=("${vm[@]}") ;;
   bench) wanted+=("${bench[@]}") ;;
+  bench-engine) wanted+=("${bench_engine[@]}") ;;
   bench-proxy) wanted+=("${bench_proxy[@]}") ;;
   check-fuzz) wanted=("${check_fuzz[@]}") ;;
   check-tls) wanted=("${check_tls[@]}") ;;

@@ -1,0 +1,169 @@
+"""Runs `crates/engine/examples/bench` beside a Docker of its own, and writes the page."""
+
+import argparse
+import json
+import shutil
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+import machine
+from docker import Docker
+from examples import TREE
+
+BUILT = TREE / "target/x86_64-unknown-linux-gnu/release"
+PAGE = TREE / "docs/benchmarks/engine.md"
+IMAGE = "wharf-bench/busybox"
+CGROUP = "wharf-bench-engine"
+# Debian's crun refuses a machine that has cgroup v2 mounted beside v1: its view has none.
+HIDDEN = "/sys/fs/cgroup/unified"
+
+MILLISECONDS = {
+    "started": ("Started", "create and start, until the program runs"),
+    "first byte": ("First byte", "of a small web server (busybox httpd), from the word to start"),
+    "exec": ("Command inside", "`true` in a running container, to its end"),
+    "stopped": ("Stopped", "from TERM until its end is known"),
+    "removed": ("Removed", "what is left of it taken away"),
+}
+ONCE = {
+    "starts a second": ("Starts a second", "50, one after the other", "{:.0f}"),
+    "KiB beside the app, each": ("Beside the app", "PSS of the processes that carry it, KiB", "{:.0f}"),
+    "KiB in all, each": ("In all", "what the machine has less of free memory, KiB", "{:.0f}"),
+}
+WORK = ("compute", "2 million system calls", "write 256 MiB", "4,000 small files")
+# What the design promises.
+GOALS = {
+    "started": ("Wharf starts", 10, "ms"),
+    "first byte": ("First byte", 12, "ms"),
+    "exec": ("Command inside", 20, "ms"),
+}
+
+
+def p95(values: list[float]) -> float:
+    return sorted(values)[min(len(values) - 1, round(len(values) * 0.95))]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in lines)
+
+
+def verdict(reached: bool) -> str:
+    return "reached" if reached else "**missed**"
+
+
+def page(result: dict) -> str:
+    on, cases = result["machine"], result["cases"]
+    sides = list(cases["started"])
+    parts = [f"""\
+# Containers
+
+Written by `make bench-engine`; the raw figures are in [engine.json](engine.json).
+
+{on['date']}, commit {on['commit']}. {on['cores']} cores ({on['processor']}), {on['memory_gib']} GiB, \
+{on['system']}, kernel {on['kernel']}.
+{on['crun']}; runc {on['runc']}; Docker {on['docker']}; {on['containerd']}; rustc {on['rustc']}.
+Other work on the machine took {on['busy_before']:.0%} of its cores before the run and \
+{on['busy_after']:.0%} after it.
+
+One program starts them all, in turns, {len(cases['started']['Wharf'])} rounds. crun and runc run the bundle our engine wrote:
+the same root (busybox over overlayfs), users of their own, limits, masked paths, no capability, and our list
+of system calls as a profile for one architecture. Their containers have no supervisor, no log and nobody who
+learns the exit code; ours and Docker's do. Docker is called through its command line, as people call it,
+with its own profile and no users of their own; its time to start includes asking for the process id.
+
+## A container's life, milliseconds (median; 95th percentile)
+"""]
+    rows = []
+    for case, (title, what) in MILLISECONDS.items():
+        cells = [f"{median(cases[case][side]):.1f}; {p95(cases[case][side]):.1f}" for side in sides]
+        rows.append([f"{title}: {what}", *cells])
+    parts.append(table(["", *sides], rows))
+    parts.append("\n## Many\n")
+    rows = []
+    for case, (title, what, form) in ONCE.items():
+        rows.append([f"{title}: {what}", *(form.format(cases[case][side][0]) for side in sides)])
+    parts.append(table(["", *sides], rows))
+    parts.append("\n## Work inside, as a multiple of the same outside (medians)\n")
+    rows = []
+    for case in WORK:
+        outside = median(cases[case]["outside"])
+        cells = [f"{median(cases[case][side]) / outside:.2f}" for side in sides]
+        rows.append([case, f"{outside:.0f} ms", *cells])
+    parts.append(table(["", "outside", *sides], rows))
+    parts.append("\n## Goals\n")
+    rows = []
+    for case, (title, goal, unit) in GOALS.items():
+        own = median(cases[case]["Wharf"])
+        rows.append([title, f"≤ {goal} {unit}", f"{own:.1f} {unit}", verdict(own <= goal)])
+    own, crun = median(cases["started"]["Wharf"]), median(cases["started"]["crun"])
+    rows.append(["No slower than crun", "≤ 1.0×", f"{own / crun:.2f}×", verdict(own <= crun)])
+    rate = cases["starts a second"]["Wharf"][0]
+    rows.append(["Starts a second", "≥ 150", f"{rate:.0f}", verdict(rate >= 150)])
+    size = cases["KiB in all, each"]["Wharf"][0] * 1.024 / 1000
+    rows.append(["Idle container, all in", "≤ 1.5 MB", f"{size:.2f} MB", verdict(size <= 1.5)])
+    ratio = median(cases["compute"]["Wharf"]) / median(cases["compute"]["outside"])
+    rows.append(["Overhead on compute", "≤ 2 %", f"{ratio - 1:.1%}", verdict(ratio <= 1.02)])
+    worst = max(median(cases[case]["Wharf"]) / median(cases[case]["outside"]) for case in WORK)
+    rows.append(["Overhead on the worst row", "≤ 10 %", f"{worst - 1:.1%}", verdict(worst <= 1.1)])
+    parts.append(table(["", "goal", "seen", ""], rows))
+    return "\n".join(parts)
+
+
+def remove_groups() -> None:
+    for group in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}"):
+        for folder in sorted(group.glob("**/"), reverse=True):
+            folder.rmdir()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rounds", type=int, default=40)
+    options.add_argument("--no-docker", action="store_true")
+    options = options.parse_args()
+    with ExitStack() as stack:
+        # Short, for sockets; and not in memory.
+        place = Path(tempfile.mkdtemp(prefix="wharf-be", dir="/var/tmp"))
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        stack.callback(remove_groups)
+        place.chmod(0o755)
+        more = []
+        if not options.no_docker:
+            docker = Docker(place / "docker", Path("/run/wharf-bench-engine"))
+            docker.stop_leftover()
+            stack.callback(docker.stop)
+            docker.start()
+            root = place / "image"
+            (root / "bin").mkdir(parents=True)
+            shutil.copy("/bin/busybox", root / "bin")
+            for applet in ("sh", "true", "sleep", "httpd", "dd", "cat", "echo", "kill", "rm", "sync"):
+                (root / "bin" / applet).symlink_to("busybox")
+            for folder, mode in (("tmp", 0o1777), ("work", 0o1777), ("www", 0o755), ("etc", 0o755)):
+                (root / folder).mkdir()
+                (root / folder).chmod(mode)
+            (root / "www/index.html").write_text("hello\n")
+            with subprocess.Popen(["tar", "-c", "-C", root, "."], stdout=subprocess.PIPE) as tar:
+                docker.call("import", "-", IMAGE, stdin=tar.stdout)
+            more = [f"unix://{docker.socket}", IMAGE]
+        result = {"machine": machine.describe(), "cases": {}}
+        result["machine"]["crun"] = machine.said("crun", "--version")
+        result["machine"]["busy_before"] = machine.busy(3)
+        print("-----> Measuring", flush=True)
+        bench = [BUILT / "examples/bench", place / "own", BUILT / "engine-shim", options.rounds, *more]
+        hide = f"mount --make-rprivate /; [ ! -d {HIDDEN} ] || umount {HIDDEN}; exec \"$@\""
+        (place / "own").mkdir()
+        words = ["unshare", "--mount", "sh", "-c", hide, "bench", *map(str, bench)]
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+        for line in done.stdout.splitlines():
+            row = json.loads(line)
+            result["cases"].setdefault(row["case"], {})[row["side"]] = row["values"]
+        result["machine"]["busy_after"] = machine.busy(3)
+    PAGE.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    PAGE.write_text(page(result))
+    print(PAGE.read_text())
+
+
+if __name__ == "__main__":
+    main()

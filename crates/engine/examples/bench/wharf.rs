@@ -1,0 +1,123 @@
+//! Our own engine, called as the daemon calls it.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use engine::attach::Attach;
+use engine::spec::{
+    ContainerSpec, ContainerStatus, ExecSpec, Limits, LogSpec, NetworkSpec, RootSpec, UpperSpec,
+    UserRange,
+};
+use engine::{Engine, EngineConfig};
+use model::size::ByteSize;
+use serde_json::Value;
+
+use crate::Result;
+use crate::side::{Side, wait_readable};
+
+pub(crate) const CGROUP: &str = "wharf-bench-engine";
+/// What the root inside is outside; no user of the machine.
+pub(crate) const USERS: u32 = 0x7000_0000;
+pub(crate) const USER: u32 = 1000;
+
+pub(crate) struct Wharf {
+    engine: Engine,
+    folder: PathBuf,
+    shim: PathBuf,
+}
+
+impl Wharf {
+    pub(crate) fn open(folder: &Path, shim: &Path) -> Result<Self> {
+        let engine = Engine::open(EngineConfig {
+            run_dir: folder.join("run"),
+            scratch_dir: folder.join("scratch"),
+            program: shim.to_owned(),
+            cgroup_parent: CGROUP.to_owned(),
+            dial_gid: 0,
+        })?;
+        Ok(Self { engine, folder: folder.to_owned(), shim: shim.to_owned() })
+    }
+
+    /// The bundle of one of its containers, for others to run the same.
+    pub(crate) fn bundle(&mut self) -> Result<Value> {
+        self.start("bundle", "sleep 1000")?;
+        let path = self.folder.join("run/containers/bundle/config.json");
+        let bundle = serde_json::from_slice(&fs::read(path)?)?;
+        self.engine.signal("bundle", libc::SIGKILL)?;
+        self.wait("bundle", 0)?;
+        self.remove("bundle")?;
+        Ok(bundle)
+    }
+
+    fn spec(&self, id: &str, script: &str) -> ContainerSpec {
+        ContainerSpec {
+            id: id.into(),
+            labels: [("app".to_owned(), "bench".to_owned())].into(),
+            hostname: id.into(),
+            root: RootSpec {
+                layers: vec![self.folder.join("root")],
+                upper: UpperSpec::Discard,
+                is_read_only: false,
+            },
+            command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            env: vec![("PATH".to_owned(), "/bin".to_owned())],
+            cwd: "/".into(),
+            uid: USER,
+            gid: USER,
+            users: UserRange::starting_at(USERS),
+            mounts: vec![],
+            limits: Limits { memory: Some(ByteSize::mib(256)), pids: 64, ..Limits::default() },
+            network: NetworkSpec::Isolated,
+            log: Some(LogSpec {
+                path: self.folder.join("logs").join(id),
+                rotate_at: ByteSize::mib(64),
+                keep: 2,
+            }),
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Side for Wharf {
+    fn name(&self) -> &str {
+        "Wharf"
+    }
+
+    fn start(&mut self, id: &str, script: &str) -> Result<u32> {
+        self.engine.start(&self.spec(id, script), Attach::Log)?;
+        match self.engine.find(id)?.map(|found| found.status) {
+            Some(ContainerStatus::Running { pid }) => Ok(pid),
+            // One that is over already has none to wait for.
+            _ => Ok(0),
+        }
+    }
+
+    fn exec(&mut self, id: &str) -> Result<()> {
+        let ContainerSpec { env, cwd, uid, gid, .. } = self.spec(id, "");
+        let spec = ExecSpec { command: vec!["/bin/true".into()], env, cwd, uid, gid };
+        let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+        let stdio = Attach::Fds { stdin: null()?, stdout: null()?, stderr: null()? };
+        match self.engine.exec(id, &spec, stdio)?.wait()? {
+            0 => Ok(()),
+            code => Err(format!("exec ended with {code}").into()),
+        }
+    }
+
+    fn terminate(&mut self, id: &str) -> Result<()> {
+        Ok(self.engine.signal(id, libc::SIGTERM)?)
+    }
+
+    fn wait(&mut self, id: &str, _pid: u32) -> Result<()> {
+        self.engine.watch(id)?.map_or(Ok(()), |end| wait_readable(&end))
+    }
+
+    fn remove(&mut self, id: &str) -> Result<()> {
+        Ok(self.engine.remove(id)?)
+    }
+
+    fn carriers(&self) -> Vec<PathBuf> {
+        vec![self.shim.clone()]
+    }
+}
