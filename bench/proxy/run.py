@@ -149,7 +149,13 @@ def main() -> None:
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, place.DATA, ignore_errors=True)
         bench = Bench(options, stack)
-        bench.run()
+        try:
+            bench.run()
+        except BaseException:
+            # What was measured until then took minutes.
+            bench.result["machine"].setdefault("busy_after", 0)
+            print(table.render(bench.result))
+            raise
     if options.dry or options.only:
         print(table.render(bench.result))
         return

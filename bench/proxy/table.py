@@ -1,11 +1,14 @@
 """The page a person reads, from the raw result."""
 
 import subprocess
+from pathlib import Path
 from statistics import median
 
 import place
 from peers import PEERS
 
+# What a person found in the profile, said by that person.
+PROFILE = Path(__file__).with_name("profile.md")
 
 
 def versions() -> dict:
@@ -41,6 +44,40 @@ def ratio(case: dict, side: str, name: str) -> str:
     return f"{median(row[name] for row in case[side]) / min(peers):.2f}"
 
 
+def against(case: dict, *peers: str) -> float | None:
+    """Our CPU time each, as a share of the better of these."""
+    known = [median(row["cpu_us"] for row in case[peer]) for peer in peers if case.get(peer)]
+    own = case.get("Wharf")
+    return median(row["cpu_us"] for row in own) / min(known) if known and own else None
+
+
+def goals(cases: dict) -> str:
+    """What was promised and what was seen."""
+    body = []
+
+    def goal(what: str, promised: str, seen: float | None, most: float, form: str = "{:.2f}") -> None:
+        if seen is not None:
+            word = "reached" if seen <= most else "**missed**"
+            body.append([what, promised, form.format(seen), word])
+
+    for name in ("101 B", "10 KiB"):
+        seen = against(cases.get(name, {}), "nginx", "HAProxy")
+        goal(f"{name}, of the better of nginx and HAProxy", "≤ 0.85", seen, 0.85)
+        goal("the same, the floor", "≤ 1.0", seen, 1.0)
+    goal("1 MiB, of nginx", "≤ 0.5", against(cases.get("1 MiB", {}), "nginx"), 0.5)
+    goal("1 MiB, of HAProxy", "≤ 0.85", against(cases.get("1 MiB", {}), "HAProxy"), 0.85)
+    for name in [name for name in cases if name.startswith("TLS")]:
+        goal(f"{name}, of the better", "≤ 1.0", against(cases[name], "nginx", "HAProxy"), 1.0)
+    for name, case in cases.items():
+        if name.endswith("idle connections") and case.get("Wharf"):
+            goal(f"{name}, bytes each", "≤ 8192", case["Wharf"][0]["bytes"], 8192, "{:.0f}")
+    routes = [median(row["cpu_us"] for row in case["Wharf"]) for name, case in cases.items()
+              if name.endswith("routes") and case.get("Wharf")]
+    if len(routes) > 1:
+        goal("10,000 routes, of the cost with 10", "flat", routes[-1] / routes[0], 1.1)
+    return "## Goals\n\n" + rows(["", "promised", "seen", ""], body)
+
+
 def rows(head: list[str], body: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *body]
     return "".join(f"| {' | '.join(row)} |\n" for row in lines)
@@ -74,6 +111,9 @@ Other work on the machine took {on['busy_before']:.0%} of its cores before the r
 4. At a steady rate a request has its time whether or not earlier ones were answered, and its latency
    counts from that time on.
 """]
+    parts.append(goals(cases))
+    if PROFILE.exists():
+        parts.append("## Why\n\n" + PROFILE.read_text())
     work = {name: case for name, case in cases.items()
             if all("rate" in row for side in case.values() for row in side)}
     for name, case in work.items():
