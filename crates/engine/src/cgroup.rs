@@ -120,6 +120,30 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Stops all that is in it where it stands, or lets it go on. Returns when it has happened. On
+    /// version 1 not even KILL ends what stands still.
+    pub(crate) fn set_frozen(&self, is_frozen: bool) -> std::io::Result<()> {
+        for folder in self.folders() {
+            let (old, new) = (folder.join("freezer.state"), folder.join("cgroup.freeze"));
+            let (file, text) = match (old.exists(), new.exists()) {
+                (true, _) => (old, if is_frozen { "FROZEN" } else { "THAWED" }),
+                (false, true) => (new, if is_frozen { "1" } else { "0" }),
+                (false, false) => continue,
+            };
+            fs::write(&file, text)?;
+            for _ in 0..FREEZE_LOOKS {
+                if has_settled(&folder, is_frozen) {
+                    return Ok(());
+                }
+                // Version 1 tells nobody when it is done, so there is nothing to wait on but time.
+                let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+                let _ = rustix::event::poll(&mut [], Some(&pause));
+            }
+            return Err(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        }
+        Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
+    }
+
     /// Kills whatever is in it: leftovers of a container whose shim died.
     pub(crate) fn kill(&self) {
         for folder in self.folders() {
@@ -162,6 +186,18 @@ impl Cgroup {
         })?;
         fs::read_to_string(mount.path.join(&self.name).join(file)).ok()
     }
+}
+
+/// So many looks, a millisecond apart, a freeze may take: a process in the middle of a long write stops
+/// when that is over.
+const FREEZE_LOOKS: u32 = 5_000;
+
+fn has_settled(folder: &Path, is_frozen: bool) -> bool {
+    if let Ok(state) = fs::read_to_string(folder.join("freezer.state")) {
+        return state.trim() == if is_frozen { "FROZEN" } else { "THAWED" };
+    }
+    let events = fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default();
+    field(&events, "frozen") == Some(u64::from(is_frozen))
 }
 
 /// Whoever moves a process between cgroups waits for the kernel's own bookkeeping (an RCU grace period,

@@ -37,6 +37,11 @@ impl DiskUse {
     }
 }
 
+/// What a folder holds, all of it. Costs as much as there is.
+pub fn size_of(folder: &std::path::Path) -> ByteSize {
+    measure(&[folder.to_owned()], None).size
+}
+
 /// Counts what is in the folders, until it is more than `bound`.
 pub(crate) fn measure(folders: &[PathBuf], bound: Option<&DiskBound>) -> DiskUse {
     let mut found = DiskUse::default();

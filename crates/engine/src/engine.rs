@@ -285,6 +285,15 @@ impl Engine {
         Ok(Cgroup::of(&self.config.cgroup_parent, id).usage())
     }
 
+    /// Stops all of it where it stands, or lets it go on. One that has ended needs neither.
+    pub fn set_frozen(&self, id: &str, is_frozen: bool) -> Result<(), Error> {
+        let doing = if is_frozen { "stop the container for a moment" } else { "let it go on" };
+        match Cgroup::of(&self.config.cgroup_parent, id).set_frozen(is_frozen) {
+            Err(_) if self.init(id).is_err() => Ok(()),
+            other => other.map_err(Error::kernel(doing)),
+        }
+    }
+
     /// What it has written where it is thrown away with it. Walks: costs as much as there is.
     pub fn disk(&self, id: &str) -> Result<DiskUse, Error> {
         self.init(id)?;

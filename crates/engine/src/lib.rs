@@ -26,5 +26,6 @@ pub mod shim;
 pub mod spec;
 mod state;
 mod sys;
+pub mod volume;
 
 pub use engine::{Engine, EngineConfig};

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use super::stream::is_opaque;
@@ -41,6 +41,51 @@ pub fn lay_out(layers: &[PathBuf], inside: &Path, target: &Path) -> io::Result<O
     let mut laid = LaidOut::default();
     fill(&folders, target, &mut laid, 0)?;
     Ok(Some(laid))
+}
+
+/// Copies the folder `inside` of these layers into `target`, which is there: all of it, with owners and
+/// modes, shared with nobody. Nothing where the image has no such folder.
+pub fn copy_out(layers: &[PathBuf], inside: &Path, target: &Path) -> io::Result<()> {
+    match find(layers, inside)? {
+        Seen::Folder(folders) => copy_below(&folders, target, 0),
+        Seen::File(..) | Seen::Link(_) | Seen::Nothing => Ok(()),
+    }
+}
+
+fn copy_below(folders: &[PathBuf], target: &Path, depth: usize) -> io::Result<()> {
+    let mut names = BTreeSet::new();
+    for folder in folders {
+        for entry in fs::read_dir(folder)? {
+            names.insert(entry?.file_name());
+        }
+    }
+    for name in names {
+        let place = target.join(&name);
+        let from = match see(folders, &name)? {
+            Seen::Folder(below) if depth < DEEPEST => {
+                fs::create_dir(&place)?;
+                copy_below(&below, &place, depth + 1)?;
+                fs::symlink_metadata(&below[0])?
+            }
+            Seen::Folder(_) | Seen::Nothing => continue,
+            Seen::File(path, meta) => {
+                let mut copy = File::options().write(true).create_new(true).open(&place)?;
+                io::copy(&mut File::open(path)?, &mut copy)?;
+                copy.set_modified(meta.modified()?)?;
+                meta
+            }
+            Seen::Link(path) => {
+                symlink(fs::read_link(&path)?, &place)?;
+                fs::symlink_metadata(path)?
+            }
+        };
+        lchown(&place, Some(from.uid()), Some(from.gid()))?;
+        if !from.is_symlink() {
+            // After the owner, who takes special bits away.
+            fs::set_permissions(&place, from.permissions())?;
+        }
+    }
+    Ok(())
 }
 
 /// A file's bytes, up to `most` and one more; none when the image has no such file.
@@ -233,6 +278,15 @@ mod tests {
             let none = lay_out(&layers, Path::new(missing), &place.path().join("none")).unwrap();
             assert_eq!(none, None, "{missing}");
         }
+        let copy = place.path().join("copy");
+        fs::create_dir(&copy).unwrap();
+        lchown(above.join("app/public/private"), Some(1000), Some(1001)).unwrap();
+        copy_out(&layers, Path::new("app/public"), &copy).unwrap();
+        assert_eq!(fs::read_to_string(copy.join(".env")).unwrap(), "secret", "all of it");
+        assert!(!copy.join("gone").exists() && !copy.join("hidden/x").exists());
+        assert_ne!(inode(copy.join("a")), inode(above.join("app/public/a")), "shared with nobody");
+        let private = fs::metadata(copy.join("private")).unwrap();
+        assert_eq!((private.mode() & 0o777, private.uid(), private.gid()), (0o600, 1000, 1001));
         let text = read(&layers, Path::new("app/public/a"), 3).unwrap();
         assert_eq!(text.as_deref(), Some(&b"a"[..]));
         assert_eq!(read(&layers, Path::new("app/public"), 3).unwrap(), None);
