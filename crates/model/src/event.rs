@@ -7,7 +7,7 @@ use crate::certificate::HttpsPolicy;
 use crate::claim::AskSaid;
 use crate::deploy::DeployPhase;
 use crate::manifest::edge::EdgeFile;
-use crate::name::{AppName, VisitorName};
+use crate::name::{AppName, VisitorName, VolumeName};
 use crate::order::OrderPhase;
 use crate::problem::Problem;
 use crate::route::weight::Weight;
@@ -42,6 +42,11 @@ pub enum Event {
     PauseChanged { is_on: bool },
     TimingChanged { is_on: bool },
     WeightChanged { replica: String, weight: Weight },
+    VolumeMade { volume: VolumeName },
+    VolumeRemoved { volume: VolumeName },
+    VolumeRestored { volume: VolumeName, snapshot: u64 },
+    SnapshotTaken { volume: VolumeName, snapshot: u64 },
+    SnapshotRemoved { volume: VolumeName, snapshot: u64 },
     ReplicaStarted { replica: String, release: u64 },
     ReplicaEnded { replica: String, release: u64, how: String },
 }

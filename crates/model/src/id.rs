@@ -65,3 +65,15 @@ id!(
     /// A route given to an app.
     RouteId
 );
+id!(
+    /// A volume of an app; also its folder on disk.
+    VolumeId
+);
+id!(
+    /// What a volume holds, from one restore to the next: a folder in the volume's.
+    TreeId
+);
+id!(
+    /// What a volume held at one moment, kept.
+    SnapshotId
+);

@@ -18,6 +18,8 @@ pub mod problem;
 
 pub mod app;
 
+pub mod volume;
+
 pub mod release;
 
 pub mod retention;

@@ -91,6 +91,13 @@ codes! {
     NameLeadsElsewhere "P441" "the name does not lead to this machine";
     AuthorityNotAllowed "P442" "the name's CAA records forbid this authority";
     // P5: add-on, binding, volume
+    VolumeUnknown "P520" "the app has no such volume";
+    VolumeConflict "P521" "volumes cannot be mounted like that";
+    VolumeMounted "P522" "the volume is mounted";
+    SingleWriter "P523" "the process type may have one replica only";
+    VolumeUnbounded "P524" "this machine cannot bound a volume";
+    SnapshotUnknown "P525" "the volume has no such snapshot";
+    SnapshotFailed "P526" "the snapshot could not be taken or brought back";
     // P6: node and cluster
     // P7: host and engine
     HostUnfit "P701" "the machine lacks something Wharf needs";

@@ -15,6 +15,7 @@ use crate::name::{DomainName, ProcessType};
 use crate::route::balance::Balance;
 use crate::route::protocol::Protocol;
 use crate::route::written::RouteSpec;
+use crate::volume::{Mount, User, VolumeSpec, Volumes, Writes, mounts_of, writes_of};
 
 /// An image by the digest of its OCI config: `sha256:…`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -77,6 +78,12 @@ pub struct Shape {
     /// What `ps:resize` said, over what the app file says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<ProcessType, Bounds>,
+    /// The volumes its app file has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeSpec>,
+    /// Those it was given by `volumes:add`, over what the app file says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given_volumes: Vec<VolumeSpec>,
 }
 
 impl Shape {
@@ -84,6 +91,27 @@ impl Shape {
     pub fn limits(&self, process: &ProcessType) -> ProcessLimits {
         let said = self.processes.get(process).map(|spec| spec.limits).unwrap_or_default();
         self.sizes.get(process).map_or(said, |bounds| said.with(bounds))
+    }
+
+    /// Its volumes, wherever they were said.
+    pub fn all_volumes(&self) -> Volumes {
+        let all = self.volumes.iter().chain(&self.given_volumes);
+        all.map(|volume| (volume.name.clone(), volume.clone())).collect()
+    }
+
+    /// What a container of it has mounted.
+    pub fn mounts(&self, user: User<'_>) -> Vec<Mount> {
+        mounts_of(&self.all_volumes(), user)
+    }
+
+    /// What replicas of a process type do with its volumes. The release command only reads what one
+    /// replica alone may write to, and may write to the rest beside anybody.
+    pub fn writes(&self, process: &ProcessType) -> Writes {
+        if process.is_release() {
+            Writes::default()
+        } else {
+            writes_of(&self.all_volumes(), process)
+        }
     }
 }
 

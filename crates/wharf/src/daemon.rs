@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::local::{Local, outbound_config};
 use crate::backend::published::Published;
+use crate::backend::volumes::Volumes;
 use crate::certificates::Certificates;
 use crate::certificates::acme::Orders;
 use crate::claims;
@@ -219,7 +220,9 @@ fn open_backend_blocking(config: Arc<Config>) -> Result<Arc<Local>, Problem> {
     let shared = (Arc::clone(&layers), Arc::clone(&images));
     let published = Published::open(&config.data_dir, config.proxy_uid, shared)
         .map_err(|error| host_problem("cannot make room for files at the edge", &error))?;
-    let images = (images, published);
+    let volumes = Volumes::open(config.volume_dir())
+        .map_err(|error| host_problem("cannot make room for volumes", &error))?;
+    let images = (images, published, volumes);
     Ok(Arc::new(Local::new(Arc::new(engine), Arc::new(pool), layers, images, config)))
 }
 
@@ -241,6 +244,11 @@ async fn settle_the_past(context: &Context, routes: &Routes) -> Result<(), Probl
         .await
         .map_err(|error| store_problem(&error))?;
     let apps: Vec<_> = apps.iter().map(|app| app.id).collect();
+    let backend = Arc::clone(&context.backend);
+    let gone_on = tokio::task::spawn_blocking(move || backend.let_all_go_on()).await;
+    if let Ok(Err(error)) = gone_on {
+        tracing::error!(error = error.for_people(), "what stood still for a snapshot still does");
+    }
     let adopted = context.deploys.adopt_one_offs(&apps).await;
     let adopted = adopted.map_err(|error| host_problem("cannot look for detached runs", &error))?;
     let known = replicas.iter().map(|replica| replica.id).chain(adopted).collect();

@@ -25,6 +25,7 @@ pub fn run(config: &Config, with_data: bool) -> Result<(), Problem> {
     stop_daemon(config, &mut left);
     stop_proxy(config, &mut left);
     stop_containers(config, &mut left);
+    unmount_volumes(config, &mut left);
     remove_links(config, &mut left);
     remove_folder(&config.run_dir, &mut left);
     if with_data {
@@ -108,6 +109,14 @@ fn stop_containers(config: &Config, left: &mut Vec<String>) {
     }
     if let Err(error) = engine.teardown() {
         left.push(host_problem("the cgroup", &error).to_string());
+    }
+}
+
+fn unmount_volumes(config: &Config, left: &mut Vec<String>) {
+    // As the kernel names it; without the folder there is nothing in it.
+    let Ok(folder) = config.volume_dir().canonicalize() else { return };
+    if let Err(error) = engine::volume::bounded::unmount_below(&folder) {
+        left.push(host_problem("the volumes", &error).to_string());
     }
 }
 

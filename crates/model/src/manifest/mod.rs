@@ -23,6 +23,7 @@ use crate::problem::{Code, Problem};
 use crate::release::RunSettings;
 use crate::route::protocol::Protocol;
 use crate::route::written::{RouteSpec, find_twice};
+use crate::volume::VolumeSpec;
 
 /// The file's name, at the root of the app's source.
 pub const FILE: &str = "wharf.toml";
@@ -72,6 +73,9 @@ pub struct Manifest {
     /// Which requests come to the app, beside all those for its hosts.
     #[serde(default, deserialize_with = "routes")]
     pub routes: Vec<RouteSpec>,
+    /// Storage that outlives replicas.
+    #[serde(default, deserialize_with = "crate::volume::from_list")]
+    pub volumes: Vec<VolumeSpec>,
 }
 
 /// When a new `web` replica counts as healthy.

@@ -137,6 +137,19 @@ checked_name!(
     }
 );
 
+checked_name!(
+    /// The name of a volume of an app.
+    VolumeName,
+    "a volume name",
+    "1 to 30 characters of a-z, 0-9 and -, starting with a letter and not ending with -",
+    |text| {
+        (1..=30).contains(&text.len())
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+            && !text.ends_with('-')
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    }
+);
+
 impl ProcessType {
     /// The one process type that receives HTTP.
     pub const WEB: &'static str = "web";

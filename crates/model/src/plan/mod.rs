@@ -9,7 +9,15 @@
 //! 1. a routed replica is never stopped: it leaves the route first, and is drained;
 //! 2. the serving generation is not touched before every replica of the candidate is ready;
 //! 3. the route only ever holds ready replicas of one crew;
-//! 4. when nothing happens any more, exactly what is wanted is left.
+//! 4. when nothing happens any more, exactly what is wanted is left;
+//! 5. two replicas that may not write to a volume at once never live at once.
+//!
+//! The fifth is the one reason to break the second: a place whose volume is the old replica's alone is
+//! filled when that one has ended, and it is ended when all the others of the candidate are ready
+//! ([`turns`]). Visitors wait at the edge meanwhile. If the candidate fails, the place is the old one's
+//! again.
+
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,6 +29,7 @@ use crate::id::ReplicaId;
 use crate::name::{DomainName, ProcessType};
 use crate::replica::{Condition, Crashes, Ending, EndingKind, replica_name};
 use crate::route::UpstreamState;
+use crate::volume::Writes;
 
 /// What the store says should be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,6 +60,8 @@ pub struct Generation {
     /// The domains of its release.
     pub domains: BTreeSet<DomainName>,
     pub drain_timeout: Duration,
+    /// What its process types do with volumes; nothing where none is named.
+    pub writes: BTreeMap<ProcessType, Writes>,
 }
 
 /// The deploy in flight.
@@ -80,6 +91,8 @@ pub struct Seen {
     /// The release it was started for.
     pub release: u64,
     pub condition: Condition,
+    /// What it does with volumes, by the release it was started for.
+    pub writes: Writes,
 }
 
 /// The place a replica fills: `web.1` of the crew that generation 7 started.
@@ -166,10 +179,13 @@ pub fn plan(goal: &Goal, world: &World, now: Duration) -> Plan {
         // It changes the goal: what else is to do is planned from the new one.
         return Plan { steps };
     }
-    let wanted = wanted_places(goal);
+    let wanted = wanted_places(goal, world);
     steps.extend(route_step(goal, world));
+    let mut turns = turns::Turns::new(goal, world);
     for (place, candidate) in &wanted {
-        steps.extend(fill(place, *candidate, world, now));
+        let step = fill(place, *candidate, world, now);
+        // When who is in the way has ended, it is planned anew.
+        steps.extend(step.filter(|step| !matches!(step, Step::Start(_)) || turns.take(place)));
     }
     for seen in &world.replicas {
         if holder(world, &seen.place).is_some_and(|holder| holder.id == seen.id)
@@ -180,6 +196,11 @@ pub fn plan(goal: &Goal, world: &World, now: Duration) -> Plan {
         steps.extend(clear_away(seen, goal, world, now));
     }
     Plan { steps }
+}
+
+/// Whether what serves has given a place up for the deploy in flight.
+pub fn has_given_way(goal: &Goal, world: &World) -> bool {
+    !turns::yielding(goal, world).is_empty()
 }
 
 /// The step that moves the deploy in flight on, if it is time for one.
@@ -246,13 +267,15 @@ fn next_of_deploy(goal: &Goal, world: &World) -> Option<Step> {
 }
 
 /// The places that are to be filled; with the release of the candidate when they are its own.
-fn wanted_places(goal: &Goal) -> BTreeMap<Place, Option<u64>> {
+fn wanted_places(goal: &Goal, world: &World) -> BTreeMap<Place, Option<u64>> {
     let mut wanted = BTreeMap::new();
     if goal.is_doomed {
         return wanted;
     }
     if let Some(serving) = &goal.serving {
-        wanted.extend(places_of(serving).into_iter().map(|place| (place, None)));
+        let yielding = turns::yielding(goal, world);
+        let places = places_of(serving).into_iter().filter(|place| !yielding.contains(place));
+        wanted.extend(places.map(|place| (place, None)));
     }
     if let Some(candidate) = &goal.candidate {
         let generation = &candidate.generation;
@@ -320,6 +343,7 @@ fn route_step(goal: &Goal, world: &World) -> Option<Step> {
         None => goal.serving.as_ref(),
     }
     .filter(|_| !goal.is_doomed);
+    let yielding = turns::yielding(goal, world);
     let mut replicas = BTreeSet::new();
     let mut is_hopeless = false;
     let mut places = 0;
@@ -332,6 +356,7 @@ fn route_step(goal: &Goal, world: &World) -> Option<Step> {
             is_hopeless |= world.crashes.get(&place).is_some_and(|crashes| crashes.is_hopeless());
             if let Some(seen) = holder(world, &place)
                 && seen.condition == Condition::Ready
+                && !yielding.contains(&place)
             {
                 replicas.insert(seen.id);
             }
@@ -395,7 +420,7 @@ fn clear_away(seen: &Seen, goal: &Goal, world: &World, now: Duration) -> Option<
         Condition::Stopping => None,
         Condition::Starting | Condition::Ready => match world.route.leaving.get(&seen.id) {
             Some(leaving) if !leaving.is_idle => {
-                let limit = drain_timeout(goal);
+                let limit = drain_timeout(goal).min(turns::patience(goal, world, seen));
                 let until = leaving.since + limit;
                 Some(if until <= now { Step::Stop(seen.id) } else { Step::LookAgain(until) })
             }

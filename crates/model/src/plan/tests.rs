@@ -14,6 +14,7 @@ fn generation(number: u64, processes: &[&str]) -> Generation {
         formation: Formation::new(),
         domains: BTreeSet::new(),
         drain_timeout: Duration::from_secs(30),
+        writes: BTreeMap::new(),
     }
 }
 
@@ -32,7 +33,7 @@ fn id(number: u128) -> ReplicaId {
 
 fn seen(number: u128, generation: u64, condition: Condition) -> Seen {
     let place = Place { generation, process: ProcessType::web(), index: 1 };
-    Seen { id: id(number), place, release: generation, condition }
+    Seen { id: id(number), place, release: generation, condition, writes: Writes::default() }
 }
 
 /// Replicas of the test have the number of the release they are of, and so does the route.
@@ -275,4 +276,80 @@ fn a_doomed_app_is_unrouted_then_stopped_then_forgotten() {
     assert_snapshot!(plan(&goal, &world, NOW), @"stop 00000000-0000-0000-0000-000000000001");
     world.replicas.clear();
     assert_snapshot!(plan(&goal, &world, NOW), @"");
+}
+
+/// `web` alone writes to `data`.
+fn alone() -> Writes {
+    let data: BTreeSet<_> = ["data".parse().unwrap()].into();
+    Writes { volumes: data.clone(), alone: data }
+}
+
+fn writer(number: u64, processes: &[&str]) -> Generation {
+    let writes = [(ProcessType::web(), alone())].into();
+    Generation { writes, ..generation(number, processes) }
+}
+
+#[test]
+fn a_volume_of_one_writer_goes_from_the_old_replica_to_the_new() {
+    let mut goal = Goal {
+        serving: Some(writer(1, &["web"])),
+        candidate: Some(Candidate {
+            generation: writer(2, &["web", "worker"]),
+            ..candidate(2, DeployPhase::Starting)
+        }),
+        ..Goal::default()
+    };
+    if let Some(candidate) = &mut goal.candidate {
+        candidate.generation.formation.insert("worker".parse().unwrap(), 1);
+    }
+    let mut worker = seen(3, 2, Condition::Starting);
+    worker.place.process = "worker".parse().unwrap();
+    let old = Seen { writes: alone(), ..seen(1, 1, Condition::Ready) };
+    let mut world = World { replicas: vec![old, worker], route: routed(&[1]), ..World::default() };
+    assert_snapshot!(plan(&goal, &world, NOW), @"");
+    world.replicas[1].condition = Condition::Ready;
+    assert_snapshot!(plan(&goal, &world, NOW), @"route Live to 0 of v1");
+    world.route.replicas.clear();
+    world.route.leaving.insert(id(1), Leaving { since: NOW, is_idle: false });
+    assert_snapshot!(plan(&goal, &world, NOW), @"look again at 110000 ms");
+    world.route.leaving.insert(id(1), Leaving { since: NOW, is_idle: true });
+    assert_snapshot!(plan(&goal, &world, NOW), @"stop 00000000-0000-0000-0000-000000000001");
+    world.replicas[0].condition = Condition::Stopping;
+    assert_snapshot!(plan(&goal, &world, NOW), @"");
+    world.replicas[0].condition = ended(143);
+    assert_snapshot!(plan(&goal, &world, NOW), @r"
+    start web.1 of g2
+    remove 00000000-0000-0000-0000-000000000001
+    ");
+    world.replicas[0] = Seen { writes: alone(), ..seen(2, 2, Condition::Starting) };
+    assert_snapshot!(plan(&goal, &world, NOW), @"");
+    // It does not become healthy: the old one has its place again, when the new one has ended.
+    world.replicas[0].condition = ended(1);
+    assert_snapshot!(plan(&goal, &world, NOW), @"deploy g2: failed, web.1 of g2 exited with code 1");
+    goal.candidate = None;
+    world.replicas[0].condition = Condition::Stopping;
+    assert_snapshot!(plan(&goal, &world, NOW), @"stop 00000000-0000-0000-0000-000000000003");
+    world.replicas[0].condition = ended(1);
+    assert_snapshot!(plan(&goal, &world, NOW), @r"
+    start web.1 of g1
+    remove 00000000-0000-0000-0000-000000000002
+    stop 00000000-0000-0000-0000-000000000003
+    ");
+}
+
+#[test]
+fn a_writer_that_is_replaced_by_command_ends_before_the_next_begins() {
+    let goal = Goal { serving: Some(writer(1, &["web"])), ..Goal::default() };
+    let mut retired = Seen { writes: alone(), ..seen(1, 1, Condition::Ready) };
+    retired.place.generation = 0;
+    let mut world = World { replicas: vec![retired], route: routed(&[1]), ..World::default() };
+    assert_snapshot!(plan(&goal, &world, NOW), @"route Live to 0 of v1");
+    world.route.replicas.clear();
+    world.route.leaving.insert(id(1), Leaving { since: NOW, is_idle: true });
+    assert_snapshot!(plan(&goal, &world, NOW), @"stop 00000000-0000-0000-0000-000000000001");
+    world.replicas[0].condition = ended(0);
+    assert_snapshot!(plan(&goal, &world, NOW), @r"
+    start web.1 of g1
+    remove 00000000-0000-0000-0000-000000000001
+    ");
 }

@@ -31,6 +31,25 @@ struct Order {
     has_release_command: bool,
 }
 
+/// What `web` of an image does with the one volume.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Volume {
+    None,
+    Shared,
+    Alone,
+}
+
+impl Volume {
+    fn writes(self) -> Writes {
+        let data: BTreeSet<_> = ["data".parse().unwrap()].into();
+        match self {
+            Self::None => Writes::default(),
+            Self::Shared => Writes { volumes: data, alone: BTreeSet::new() },
+            Self::Alone => Writes { volumes: data.clone(), alone: data },
+        }
+    }
+}
+
 struct Town {
     dice: Dice,
     goal: Goal,
@@ -43,6 +62,9 @@ struct Town {
     is_broken: BTreeMap<u64, bool>,
     /// Which image a crew runs.
     images: BTreeMap<u64, u64>,
+    /// By image.
+    volumes: BTreeMap<u64, Volume>,
+    has_volumes: bool,
     was_live: BTreeSet<u64>,
     failed: BTreeSet<u64>,
     release_ended: BTreeSet<u64>,
@@ -59,6 +81,8 @@ impl Town {
             next_generation: 1,
             queue: Vec::new(),
             images: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            has_volumes: false,
             is_broken: BTreeMap::new(),
             was_live: BTreeSet::new(),
             failed: BTreeSet::new(),
@@ -71,7 +95,14 @@ impl Town {
         let number = self.next_generation;
         self.next_generation += 1;
         self.is_broken.insert(number, is_broken);
-        let order = Order { number, image: number, has_release_command, ..self.ground() };
+        let mut order = Order { number, image: number, has_release_command, ..self.ground() };
+        let volume = match if self.has_volumes { self.dice.roll(4) } else { 0 } {
+            0 => Volume::None,
+            1 => Volume::Shared,
+            _ => Volume::Alone,
+        };
+        self.volumes.insert(number, volume);
+        self.bound(&mut order);
         self.queue.push(order);
     }
 
@@ -84,7 +115,17 @@ impl Town {
         self.next_generation += 1;
         let mut order = Order { number, has_release_command: false, ..self.ground() };
         change(&mut order);
+        self.bound(&mut order);
         self.queue.push(order);
+    }
+
+    /// A process type with a volume of its own is never scaled to two.
+    fn bound(&self, order: &mut Order) {
+        if self.volumes.get(&order.image) == Some(&Volume::Alone)
+            && let Some(count) = order.formation.get_mut(&ProcessType::web())
+        {
+            *count = 1.min(*count);
+        }
     }
 
     /// What a new order is made on top of: the newest in the queue or in flight, else what serves.
@@ -120,6 +161,7 @@ impl Town {
                     formation: order.formation,
                     domains: order.domains,
                     drain_timeout: Duration::from_secs(5),
+                    writes: [(ProcessType::web(), self.volumes[&order.image].writes())].into(),
                 },
                 phase: DeployPhase::Queued,
                 has_release_command: order.has_release_command,
@@ -254,7 +296,12 @@ impl Town {
                 self.next_id += 1;
                 let condition = Condition::Starting;
                 let release = self.release_for(place);
-                self.world.replicas.push(Seen { id, place: place.clone(), release, condition });
+                let volume =
+                    self.images.get(&place.generation).and_then(|image| self.volumes.get(image));
+                let volume = volume.filter(|_| place.process.is_web()).copied();
+                let writes = volume.unwrap_or(Volume::None).writes();
+                let place = place.clone();
+                self.world.replicas.push(Seen { id, place, release, condition, writes });
             }
             Step::Route(RouteGoal { state, release, hosts, replicas }) => {
                 let left: Vec<ReplicaId> =
@@ -301,6 +348,16 @@ impl Town {
         if let Step::Remove { id, .. } = step {
             assert!(!self.world.route.replicas.contains(id), "removed while routed");
         }
+        let alive: Vec<&Seen> = self
+            .world
+            .replicas
+            .iter()
+            .filter(|seen| !matches!(seen.condition, Condition::Planned | Condition::Ended(_)))
+            .collect();
+        for (number, one) in alive.iter().enumerate() {
+            let other = alive.iter().skip(number + 1).find(|other| other.writes.clash(&one.writes));
+            assert!(other.is_none(), "two writers at once: {one:?} {other:?}");
+        }
         if let Step::Route(RouteGoal { replicas, .. }) = step {
             let generations: BTreeSet<u64> =
                 replicas.iter().filter_map(condition).map(|seen| seen.place.generation).collect();
@@ -336,7 +393,7 @@ impl Town {
     }
 
     fn check_at_rest(&self) {
-        let mut wanted: Vec<Place> = wanted_places(&self.goal).into_keys().collect();
+        let mut wanted: Vec<Place> = wanted_places(&self.goal, &self.world).into_keys().collect();
         let mut found: Vec<Place> =
             self.world.replicas.iter().map(|seen| seen.place.clone()).collect();
         wanted.sort();
@@ -365,7 +422,7 @@ impl Town {
 #[test]
 fn the_planner_keeps_its_promises_in_a_thousand_random_towns() {
     for seed in 1..=1_000 {
-        let mut town = Town::new(seed);
+        let mut town = Town { has_volumes: seed % 2 == 0, ..Town::new(seed) };
         for _ in 0..150 {
             town.disturb();
             town.take_next_deploy();

@@ -34,6 +34,7 @@ pub fn status(code: Code) -> u16 {
         | Code::AppFileBroken
         | Code::NoAppGiven
         | Code::NotConfirmed
+        | Code::VolumeConflict
         | Code::SubmodulesRefused
         | Code::PushRejected
         | Code::NothingDetected
@@ -55,7 +56,9 @@ pub fn status(code: Code) -> u16 {
         | Code::NotFound
         | Code::CertificateUnknown
         | Code::DomainUnknown
-        | Code::RouteUnknown => 404,
+        | Code::RouteUnknown
+        | Code::VolumeUnknown
+        | Code::SnapshotUnknown => 404,
         Code::NameTaken
         | Code::NothingReleased
         | Code::DomainTaken
@@ -75,6 +78,8 @@ pub fn status(code: Code) -> u16 {
         | Code::CertificateNotIssued
         | Code::NameLeadsElsewhere
         | Code::AuthorityNotAllowed
+        | Code::VolumeMounted
+        | Code::SingleWriter
         | Code::ExecFailed => 409,
         Code::TooLarge => 413,
         Code::DaemonUnreachable
@@ -85,6 +90,8 @@ pub fn status(code: Code) -> u16 {
         | Code::BuildTimeout
         | Code::HostUnfit
         | Code::NoOwnUsers
+        | Code::VolumeUnbounded
+        | Code::SnapshotFailed
         | Code::ProxyDown => 503,
         Code::ConfigBroken | Code::StartFailed | Code::StoreFailed | Code::Internal => 500,
     }

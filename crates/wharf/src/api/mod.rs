@@ -41,6 +41,8 @@ pub mod status;
 
 pub mod trace;
 
+pub mod volume;
+
 pub mod progress;
 
 pub mod attach;

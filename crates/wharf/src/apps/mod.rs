@@ -39,6 +39,8 @@ pub mod seen;
 
 pub mod status;
 
+pub mod volumes;
+
 pub mod trace;
 
 use model::problem::Problem;

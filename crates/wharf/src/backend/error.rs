@@ -11,6 +11,8 @@ pub enum BackendError {
     Engine(#[from] engine::error::Error),
     #[error(transparent)]
     Image(#[from] engine::image::ImageError),
+    #[error(transparent)]
+    Volume(#[from] super::volumes::VolumeError),
     #[error("there are no user numbers for range {0} from `app_users_from` on")]
     NoUsers(u32),
     #[error("the work was cut off")]

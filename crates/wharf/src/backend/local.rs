@@ -20,7 +20,8 @@ use engine::image::pins::Lease;
 use engine::image::store::ImageStore;
 use engine::network::outbound::{OutboundConfig, OutboundPool};
 use engine::spec::{
-    ContainerSpec, ContainerStatus, ExecSpec, LogSpec, NetworkSpec, RootSpec, UpperSpec, UserRange,
+    ContainerSpec, ContainerStatus, ExecSpec, LogSpec, MountSpec, NetworkSpec, RootSpec, UpperSpec,
+    UserRange,
 };
 use model::id::{AppId, ReplicaId};
 use model::limits::ProcessLimits;
@@ -33,6 +34,7 @@ use tokio::net::TcpStream;
 use super::error::BackendError;
 use super::look::until_seen;
 use super::published::Published;
+use super::volumes::{MountedVolume, Volumes};
 use super::words::{ending, limits};
 use crate::config::Config;
 
@@ -65,6 +67,7 @@ pub struct ReplicaSpec {
     pub limits: ProcessLimits,
     /// Nothing but `/tmp` can be written to.
     pub is_read_only: bool,
+    pub volumes: Vec<MountedVolume>,
     /// None when somebody is attached.
     pub log: Option<PathBuf>,
     pub grace: Duration,
@@ -122,6 +125,7 @@ pub struct Local {
     pub images: Arc<ImageStore>,
     /// What of images the proxy sees.
     pub published: Published,
+    pub volumes: Volumes,
     /// Why apps have no users of their own here, if so.
     users_lack: Option<String>,
     config: Arc<Config>,
@@ -133,7 +137,7 @@ impl Local {
         engine: Arc<Engine>,
         pool: Arc<OutboundPool>,
         layers: Arc<LayerStore>,
-        (images, published): (Arc<ImageStore>, Published),
+        (images, published, volumes): (Arc<ImageStore>, Published, Volumes),
         config: Arc<Config>,
     ) -> Self {
         let users_lack = engine.check_users(layers.folder()).err().map(|error| {
@@ -141,7 +145,7 @@ impl Local {
             tracing::warn!(why, "apps have no users of their own on this machine (P710)");
             why
         });
-        Self { engine, pool, layers, images, published, users_lack, config }
+        Self { engine, pool, layers, images, published, volumes, users_lack, config }
     }
 
     /// Why apps have no users of their own on this machine: root inside is then root outside, held by
@@ -177,6 +181,8 @@ impl Local {
             if let Some(image) = &spec.image {
                 local.hold_image(image, &lease);
             }
+            let busy = spec.volumes.iter().map(|volume| local.volumes.busy(volume.tree.0));
+            let _busy: Vec<_> = busy.collect();
             let (spec, slot) = local.container(spec)?;
             let started = local.engine.start(&spec, streams);
             if started.is_err() && local.engine.find(&spec.id)?.is_none() {
@@ -196,6 +202,8 @@ impl Local {
         let layers = self.images.layer_paths(image, &self.layers)?.ok_or_else(gone)?;
         let id = spec.id.to_string();
         let users = self.users(spec.user_range)?;
+        let mounts = spec.volumes.iter().map(|volume| self.mount(volume, &layers));
+        let mounts = mounts.collect::<Result<_, _>>()?;
         let slot = self.pool.take()?;
         // What the platform says beats what the image says.
         let mut env = image_config.env();
@@ -217,7 +225,7 @@ impl Local {
             uid: APP_UID,
             gid: APP_UID,
             users,
-            mounts: Vec::new(),
+            mounts,
             limits: limits(&spec.limits),
             network: NetworkSpec::Prepared(slot.path),
             log: spec.log.map(|path| LogSpec {
@@ -231,6 +239,12 @@ impl Local {
             grace: spec.grace,
         };
         Ok((container, slot.index))
+    }
+
+    fn mount(&self, wanted: &MountedVolume, layers: &[PathBuf]) -> Result<MountSpec, BackendError> {
+        let source = self.volumes.prepare(wanted, layers)?;
+        let (target, is_read_only) = (PathBuf::from(wanted.at.as_str()), wanted.is_read_only);
+        Ok(MountSpec { source, target, is_read_only })
     }
 
     /// What is to be seen of a replica now; waits until something is.

@@ -7,7 +7,11 @@ pub mod command;
 
 pub mod published;
 
+pub mod volumes;
+
 mod look;
+
+mod still;
 
 mod words;
 

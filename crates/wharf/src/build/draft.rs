@@ -75,6 +75,7 @@ impl<'a> Draft<'a> {
                 balance,
                 edge,
                 ask,
+                volumes: at.manifest.volumes.clone(),
                 ..Shape::default()
             },
         };

@@ -59,6 +59,8 @@ mod trace;
 
 mod explain;
 
+mod volumes;
+
 mod auth;
 
 mod builds;
@@ -238,6 +240,29 @@ enum Command {
     /// Take somebody's password away
     #[command(name = "visitors:remove")]
     VisitorsRemove(visitors::RemoveArgs),
+    /// List the volumes
+    Volumes(volumes::ListArgs),
+    /// Mount a volume: storage that outlives replicas
+    #[command(name = "volumes:add")]
+    VolumesAdd(volumes::AddArgs),
+    /// Take a volume off the app; what it holds is kept
+    #[command(name = "volumes:detach")]
+    VolumesDetach(volumes::DetachArgs),
+    /// Remove a volume and all it holds
+    #[command(name = "volumes:remove")]
+    VolumesRemove(volumes::RemoveArgs),
+    /// Keep what a volume holds now
+    #[command(name = "volumes:snapshot")]
+    VolumesSnapshot(volumes::OneArgs),
+    /// List the snapshots of a volume
+    #[command(name = "volumes:snapshots")]
+    VolumesSnapshots(volumes::ListSnapshotsArgs),
+    /// Remove a snapshot of a volume
+    #[command(name = "volumes:snapshots:remove")]
+    VolumesSnapshotsRemove(volumes::SnapshotArgs),
+    /// Have a volume hold again what it held at a snapshot
+    #[command(name = "volumes:restore")]
+    VolumesRestore(volumes::RestoreArgs),
     /// List the certificates
     Certs(certificates::ListArgs),
     /// Add a certificate of your own
@@ -434,6 +459,14 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Visitors(args) => visitors::list(session, &args).await,
         Command::VisitorsAdd(args) => visitors::add(session, &args).await,
         Command::VisitorsRemove(args) => visitors::remove(session, &args).await,
+        Command::Volumes(args) => volumes::list(session, &args).await,
+        Command::VolumesAdd(args) => volumes::add(session, args).await,
+        Command::VolumesDetach(args) => volumes::detach(session, &args).await,
+        Command::VolumesRemove(args) => volumes::remove(session, &args).await,
+        Command::VolumesSnapshot(args) => volumes::snapshot(session, &args).await,
+        Command::VolumesSnapshots(args) => volumes::snapshots(session, &args).await,
+        Command::VolumesSnapshotsRemove(args) => volumes::remove_snapshot(session, &args).await,
+        Command::VolumesRestore(args) => volumes::restore(session, &args).await,
         Command::Certs(args) => certificates::list(session, &args).await,
         Command::CertsAdd(args) => certificates::add(session, &args).await,
         Command::CertsUpdate(args) => certificates::update(session, &args).await,

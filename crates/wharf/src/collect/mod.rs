@@ -12,7 +12,11 @@ mod round;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::problem::{Code, Problem};
+
+use crate::backend::error::BackendError;
 use crate::backend::published::YOUNG;
+use crate::backend::volumes::Known;
 use crate::context::Context;
 use crate::store::{self, StoreError};
 
@@ -43,7 +47,7 @@ pub fn spawn(context: &Context) {
     });
 }
 
-async fn collect(context: &Context, depth: Depth) -> Result<Collected, model::problem::Problem> {
+async fn collect(context: &Context, depth: Depth) -> Result<Collected, Problem> {
     let backend = Arc::clone(&context.backend);
     // Nobody goes back to an old release between the question and the removal.
     let hold = context.deploys.hold_images().await;
@@ -65,7 +69,41 @@ async fn collect(context: &Context, depth: Depth) -> Result<Collected, model::pr
     };
     let done = tokio::task::spawn_blocking(work).await;
     tidy_edge(context).await;
+    if let Err(problem) = tidy_volumes(context).await {
+        tracing::error!(%problem, "could not remove what no volume holds");
+    }
     done.unwrap_or_else(|_| Ok(Collected::default()))
+}
+
+/// Removes what volumes held that are gone, or hold something else now.
+async fn tidy_volumes(context: &Context) -> Result<(), Problem> {
+    let backend = Arc::clone(&context.backend);
+    let cut_off = || Problem::new(Code::StoreFailed, "the work was cut off");
+    let failed = |error: BackendError| {
+        Problem::new(Code::StoreFailed, "a volume's folder could not be looked at or removed")
+            .why(error.for_people())
+    };
+    let looked = tokio::task::spawn_blocking(move || Ok(backend.volumes.look()?)).await;
+    let found = looked.map_err(|_| cut_off())?.map_err(failed)?;
+    let known = context.store.run(|tx| {
+        let (volumes, snapshots) = (store::volumes::list_all(tx)?, store::snapshots::list_all(tx)?);
+        Ok::<_, StoreError>(Known {
+            volumes: volumes.iter().map(|volume| volume.id).collect(),
+            trees: volumes.iter().map(|volume| volume.tree).collect(),
+            snapshots: snapshots.iter().map(|snapshot| snapshot.id).collect(),
+        })
+    });
+    let known = known.await.map_err(|error| crate::deploy::store_problem(&error))?;
+    let backend = Arc::clone(&context.backend);
+    let swept = tokio::task::spawn_blocking(move || {
+        let in_use = backend.mounted_from()?;
+        Ok(backend.volumes.sweep(found, &known, &in_use)?)
+    });
+    match swept.await.map_err(|_| cut_off())?.map_err(failed)? {
+        0 => {}
+        removed => tracing::info!(removed, "removed what no volume holds"),
+    }
+    Ok(())
 }
 
 /// Removes folders and pages that the proxy is not told of any more.

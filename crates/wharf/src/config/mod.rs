@@ -147,6 +147,11 @@ impl Config {
         self.data_dir.join("git")
     }
 
+    /// What apps keep, by volume id.
+    pub fn volume_dir(&self) -> PathBuf {
+        self.data_dir.join("volumes")
+    }
+
     /// What build steps keep between builds, by app id.
     pub fn cache_dir(&self) -> PathBuf {
         self.data_dir.join("caches")

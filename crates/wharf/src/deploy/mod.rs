@@ -25,6 +25,8 @@ mod replica;
 
 mod verdict;
 
+pub mod volumes;
+
 mod watch;
 
 use std::collections::HashMap;
@@ -192,7 +194,7 @@ impl Deploys {
         let backend = Arc::clone(&shared.backend);
         let frozen = shared
             .store
-            .run(move |tx| match release::gone(tx, app, &new, &backend)? {
+            .run(move |tx| match release::lacks(tx, app, &new, &backend)? {
                 Some(problem) => Ok(Err(problem)),
                 None => release::freeze(tx, app, &new, now),
             })
@@ -256,6 +258,11 @@ impl Deploys {
     /// While it is held, no release is made of an old one.
     pub async fn hold_images(&self) -> tokio::sync::OwnedRwLockWriteGuard<()> {
         Arc::clone(&self.inner.shared.images).write_owned().await
+    }
+
+    /// Says that something is there which nobody needs any more.
+    pub fn notify_surplus(&self) {
+        self.inner.shared.surplus.notify_one();
     }
 
     /// Ends when a deploy or an app has ended since it was last asked.

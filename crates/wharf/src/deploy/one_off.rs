@@ -21,10 +21,11 @@ use model::problem::{Code, Problem};
 use model::release::Release;
 use model::replica::{EndingKind, Replica};
 use model::size::ByteSize;
+use model::volume::User;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deploys, ReplicaView, Shared, release, replica, store_problem, watch};
+use super::{Deploys, ReplicaView, Shared, release, replica, store_problem, volumes, watch};
 use crate::backend::command::shell;
 use crate::backend::error::BackendError;
 use crate::backend::local::{APP_UID, Exec, Observed, ReplicaSpec};
@@ -285,8 +286,13 @@ impl Deploys {
         // this one there, or the app is found doomed here.
         runnable(shared, owner.id).await?;
         let app = owner.id;
-        let user_range = shared.store.run(move |tx| store::user_ranges::ensure(tx, app)).await;
-        let user_range = user_range.map_err(|error| store_problem(&error))?;
+        let of = release.clone();
+        let record = move |tx: &store::Tx<'_>| {
+            let volumes = volumes::mounted(tx, &of, User::Beside)?;
+            Ok((store::user_ranges::ensure(tx, app)?, volumes))
+        };
+        let recorded = shared.store.run(record).await;
+        let (user_range, volumes) = recorded.map_err(|error| store_problem(&error))?;
         let (id, name) = (replica.id, replica.name());
         let mut env = replica::environment(&owner, &name, &release);
         env.retain(|(key, _)| !more.contains_key(key));
@@ -302,6 +308,7 @@ impl Deploys {
             env,
             limits,
             is_read_only: release.shape.run.is_read_only,
+            volumes,
             log: is_logged.then(|| shared.logs.replica_path(&replica)),
             grace: release.shape.run.grace,
             labels: if is_logged {

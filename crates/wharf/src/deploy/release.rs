@@ -8,13 +8,14 @@ use model::deploy::{Deploy, Rolling};
 use model::event::Event;
 use model::id::{AppId, DeployId, ReleaseId};
 use model::limits::Bounds;
-use model::name::{ConfigKey, DomainName, ProcessType};
+use model::name::{ConfigKey, DomainName, ProcessType, VolumeName};
 use model::problem::{Code, Problem};
 use model::release::{ImageRef, Release, Shape};
+use model::volume::VolumeSpec;
 
-use super::registry;
+use super::{registry, volumes};
 use crate::backend::local::Local;
-use crate::store::{StoreError, Tx, apps, config_vars, deploys, domains, events, releases};
+use crate::store::{self, StoreError, Tx, apps, config_vars, deploys, domains, events, releases};
 
 /// What a new release is made of, beside what the app is already.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub enum Change {
     /// What the replicas of process types may use: more of it said, or by `None` only what the app file
     /// says.
     Sizes(BTreeMap<ProcessType, Option<Bounds>>),
+    /// Volumes mounted, or by `None` not any more; over what the app file says.
+    Volumes(BTreeMap<VolumeName, Option<VolumeSpec>>),
     /// Other domains. Touches no replica.
     Domains(Vec<DomainName>),
     /// An old release again; `with_all` brings back formation, limits and domains too.
@@ -53,7 +56,7 @@ impl Change {
             }
             Self::Formation(_) | Self::Domains(_) => Rolling::Never,
             // Fresh replicas of what runs already: nothing for a release command to do.
-            Self::Restart | Self::Sizes(_) => Rolling::Always,
+            Self::Restart | Self::Sizes(_) | Self::Volumes(_) => Rolling::Always,
         }
     }
 }
@@ -84,6 +87,7 @@ pub fn freeze(
         Err(problem) => return Ok(Err(problem)),
     };
     releases::insert(tx, &release)?;
+    volumes::ensure_all(tx, &release, now)?;
     let event = Event::ReleaseCreated {
         version: release.version,
         description: release.description.clone(),
@@ -110,13 +114,23 @@ pub fn freeze(
     Ok(Ok(Frozen { release, deploy }))
 }
 
-/// Why an old release cannot be made current again: its image is not here any more.
-pub(super) fn gone(
+/// What of a release this machine does not have: the image of an old one, a way to bound its volumes.
+pub(super) fn lacks(
     tx: &Tx<'_>,
     app: AppId,
     new: &NewRelease,
     backend: &Local,
 ) -> Result<Option<Problem>, StoreError> {
+    if let Change::Image { shape, .. } = &new.change {
+        return volumes::unbounded(tx, &apps::get(tx, app)?, shape, backend);
+    }
+    if let Change::Volumes(changes) = &new.change {
+        let shape = Shape {
+            given_volumes: changes.values().flatten().cloned().collect(),
+            ..Shape::default()
+        };
+        return volumes::unbounded(tx, &apps::get(tx, app)?, &shape, backend);
+    }
     let Change::Rollback { to, .. } = new.change else { return Ok(None) };
     let image = releases::find(tx, app, to)?.and_then(|old| old.image);
     let lease = backend.layers.lease();
@@ -168,8 +182,8 @@ fn compose(
     let app = owner.id;
     let latest = releases::find_latest(tx, app)?;
     // An image that failed is tried again with other config vars; counts, sizes and domains try nothing.
-    let is_shape_only =
-        new.change.rolling() == Rolling::Never || matches!(new.change, Change::Sizes(_));
+    let is_shape_only = new.change.rolling() == Rolling::Never
+        || matches!(new.change, Change::Sizes(_) | Change::Volumes(_));
     let carrier = if is_shape_only { ground } else { latest.as_ref() };
     let config = match ground.filter(|_| is_shape_only) {
         Some(ground) => ground.config.clone(),
@@ -194,11 +208,16 @@ fn compose(
             release.image = Some(image.clone());
             release.commit = Some(commit.clone());
             let sizes = ground.map(|ground| ground.shape.sizes.clone()).unwrap_or_default();
-            release.shape = Shape { sizes, ..Shape::clone(shape) };
+            let given_volumes = ground.map(|ground| ground.shape.given_volumes.clone());
+            let given_volumes = given_volumes.unwrap_or_default();
+            release.shape = Shape { sizes, given_volumes, ..Shape::clone(shape) };
             format!("Deploy {}", short(commit))
         }
         Change::ConfigVars(changes) => match configure(&release.config, changes) {
             Some((vars, described)) => {
+                if let Some(problem) = volumes::unfit(owner, &release.shape, &release.formation) {
+                    return Ok(Err(problem));
+                }
                 config_vars::replace(tx, app, &vars)?;
                 release.config = vars;
                 described
@@ -208,6 +227,10 @@ fn compose(
         Change::Sizes(changes) => match resize(&mut release.shape, changes) {
             Some(described) => described,
             None => return Ok(Err(unchanged(owner, "every process type has that size already"))),
+        },
+        Change::Volumes(changes) => match remount(&mut release.shape, changes) {
+            Some(described) => described,
+            None => return Ok(Err(unchanged(owner, "its volumes are mounted like that already"))),
         },
         Change::Formation(formation) => {
             release.formation.clone_from(formation);
@@ -230,6 +253,9 @@ fn compose(
             {
                 return Ok(Err(nothing_to_roll_back(owner, *to, *with_all)));
             }
+            if let Some(problem) = volumes::unfit(owner, &old.shape, &old.formation) {
+                return Ok(Err(problem));
+            }
             config_vars::replace(tx, app, &old.config)?;
             release = Release {
                 image: old.image,
@@ -249,6 +275,10 @@ fn compose(
         let count = default_count(process);
         release.formation.entry(process.clone()).or_insert(count);
     }
+    // Where something was written above, it was asked before.
+    if let Some(problem) = volumes::unfit(owner, &release.shape, &release.formation) {
+        return Ok(Err(problem));
+    }
     release.domains.sort();
     release.description = new.description.clone().unwrap_or(described);
     Ok(Ok(release))
@@ -266,8 +296,13 @@ fn restored(tx: &Tx<'_>, mut old: Release, kept: Option<&Release>) -> Result<Rel
             }
         }
         old.shape.sizes.clone_from(&kept.shape.sizes);
+        old.shape.given_volumes.clone_from(&kept.shape.given_volumes);
         return Ok(old);
     }
+    // What was removed since does not come back empty.
+    let known: Vec<_> =
+        store::volumes::list(tx, old.app)?.into_iter().map(|one| one.name).collect();
+    old.shape.given_volumes.retain(|volume| known.contains(&volume.name));
     let mut mine = Vec::with_capacity(old.domains.len());
     for host in old.domains {
         if domains::find_owner(tx, &host)?.is_none_or(|owner| owner == old.app) {
@@ -331,6 +366,27 @@ fn resize(shape: &mut Shape, changes: &BTreeMap<ProcessType, Option<Bounds>>) ->
         }
     }
     (!described.is_empty()).then(|| format!("Resize {}", described.join("; ")))
+}
+
+/// Mounts volumes or takes mounts away, and says what to call it; none when nothing changes.
+fn remount(
+    shape: &mut Shape,
+    changes: &BTreeMap<VolumeName, Option<VolumeSpec>>,
+) -> Option<String> {
+    let before = shape.all_volumes();
+    for (name, change) in changes {
+        shape.given_volumes.retain(|volume| volume.name != *name);
+        shape.given_volumes.extend(change.clone());
+    }
+    shape.given_volumes.sort_by(|one, other| one.name.cmp(&other.name));
+    let after = shape.all_volumes();
+    let described = changes.keys().filter(|name| before.get(*name) != after.get(*name));
+    let described = described.map(|name| match after.get(name) {
+        Some(volume) => format!("Mount volume {name} at {}", volume.at),
+        None => format!("Detach volume {name}"),
+    });
+    let described: Vec<String> = described.collect();
+    (!described.is_empty()).then(|| described.join("; "))
 }
 
 fn deploy_id() -> DeployId {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::keeper::{Fact, Message};
 use super::{Shared, probe, watch};
 use crate::backend::local::ReplicaSpec;
+use crate::backend::volumes::MountedVolume;
 use crate::failpoints;
 use crate::logs::AppLogs;
 
@@ -160,16 +161,18 @@ pub(super) fn port_of(release: &Release) -> u16 {
     set.unwrap_or(release.shape.run.port)
 }
 
-/// A replica about to be started: its row, its release, and the number of its app's range of users.
+/// A replica about to be started: its row, its release, the number of its app's range of users, and its
+/// volumes.
 pub(super) struct Started<'a> {
     pub(super) row: &'a Replica,
     pub(super) release: &'a Release,
     pub(super) user_range: u32,
+    pub(super) volumes: Vec<MountedVolume>,
 }
 
 /// How a replica of a release is started.
-pub(super) fn spec(app: &App, started: &Started<'_>, logs: &AppLogs) -> ReplicaSpec {
-    let Started { row: replica, release, user_range } = *started;
+pub(super) fn spec(app: &App, started: Started<'_>, logs: &AppLogs) -> ReplicaSpec {
+    let Started { row: replica, release, user_range, volumes } = started;
     let process = release.shape.processes.get(&replica.process);
     let command = match process {
         Some(process) => process.command.clone(),
@@ -185,6 +188,7 @@ pub(super) fn spec(app: &App, started: &Started<'_>, logs: &AppLogs) -> ReplicaS
         env: environment(app, &replica.name(), release),
         limits: release.shape.limits(&replica.process),
         is_read_only: release.shape.run.is_read_only,
+        volumes,
         log: Some(logs.replica_path(replica)),
         grace: release.shape.run.grace,
         labels: BTreeMap::new(),

@@ -17,13 +17,15 @@ pub(super) struct Failure<'a> {
     pub(super) cause: &'a EndingKind,
     /// The release number that goes on serving.
     pub(super) serving: Option<u64>,
+    /// It was ended first, since two may not write to a volume at once.
+    pub(super) has_given_way: bool,
     /// The last lines the replica printed.
     pub(super) log: Vec<String>,
 }
 
 /// Writes the letter.
 pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
-    let Failure { app, release, place, cause, serving, log } = failure;
+    let Failure { app, release, place, cause, serving, has_given_way, log } = failure;
     let name = replica_name(&place.process, place.index);
     let version = release.version;
     let port = port_of(release);
@@ -99,6 +101,9 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
         }
     };
     let still = match serving {
+        Some(serving) if *has_given_way => {
+            format!("v{serving} is started again; visitors wait until it is there")
+        }
         Some(serving) => format!("v{serving} is serving, nothing changed for your visitors"),
         None => "nothing was serving before, and nothing does now".to_owned(),
     };
@@ -169,6 +174,7 @@ mod tests {
             place: &place,
             cause,
             serving,
+            has_given_way: false,
             log: vec!["boom".into()],
         };
         problem_of(&failure).to_string()

@@ -51,6 +51,8 @@ mod stats_page;
 
 mod trace;
 
+mod volumes;
+
 mod metrics;
 
 mod prometheus;

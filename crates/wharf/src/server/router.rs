@@ -16,6 +16,7 @@ use super::stats::Looks;
 use super::{
     account, answer, apps, attach, builds, certificates, config_vars, domains, dynos, edge,
     formation, logs, metrics, push, releases, request, routes, runs, stats, status, stream, trace,
+    volumes,
 };
 use crate::config::Config;
 use crate::context::Context;
@@ -109,6 +110,18 @@ fn house() -> Router<Context> {
         .route("/wharf/apps/{app}/weights", get(apps::weights).patch(apps::set_weights))
         .route("/wharf/apps/{app}/routes", get(routes::list).post(routes::add))
         .route("/wharf/apps/{app}/routes/{route}", delete(routes::remove))
+        .route("/wharf/apps/{app}/volumes", get(volumes::list).post(volumes::mount))
+        .route("/wharf/apps/{app}/volumes/{volume}", get(volumes::show).delete(volumes::remove))
+        .route("/wharf/apps/{app}/volumes/{volume}/mount", delete(volumes::detach))
+        .route("/wharf/apps/{app}/volumes/{volume}/restore", post(volumes::restore))
+        .route(
+            "/wharf/apps/{app}/volumes/{volume}/snapshots",
+            get(volumes::list_snapshots).post(volumes::take),
+        )
+        .route(
+            "/wharf/apps/{app}/volumes/{volume}/snapshots/{number}",
+            delete(volumes::remove_snapshot),
+        )
         .route("/wharf/apps/{app}/edge", get(edge::show).patch(edge::set))
         .route("/wharf/apps/{app}/edge/access", post(edge::change_access))
         .route("/wharf/apps/{app}/visitors", get(edge::visitors))

@@ -32,9 +32,13 @@ pub mod replicas;
 
 pub mod routes;
 
+pub mod snapshots;
+
 pub mod tokens;
 
 pub mod user_ranges;
+
+pub mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

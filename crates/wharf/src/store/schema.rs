@@ -227,6 +227,28 @@ pub(super) const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE apps ADD COLUMN ask TEXT;
     ",
+    "
+    -- What a volume holds lies in a folder of its own, its tree; a restore gives it another.
+    CREATE TABLE volumes (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        size INTEGER,
+        tree TEXT NOT NULL UNIQUE,
+        snapshots_taken INTEGER NOT NULL DEFAULT 0,
+        created_at INTEGER NOT NULL,
+        UNIQUE (app, name)
+    ) STRICT;
+
+    CREATE TABLE snapshots (
+        id TEXT PRIMARY KEY,
+        volume TEXT NOT NULL REFERENCES volumes(id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        UNIQUE (volume, number)
+    ) STRICT;
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

@@ -59,6 +59,8 @@ mod serving;
 
 mod tls;
 
+mod volumes;
+
 mod status;
 
 mod why;

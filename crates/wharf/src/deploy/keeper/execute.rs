@@ -8,18 +8,19 @@ use model::deploy::{Deploy, DeployPhase};
 use model::event::Event;
 use model::id::ReplicaId;
 use model::name::DomainName;
-use model::plan::{Place, RouteGoal, Step};
+use model::plan::{Place, RouteGoal, Step, has_given_way};
 use model::problem::{Code, Problem};
 use model::replica::{Condition, EndingKind, Replica, render_span};
 use model::route::spec::Route;
 use model::route::weight::Weight;
 use model::route::written::compose;
 use model::route::{Endpoint, EndpointAddress, Part, Upstream};
+use model::volume::User;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::progress::Timings;
-use super::super::{registry, replica, verdict};
+use super::super::{registry, replica, verdict, volumes};
 use super::{Keeper, Life, Loaded, Stopwatch, Trouble, place_of};
 use crate::failpoints;
 use crate::store::{self, StoreError, deploys};
@@ -124,6 +125,7 @@ impl Keeper {
             place,
             cause,
             serving: loaded.serving_version(),
+            has_given_way: has_given_way(&loaded.goal, &self.world()),
             log,
         };
         let problem = verdict::problem_of(&failure);
@@ -185,15 +187,18 @@ impl Keeper {
             created_at: Timestamp::now(),
             slot: None,
         };
-        let stored = row.clone();
+        let (stored, of) = (row.clone(), Arc::clone(release));
         let record = move |tx: &store::Tx<'_>| {
             store::replicas::insert(tx, &stored)?;
-            store::user_ranges::ensure(tx, stored.app)
+            let process = &stored.process;
+            let user = if process.is_release() { User::Beside } else { User::Process(process) };
+            let volumes = volumes::mounted(tx, &of, user)?;
+            Ok::<_, StoreError>((store::user_ranges::ensure(tx, stored.app)?, volumes))
         };
-        let user_range = self.shared.store.run(record).await?;
+        let (user_range, volumes) = self.shared.store.run(record).await?;
         failpoints::hit("start.recorded");
-        let started = replica::Started { row: &row, release, user_range };
-        let spec = replica::spec(&loaded.app, &started, &self.shared.logs);
+        let started = replica::Started { row: &row, release, user_range, volumes };
+        let spec = replica::spec(&loaded.app, started, &self.shared.logs);
         let life = Life {
             replica: row.clone(),
             condition: Condition::Starting,
@@ -202,6 +207,7 @@ impl Keeper {
             is_retired: false,
             is_told: false,
             grace: release.shape.run.grace,
+            writes: release.shape.writes(&row.process),
             end: CancellationToken::new(),
         };
         let end = life.end.clone();

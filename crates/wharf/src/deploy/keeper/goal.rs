@@ -158,5 +158,11 @@ fn generation(deploy: &Deploy, crew: u64, release: &Release) -> Generation {
         formation: release.formation.clone(),
         domains: release.domains.iter().cloned().collect(),
         drain_timeout: release.shape.run.drain_timeout,
+        writes: release
+            .shape
+            .processes
+            .keys()
+            .map(|process| (process.clone(), release.shape.writes(process)))
+            .collect(),
     }
 }

@@ -21,6 +21,7 @@ use model::plan::{Leaving, Place, RouteSeen, Seen, Step, World, plan};
 use model::replica::{Condition, Crashes, Ending, EndingKind, Replica};
 use model::route::host::HostPattern;
 use model::route::{EndpointAddress, Part};
+use model::volume::Writes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,8 @@ struct Life {
     is_told: bool,
     /// From TERM to KILL, as its own release has it.
     grace: Duration,
+    /// What it does with volumes.
+    writes: Writes,
     /// Cancelled when it is told to end: one that is still being started must hear of it too.
     end: CancellationToken,
 }
@@ -226,6 +229,7 @@ impl Keeper {
             is_retired: false,
             is_told: false,
             grace: release.shape.run.grace,
+            writes: release.shape.writes(&row.process),
             end: CancellationToken::new(),
         };
         let end = life.end.clone();
@@ -423,7 +427,8 @@ impl Keeper {
                     place.generation = 0;
                 }
                 let release = life.replica.release;
-                Seen { id: *id, place, release, condition: life.condition.clone() }
+                let (condition, writes) = (life.condition.clone(), life.writes.clone());
+                Seen { id: *id, place, release, condition, writes }
             })
             .collect();
         World { replicas, route: self.route.clone(), crashes: self.crashes.clone() }

@@ -322,6 +322,7 @@ impl Pipeline {
             Change::Image { commit, .. } => Some(commit.clone()),
             Change::ConfigVars(_)
             | Change::Sizes(_)
+            | Change::Volumes(_)
             | Change::Formation(_)
             | Change::Domains(_)
             | Change::Rollback { .. }

@@ -153,9 +153,10 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_change_of_counts_keeps_what_serves
 /// fails them.
 const OF_A_FAILURE: [&str; 1] = ["deploy.failed"];
 
-/// The collector's and the certificate orders' own are passed in `collect` and `acme`.
+/// The collector's, the certificate orders' and the snapshots' own are passed in `collect`, `acme` and
+/// `volumes`.
 fn is_of_a_deploy(point: &str) -> bool {
-    let is_elsewhere = ["collect.", "order."].iter().any(|room| point.starts_with(room));
+    let is_elsewhere = ["collect.", "order.", "volume."].iter().any(|room| point.starts_with(room));
     !is_elsewhere && !OF_A_FAILURE.contains(&point)
 }
 
