@@ -45,6 +45,7 @@ pub enum Event {
     VolumeMade { volume: VolumeName },
     VolumeRemoved { volume: VolumeName },
     VolumeRestored { volume: VolumeName, snapshot: u64 },
+    VolumeImported { volume: VolumeName },
     SnapshotTaken { volume: VolumeName, snapshot: u64 },
     SnapshotRemoved { volume: VolumeName, snapshot: u64 },
     ReplicaStarted { replica: String, release: u64 },

@@ -92,6 +92,19 @@ impl VolumeSpec {
     }
 }
 
+impl std::fmt::Display for VolumeSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "at {}", self.at)?;
+        if let Some(process) = self.writer().or_else(|| self.process.clone()) {
+            write!(f, " for {process}")?;
+        }
+        if let Some(size) = self.size {
+            write!(f, ", {size}")?;
+        }
+        if self.single_writer { f.write_str(", single writer") } else { Ok(()) }
+    }
+}
+
 /// What somebody has mounted.
 pub fn mounts_of(volumes: &Volumes, user: User<'_>) -> Vec<Mount> {
     volumes.values().filter_map(|volume| volume.mount(user)).collect()

@@ -8,7 +8,8 @@ use model::release::Release;
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// `image`, `commit`, `process`, `limits`, `config var`, `replicas`, `domain`, `setting`.
+    /// `image`, `commit`, `process`, `limits`, `config var`, `replicas`, `domain`, `volume`,
+    /// `setting`.
     pub what: &'static str,
     /// Which one, where there are many.
     pub name: Option<String>,
@@ -52,6 +53,10 @@ pub fn between(from: &Release, to: &Release) -> Vec<Difference> {
     }));
     all.extend(many("domain", |release| {
         release.domains.iter().map(|host| (host.to_string(), String::new())).collect()
+    }));
+    all.extend(many("volume", |release| {
+        let volumes = release.shape.all_volumes();
+        volumes.iter().map(|(name, volume)| (name.to_string(), volume.to_string())).collect()
     }));
     all.extend(many("setting", settings));
     all

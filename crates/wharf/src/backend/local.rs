@@ -181,8 +181,8 @@ impl Local {
             if let Some(image) = &spec.image {
                 local.hold_image(image, &lease);
             }
-            let busy = spec.volumes.iter().map(|volume| local.volumes.busy(volume.tree.0));
-            let _busy: Vec<_> = busy.collect();
+            let starting = spec.volumes.iter().map(|volume| local.volumes.starting(volume.tree));
+            let _starting: Vec<_> = starting.collect();
             let (spec, slot) = local.container(spec)?;
             let started = local.engine.start(&spec, streams);
             if started.is_err() && local.engine.find(&spec.id)?.is_none() {

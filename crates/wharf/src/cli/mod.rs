@@ -61,6 +61,8 @@ mod explain;
 
 mod volumes;
 
+mod archives;
+
 mod auth;
 
 mod builds;
@@ -260,6 +262,12 @@ enum Command {
     /// Remove a snapshot of a volume
     #[command(name = "volumes:snapshots:remove")]
     VolumesSnapshotsRemove(volumes::SnapshotArgs),
+    /// Write what a volume holds to standard output, as tar
+    #[command(name = "volumes:export")]
+    VolumesExport(archives::ExportArgs),
+    /// Have a volume hold what a tar file holds
+    #[command(name = "volumes:import")]
+    VolumesImport(archives::ImportArgs),
     /// Have a volume hold again what it held at a snapshot
     #[command(name = "volumes:restore")]
     VolumesRestore(volumes::RestoreArgs),
@@ -466,6 +474,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::VolumesSnapshot(args) => volumes::snapshot(session, &args).await,
         Command::VolumesSnapshots(args) => volumes::snapshots(session, &args).await,
         Command::VolumesSnapshotsRemove(args) => volumes::remove_snapshot(session, &args).await,
+        Command::VolumesExport(args) => archives::export(session, &args).await,
+        Command::VolumesImport(args) => archives::import(session, &args).await,
         Command::VolumesRestore(args) => volumes::restore(session, &args).await,
         Command::Certs(args) => certificates::list(session, &args).await,
         Command::CertsAdd(args) => certificates::add(session, &args).await,

@@ -40,6 +40,14 @@ impl Printer {
         }
     }
 
+    /// Data that is no text.
+    pub(super) fn bytes(&self, bytes: &[u8]) {
+        let mut out = io::stdout().lock();
+        if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+            self.is_closed.set(true);
+        }
+    }
+
     /// Whether more data would reach nobody.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.get()

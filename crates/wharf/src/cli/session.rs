@@ -139,20 +139,31 @@ impl Session {
         self.printer.begin(change.label);
         let body = change.body.as_ref();
         let reply = self.client.call(change.method, &change.path, body).await?;
+        self.see_through(reply, change.app, change.wait, change.note).await
+    }
+
+    /// Follows a change that was begun, until it is live or failed.
+    pub(super) async fn see_through(
+        &self,
+        reply: Reply,
+        app: &str,
+        wait: Wait,
+        note: &str,
+    ) -> Result<Reply, Failure> {
         self.warn(&reply);
         let Some(release) = reply.header(RELEASE_HEADER) else {
             self.printer.end(&format!("nothing to do, it is so already; {}", stays(&reply)));
             return Ok(reply);
         };
         let deploy = reply.header(DEPLOY_HEADER);
-        if deploy.is_some() && change.wait.no_wait {
+        if deploy.is_some() && wait.no_wait {
             self.printer.end(&format!("begun, {release}"));
             return Ok(reply);
         }
         if let Some(deploy) = deploy {
-            self.follow(&progress::path(change.app, deploy)).await?;
+            self.follow(&progress::path(app, deploy)).await?;
         }
-        self.printer.end(&format!("done, {release}{}", change.note));
+        self.printer.end(&format!("done, {release}{note}"));
         Ok(reply)
     }
 

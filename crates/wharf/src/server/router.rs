@@ -122,6 +122,11 @@ fn house() -> Router<Context> {
             "/wharf/apps/{app}/volumes/{volume}/snapshots/{number}",
             delete(volumes::remove_snapshot),
         )
+        .route(
+            "/wharf/apps/{app}/volumes/{volume}/snapshots/{number}/content",
+            get(volumes::export),
+        )
+        .route("/wharf/apps/{app}/volumes/{volume}/content", axum::routing::put(volumes::import))
         .route("/wharf/apps/{app}/edge", get(edge::show).patch(edge::set))
         .route("/wharf/apps/{app}/edge/access", post(edge::change_access))
         .route("/wharf/apps/{app}/visitors", get(edge::visitors))

@@ -1,7 +1,11 @@
 //! `/wharf/apps/{app}/volumes`.
 
+use axum::body::Body;
 use axum::extract::{Path, State};
+use axum::response::Response;
+use futures_util::StreamExt;
 use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use model::app::App;
 use model::problem::{Code, Problem};
 use model::volume::VolumeSpec;
@@ -13,7 +17,7 @@ use super::request::{Asked, Input};
 use crate::api::volume::{
     NewVolume, RemoveVolume, RestoreVolume, Snapshot, Volume, VolumeMount, VolumeSource,
 };
-use crate::apps::volumes::{self, View, snapshots};
+use crate::apps::volumes::{self, View, archives, snapshots};
 use crate::context::Context;
 use crate::deploy::release::Frozen;
 use crate::store::snapshots::StoredSnapshot;
@@ -107,6 +111,40 @@ pub(super) async fn remove_snapshot(
 ) -> Answer {
     let removed = snapshots::remove(&context, &key, &name, number, &caller.user).await?;
     ok(&encode_snapshot(&name, &removed.2))
+}
+
+pub(super) async fn export(
+    State(context): State<Context>,
+    Path((key, name, number)): Path<(String, String, u64)>,
+) -> Answer {
+    let pieces = archives::export(&context, &key, &name, number).await?;
+    let stream = futures_util::stream::unfold(pieces, |mut pieces| async move {
+        Some((pieces.recv().await?, pieces))
+    });
+    let mut response = Response::new(Body::from_stream(stream));
+    let kind = HeaderValue::from_static("application/x-tar");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+pub(super) async fn import(
+    State(context): State<Context>,
+    caller: Caller,
+    Path((key, name)): Path<(String, String)>,
+    body: Body,
+) -> Answer {
+    let (sender, pieces) = archives::channel();
+    context.tasks.spawn_until_stop("import", async move {
+        let mut body = body.into_data_stream();
+        while let Some(piece) = body.next().await {
+            // Who reads it may have given up.
+            if sender.send(piece.map_err(std::io::Error::other)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (app, frozen) = archives::import(&context, &key, &name, pieces, &caller.user).await?;
+    answer(&context, &app, &name, frozen, StatusCode::OK).await
 }
 
 /// The volume as it is after a change, and which release and deploy that made.

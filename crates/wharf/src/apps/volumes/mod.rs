@@ -1,5 +1,7 @@
 //! Volumes of an app: mounted and taken off by releases, removed by themselves.
 
+pub mod archives;
+
 pub mod snapshots;
 
 use std::collections::BTreeMap;

@@ -90,6 +90,19 @@ pub async fn restore(
         Ok(backend.volumes.make_of(id, snapshot.id, (tree, size))?)
     })
     .await?;
+    let fact = Event::VolumeRestored { volume: volume.name.clone(), snapshot: snapshot.number };
+    let frozen = adopt(context, &app, (volume, tree), fact, user).await?;
+    Ok((app, frozen))
+}
+
+/// From now on the volume holds a tree that is made and whole; with it go replicas that see it.
+pub(super) async fn adopt(
+    context: &Context,
+    app: &App,
+    (volume, tree): (StoredVolume, TreeId),
+    fact: Event,
+    user: &str,
+) -> Result<Option<Frozen>, Problem> {
     failpoints::hit("volume.copied");
     let (owner, user, now) = (app.clone(), user.to_owned(), Timestamp::now());
     let frozen = decide(context, move |tx| {
@@ -100,14 +113,13 @@ pub async fn restore(
             None
         };
         volumes::set_tree(tx, volume.id, tree)?;
-        let event = Event::VolumeRestored { volume: volume.name, snapshot: snapshot.number };
-        events::append(tx, Some(owner.id), Some(&user), &event, now)?;
+        events::append(tx, Some(owner.id), Some(&user), &fact, now)?;
         Ok(Ok(frozen))
     })
     .await?;
     failpoints::hit("volume.stored");
     context.deploys.begin(app.id);
-    Ok((app, frozen))
+    Ok(frozen)
 }
 
 /// Fresh replicas, where there are any.
@@ -146,7 +158,7 @@ pub async fn remove(
     Ok((app, volume, snapshot))
 }
 
-fn one(kept: &Kept, number: u64) -> Result<&StoredSnapshot, Problem> {
+pub(super) fn one(kept: &Kept, number: u64) -> Result<&StoredSnapshot, Problem> {
     kept.snapshots.iter().find(|snapshot| snapshot.number == number).ok_or_else(|| {
         let (app, name) = (&kept.app.name, &kept.volume.name);
         Problem::new(Code::SnapshotUnknown, format!("`{name}` of `{app}` has no snapshot {number}"))

@@ -11,6 +11,10 @@
 //! dot is whole. The store knows which tree a volume holds; what it does not name is removed, unless
 //! somebody is [`Busy`] with it or a container stands on it. Sync, for blocking threads.
 
+mod archive;
+
+mod gate;
+
 mod sweep;
 
 mod still;
@@ -32,6 +36,7 @@ use uuid::Uuid;
 
 use super::local::APP_UID;
 
+use gate::{Gates, Starting};
 pub use sweep::Known;
 
 /// One volume as a container is to have it.
@@ -55,6 +60,10 @@ pub enum VolumeError {
     Replaced,
     #[error("nothing ever had it mounted")]
     Empty,
+    #[error("the archive cannot be read")]
+    Archive(#[source] io::Error),
+    #[error("the archive holds nothing")]
+    NothingIn,
 }
 
 /// The volumes' folders.
@@ -62,6 +71,7 @@ pub enum VolumeError {
 pub struct Volumes {
     root: PathBuf,
     busy: Arc<Mutex<BTreeMap<Uuid, usize>>>,
+    gates: Arc<Gates>,
     /// One makes or mounts at a time.
     making: Mutex<()>,
     /// Why none can be bounded here, if so; once somebody asked.
@@ -92,8 +102,8 @@ impl Volumes {
     pub fn open(root: PathBuf) -> Result<Self, VolumeError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&root);
         made.map_err(file("create", &root))?;
-        let (busy, making, bounds_lack) = Default::default();
-        Ok(Self { root, busy, making, bounds_lack })
+        let (busy, gates, making, bounds_lack) = Default::default();
+        Ok(Self { root, busy, gates, making, bounds_lack })
     }
 
     /// Why no volume can be bounded on this machine, if so. Tried once.
@@ -111,6 +121,12 @@ impl Volumes {
     pub fn busy(&self, id: Uuid) -> Busy {
         *lock(&self.busy).entry(id).or_default() += 1;
         Busy { id, all: Arc::clone(&self.busy) }
+    }
+
+    /// To be called before a container with a tree is started, and kept until it has: no copy is made of
+    /// the tree meanwhile, and it is not removed.
+    pub fn starting(&self, tree: TreeId) -> (Busy, Starting) {
+        (self.busy(tree.0), self.gates.pass(tree))
     }
 
     fn is_busy(&self, id: Uuid) -> bool {

@@ -23,7 +23,9 @@ impl Volumes {
         self.whole(&place, |new| {
             let content = new.join("content");
             create(&content)?;
-            Ok(copy::copy_still(&source, &content, || stop(&source))?)
+            // Nobody starts from before those that run are stopped until they go on.
+            let stop = || Ok((self.gates.shut(tree), stop(&source)?));
+            Ok(copy::copy_still(&source, &content, stop)?)
         })?;
         Ok(engine::disk::size_of(&place))
     }

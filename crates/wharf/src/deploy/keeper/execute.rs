@@ -44,7 +44,7 @@ impl Keeper {
             Step::GiveUp { generation } => self.give_up(*generation, loaded).await,
             Step::Route(goal) => self.route(goal, loaded).await,
             Step::Stop(id) => {
-                self.stop(*id);
+                self.stop(*id, loaded);
                 Ok(())
             }
             Step::Remove { id, is_crash } => self.remove(*id, *is_crash).await,
@@ -312,7 +312,8 @@ impl Keeper {
         Some(Endpoint { replica: id, name: life.replica.name(), address, weight })
     }
 
-    fn stop(&mut self, id: ReplicaId) {
+    fn stop(&mut self, id: ReplicaId, loaded: &Loaded) {
+        let is_in_the_way = has_given_way(&loaded.goal, &self.world());
         let Some(life) = self.lives.get_mut(&id) else { return };
         life.condition = Condition::Stopping;
         life.is_told = true;
@@ -322,6 +323,11 @@ impl Keeper {
         let (name, grace) = (life.replica.name(), life.grace);
         let shared = Arc::clone(&self.shared);
         let app = self.app;
+        if let Some(deploy) = loaded.deploy.as_ref().filter(|_| is_in_the_way) {
+            // Whoever follows it wonders why visitors wait.
+            let said = format!("Stopping {name} of v{} first: visitors wait", life.replica.release);
+            self.shared.hub.say(deploy.id, said);
+        }
         self.shared.logs.say(app, &name, "Stopping process with SIGTERM");
         self.shared.tasks.spawn_until_stop("stop", async move {
             if shared.backend.stop(id, grace).await {

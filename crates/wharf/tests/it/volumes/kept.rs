@@ -92,6 +92,43 @@ fn a_snapshot_is_of_one_moment_and_comes_back_under_load() {
 }
 
 #[test]
+fn what_a_volume_holds_goes_out_and_in_as_tar() {
+    if !require(&["root", "network"]) {
+        return;
+    }
+    let host = Host::start();
+    shop_with(&host, &[]);
+    exec(&host, "mkdir -p /data/deep && head -c 3M /dev/zero > /data/deep/big && echo a > /data/a");
+    let tar = |command: &str, options: &[&str]| -> std::process::Output {
+        host.cli(&[&[command, "data", "-a", "shop"], options].concat()).output().unwrap()
+    };
+    let out = tar("volumes:export", &[]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(out.stdout.len() > 3 << 20);
+    let left = host.json(&["volumes:snapshots", "data", "-a", "shop"]);
+    assert_eq!(left.as_array().unwrap().len(), 0, "it is not kept");
+    let file = host.root.join("data.tar");
+    fs::write(&file, &out.stdout).unwrap();
+    exec(&host, "rm -r /data/deep; echo b > /data/b");
+    // Half a file, or nothing at all, changes nothing.
+    for half in [&out.stdout[..2 << 20], &[]] {
+        let path = host.root.join("half.tar");
+        fs::write(&path, half).unwrap();
+        let failed = tar("volumes:import", &[path.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+        assert!(!failed.status.success() && said.contains("P526"), "{said}");
+        assert_eq!(exec(&host, "ls /data"), "a\nb");
+    }
+    let done = tar("volumes:import", &[file.to_str().unwrap()]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(
+        exec(&host, "ls /data; stat -c %s /data/deep/big; touch /data/deep/c"),
+        "a\ndeep\n3145728"
+    );
+    assert!(!tar("volumes:import", &["no-such-file"]).status.success());
+}
+
+#[test]
 fn a_daemon_killed_while_an_app_stands_still_has_it_go_on_when_it_is_back() {
     if !require(&["root", "network"]) {
         return;

@@ -168,7 +168,6 @@ fn what_cannot_be_a_volume_is_refused_with_its_rule_and_changes_nothing() {
     }
     let host = Host::start();
     let repo = shop_with(&host, &[]);
-    let releases = host.wharf(&["releases", "-a", "shop"]);
     let mut said = Vec::new();
     let add = |name: &str, at: &str, more: &[&str]| {
         let all = [&["volumes:add", name, "--at", at, "-a", "shop"], more].concat();
@@ -180,6 +179,9 @@ fn what_cannot_be_a_volume_is_refused_with_its_rule_and_changes_nothing() {
     said.push(add("other", "/other", &["--process", "wbe"]));
     said.push(add("other", "/other", &["--size", "1x"]));
     said.push(add("data", "/data", &["--size", "2G"]));
+    host.wharf(&["ps:scale", "web=2", "-a", "shop"]);
+    let releases = host.wharf(&["releases", "-a", "shop"]);
+    said.push(add("db", "/db", &["--single-writer"]));
     said.push(host.wharf_fails(&["volumes:restore", "data", "4", "-a", "shop"]));
     said.push(host.wharf_fails(&["volumes:remove", "dta", "--confirm", "dta", "-a", "shop"]));
     repo.write("wharf.toml", "[[volumes]]\nname = \"two\"\nat = \"data\"\n");
@@ -233,6 +235,13 @@ fn what_cannot_be_a_volume_is_refused_with_its_rule_and_changes_nothing() {
       still: nothing was changed
       next:  ask for what it has, or for a volume of another name
              wharf explain P521
+
+    Mounting db at /db in shop…
+    error[P523]: `shop` cannot have 2 replicas of `web`
+      why:   its volume `db` has one writer at a time (`single_writer`)
+      still: nothing was changed
+      next:  wharf ps:scale web=1 -a shop
+             wharf explain P523
 
     Restoring data of shop to snapshot 4…
     error[P525]: `data` of `shop` has no snapshot 4

@@ -56,7 +56,8 @@ fn a_deploy_of_a_single_writer_costs_no_request_and_never_has_two() {
     let repo = shop(&host);
     let load = Load::start(host.edge(), "shop", 100);
     repo.set_version("two");
-    host.push_well(&repo);
+    let said = host.push_well(&repo);
+    assert!(said.contains("Stopping web.1 of v1 first: visitors wait"), "{said}");
     assert!(host.get("shop.localhost", "/").1.starts_with("two"));
     assert_eq!(writers(&host), ["v1", "v2"]);
     host.wharf(&["restart", "-a", "shop"]);
