@@ -26,7 +26,9 @@ pub fn make(image: &Path, size: ByteSize, content: &Path) -> Result<(), Error> {
     file.sync_all().map_err(Error::file("write", image))
 }
 
-/// Shows it at `target`, if it is not there already.
+/// Shows it at `target`, if it is not there already. Where it is mounted out of our sight (a daemon of
+/// before, in a mount namespace of its own), `mount` finds its loop device and takes that: two on one
+/// file would destroy it.
 pub fn mount(image: &Path, target: &Path) -> Result<(), Error> {
     if is_mounted(target)? {
         return Ok(());

@@ -132,7 +132,7 @@ pub(super) async fn list(session: &Session, args: &ListArgs) -> Result<(), Failu
         session.printer.say(format!("{app} has no volumes: what it writes goes with a replica"));
         return Ok(());
     }
-    let heads = ["VOLUME", "AT", "PROCESS", "USED", "OF", "SNAPSHOTS", ""];
+    let heads = ["VOLUME", "AT", "PROCESS", "USED", "LIMIT", "SNAPSHOTS", ""];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     rows.extend(volumes.iter().map(row));
     table(&rows).iter().for_each(|line| session.printer.data(line));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use engine::volume::bounded;
 use model::id::{SnapshotId, TreeId, VolumeId};
@@ -79,29 +80,34 @@ impl Volumes {
             if is_kept || in_use.iter().any(|path| path.starts_with(&one.path)) {
                 continue;
             }
-            if remove(&one)? {
+            if self.remove(&one)? {
                 removed += 1;
             }
         }
         Ok(removed)
     }
-}
 
-/// Removes a folder, unless its mount is in use; whether it did.
-fn remove(found: &Found) -> Result<bool, VolumeError> {
-    match found.kind {
-        // Its trees and snapshots were found too, and go one by one.
-        Kind::Volume(_) => {
-            for part in ["trees", "snapshots"] {
-                let _ = fs::remove_dir(found.path.join(part));
+    /// Removes a folder, unless its mount is in use; whether it did.
+    fn remove(&self, found: &Found) -> Result<bool, VolumeError> {
+        match found.kind {
+            // Its trees and snapshots were found too, and go one by one.
+            Kind::Volume(_) => {
+                for part in ["trees", "snapshots"] {
+                    let _ = fs::remove_dir(found.path.join(part));
+                }
+                Ok(fs::remove_dir(&found.path).is_ok())
             }
-            Ok(fs::remove_dir(&found.path).is_ok())
-        }
-        Kind::Tree(_) | Kind::Snapshot(_) | Kind::HalfMade(_) => {
-            if !bounded::unmount(&found.path.join("mnt"))? {
-                return Ok(false);
+            Kind::HalfMade(id) => {
+                // A first tree is made again under the same name: not while this goes.
+                let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+                if self.is_busy(id) { Ok(false) } else { remove_all(&found.path) }
             }
-            remove_all(&found.path)
+            Kind::Tree(_) | Kind::Snapshot(_) => {
+                if !bounded::unmount(&found.path.join("mnt"))? {
+                    return Ok(false);
+                }
+                remove_all(&found.path)
+            }
         }
     }
 }

@@ -87,7 +87,13 @@ fn a_snapshot_is_of_one_moment_and_comes_back_under_load() {
     let (seen, _) = load.finish();
     books::assert_clean(&host, &seen);
     println!("the longest wait was {:?}", seen.slowest);
-    host.wharf(&["destroy", "shop", "--confirm", "shop"]);
+    host.wharf(&["volumes:detach", "data", "-a", "shop"]);
+    host.kill_daemon();
+    host.start_daemon(&[("WHARF_FAILPOINT", "volume.removed")]);
+    host.wharf_fails(&["volumes:remove", "data", "--confirm", "data", "-a", "shop"]);
+    host.wait_daemon_death();
+    host.start_daemon(&[]);
+    assert_eq!(host.json(&["volumes", "-a", "shop"]).as_array().unwrap().len(), 0);
     super::no_folders(&host);
 }
 

@@ -180,7 +180,7 @@ fn what_cannot_be_a_volume_is_refused_with_its_rule_and_changes_nothing() {
     said.push(add("other", "/other", &["--size", "1x"]));
     said.push(add("data", "/data", &["--size", "2G"]));
     host.wharf(&["ps:scale", "web=2", "-a", "shop"]);
-    let releases = host.wharf(&["releases", "-a", "shop"]);
+    let releases = host.json(&["releases", "-a", "shop"]);
     said.push(add("db", "/db", &["--single-writer"]));
     said.push(host.wharf_fails(&["volumes:restore", "data", "4", "-a", "shop"]));
     said.push(host.wharf_fails(&["volumes:remove", "dta", "--confirm", "dta", "-a", "shop"]));
@@ -255,7 +255,7 @@ fn what_cannot_be_a_volume_is_refused_with_its_rule_and_changes_nothing() {
       next:  did you mean `data`?
              wharf explain P520
     ");
-    assert_eq!(host.wharf(&["releases", "-a", "shop"]), releases);
+    assert_eq!(host.json(&["releases", "-a", "shop"]), releases);
     assert_eq!(folders(&host, "trees").len(), 1);
 }
 
