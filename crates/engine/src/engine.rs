@@ -14,6 +14,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::disk::{self, DiskUse};
 use crate::error::Error;
 use crate::exec::{ExecHandle, ExecRequest, send_signal};
+use crate::inspect::{self, Inspection, ProcessSeen, Subject};
 use crate::listening;
 use crate::process::{self, ProcessId, spawn_role};
 use crate::removal::remove_all;
@@ -304,6 +305,27 @@ impl Engine {
         write_atomic(&state.join(OVER_DISK), b"")?;
         send_signal(&init, libc::SIGKILL)?;
         Ok(Some(written))
+    }
+
+    /// All that is to be seen of it.
+    pub fn inspect(&self, id: &str) -> Result<Inspection, Error> {
+        let (init, _) = self.init(id)?;
+        let state = self.state(id);
+        let shim = state.status_file()?.map(|status| status.shim);
+        let shim = shim.filter(|shim| shim.is_alive().unwrap_or(false));
+        inspect::of(&Subject {
+            spec: &state.spec()?,
+            shim,
+            init,
+            cgroup: &Cgroup::of(&self.config.cgroup_parent, id),
+            written: &self.written(id),
+        })
+    }
+
+    /// The processes in it now.
+    pub fn processes(&self, id: &str) -> Result<Vec<ProcessSeen>, Error> {
+        self.init(id)?;
+        Ok(inspect::process::list(&Cgroup::of(&self.config.cgroup_parent, id)))
     }
 
     fn written(&self, id: &str) -> [PathBuf; 2] {

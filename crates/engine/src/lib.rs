@@ -15,6 +15,7 @@ pub mod error;
 pub mod exec;
 pub mod image;
 mod init;
+pub mod inspect;
 mod listening;
 mod log;
 pub mod network;

@@ -12,6 +12,8 @@ mod hostile;
 #[cfg(test)]
 mod inside;
 #[cfg(test)]
+mod inspect;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod logs;
