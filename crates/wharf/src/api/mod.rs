@@ -37,6 +37,8 @@ pub mod error;
 
 pub mod stats;
 
+pub mod inspect;
+
 pub mod status;
 
 pub mod trace;

@@ -7,6 +7,7 @@ pub mod command;
 
 pub mod published;
 
+mod inside;
 mod look;
 
 mod words;

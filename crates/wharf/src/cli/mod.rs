@@ -53,6 +53,10 @@ mod status;
 
 mod stats;
 
+mod inspect;
+
+mod top;
+
 mod timing;
 
 mod trace;
@@ -150,6 +154,12 @@ enum Command {
     /// Stop one process, or all of one type
     #[command(name = "ps:stop")]
     PsStop(ps::StopArgs),
+    /// Show all there is to see of one process: its container, limits, network, walls
+    #[command(visible_alias = "ps:inspect")]
+    Inspect(inspect::InspectArgs),
+    /// Show what runs inside the app's processes, the busiest first
+    #[command(visible_alias = "ps:top")]
+    Top(top::TopArgs),
     /// Show what the app says, and what was done to it
     Logs(logs::LogsArgs),
     /// Show all that is known of one request, by its id
@@ -401,6 +411,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::PsWeight(args) => weight::weight(session, &args).await,
         Command::Restart(args) => ps::restart(session, &args).await,
         Command::PsStop(args) => ps::stop(session, &args).await,
+        Command::Inspect(args) => inspect::show(session, &args).await,
+        Command::Top(args) => top::show(session, &args).await,
         Command::Logs(args) => logs::show(session, &args).await,
         Command::Trace(args) => trace::show(session, &args).await,
         Command::ProxyStats(args) => stats::show(session, &args).await,

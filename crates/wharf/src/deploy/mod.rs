@@ -118,6 +118,10 @@ pub struct ReplicaView {
     pub note: Option<String>,
     pub since: Timestamp,
     pub port: Option<u16>,
+    /// How often its place ended by itself lately.
+    pub crashes: u32,
+    /// How it ended the last time.
+    pub last_ending: Option<String>,
 }
 
 /// What visitors see of a change.

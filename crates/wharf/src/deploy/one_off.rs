@@ -366,8 +366,15 @@ impl Deploys {
         let view = |entry: Entry| {
             let since = entry.replica.created_at;
             let status = if entry.stop.is_cancelled() { "stopping" } else { "up" };
-            let view =
-                ReplicaView { replica: entry.replica, status, note: None, since, port: None };
+            let view = ReplicaView {
+                replica: entry.replica,
+                status,
+                note: None,
+                since,
+                port: None,
+                crashes: 0,
+                last_ending: None,
+            };
             (view, entry.command)
         };
         let mut views: Vec<_> = self.inner.shared.one_offs.of(app).into_iter().map(view).collect();

@@ -31,6 +31,8 @@ mod formation;
 
 mod dynos;
 
+mod inspect;
+
 mod edge;
 
 mod runs;

@@ -15,7 +15,8 @@ use super::sessions::Sessions;
 use super::stats::Looks;
 use super::{
     account, answer, apps, attach, builds, certificates, config_vars, domains, dynos, edge,
-    formation, logs, metrics, push, releases, request, routes, runs, stats, status, stream, trace,
+    formation, inspect, logs, metrics, push, releases, request, routes, runs, stats, status,
+    stream, trace,
 };
 use crate::config::Config;
 use crate::context::Context;
@@ -94,6 +95,8 @@ fn house() -> Router<Context> {
         )
         .route("/wharf/explain/{code}", get(status::explain))
         .route("/wharf/apps/{app}/replicas", get(dynos::details))
+        .route("/wharf/apps/{app}/replicas/{replica}", get(inspect::show))
+        .route("/wharf/apps/{app}/processes", get(inspect::processes))
         .route(
             "/wharf/apps/{app}/timing",
             get(apps::timing).put(apps::timing_on).delete(apps::timing_off),

@@ -35,6 +35,8 @@ mod files;
 
 mod git;
 
+mod inspect;
+
 mod limits;
 
 mod logs;
