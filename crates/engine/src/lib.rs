@@ -13,6 +13,7 @@ pub mod disk;
 mod engine;
 pub mod error;
 pub mod exec;
+pub mod host;
 pub mod image;
 mod init;
 pub mod inspect;
