@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::attach::{Attach, Outcome, send_request};
 use crate::cgroup::{self, Cgroup};
+use crate::copy::Copy;
 use crate::disk::{self, DiskUse};
 use crate::error::Error;
 use crate::exec::{ExecHandle, ExecRequest, send_signal};
@@ -335,6 +336,31 @@ impl Engine {
 
     /// Runs a second command in it, as confined as the app itself.
     pub fn exec(&self, id: &str, spec: &ExecSpec, stdio: Attach) -> Result<ExecHandle, Error> {
+        self.enter(id, spec, None, stdio)
+    }
+
+    /// Copies files out of it or into it: a process of ours inside, as confined as a command of that
+    /// user, between its streams and the container's files. What it says on stderr are
+    /// [`copy::Word`](crate::copy::Word)s.
+    pub fn copy(
+        &self,
+        id: &str,
+        copy: Copy,
+        (uid, gid): (u32, u32),
+        stdio: Attach,
+    ) -> Result<ExecHandle, Error> {
+        let cwd = self.state(id).spec()?.cwd;
+        let spec = ExecSpec { command: Vec::new(), env: Vec::new(), cwd, uid, gid };
+        self.enter(id, &spec, Some(copy), stdio)
+    }
+
+    fn enter(
+        &self,
+        id: &str,
+        spec: &ExecSpec,
+        copy: Option<Copy>,
+        stdio: Attach,
+    ) -> Result<ExecHandle, Error> {
         let (init, _) = self.init(id)?;
         let container = self.state(id).spec()?;
         let request = ExecRequest {
@@ -345,6 +371,7 @@ impl Engine {
             open_files: container.limits.open_files,
             users: container.users,
             spec: spec.clone(),
+            copy,
         };
         let doing = "start the command's helper";
         let (mut ours, theirs) = UnixStream::pair().map_err(Error::kernel(doing))?;

@@ -8,6 +8,7 @@
 pub mod attach;
 mod bundle;
 mod cgroup;
+pub mod copy;
 pub mod dial;
 pub mod disk;
 mod engine;

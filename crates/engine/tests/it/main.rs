@@ -4,6 +4,8 @@
 mod bench;
 
 #[cfg(test)]
+mod copy;
+#[cfg(test)]
 mod ending;
 #[cfg(test)]
 mod exec;
