@@ -39,6 +39,10 @@ pub mod stats;
 
 pub mod inspect;
 
+pub mod doctor;
+
+pub mod disk;
+
 pub mod status;
 
 pub mod trace;

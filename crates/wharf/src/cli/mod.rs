@@ -57,6 +57,10 @@ mod inspect;
 
 mod top;
 
+mod doctor;
+
+mod disk;
+
 mod timing;
 
 mod trace;
@@ -298,6 +302,10 @@ enum Command {
     TimingOff(timing::SwitchArgs),
     /// Show how Wharf and all apps are
     Status(status::StatusArgs),
+    /// Show what takes the room on the disk, and what a collect would free
+    Disk(disk::DiskArgs),
+    /// Check whether this machine has what Wharf needs
+    Doctor(doctor::DoctorArgs),
     /// Say what an error code means, and what helps
     Explain(explain::ExplainArgs),
     /// Add the git remote of an app to this repository
@@ -375,6 +383,11 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Prints what a look at this machine found, for the role that looks before there is a daemon.
+pub fn print_report(report: &crate::api::doctor::Report, as_json: bool) {
+    doctor::print(&printer::Printer::new(), report, as_json);
 }
 
 /// The definition, for the manual and its test.
@@ -465,6 +478,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Pause(args) => pause::pause(session, &args).await,
         Command::Resume(args) => pause::resume(session, &args).await,
         Command::Status(args) => status::show(session, &args).await,
+        Command::Disk(args) => disk::show(session, &args).await,
+        Command::Doctor(args) => doctor::show(session, &args).await,
         Command::Version(args) => status::version(session, &args).await,
         Command::AuthLogin(args) => auth::login(session, &args).await,
         Command::AuthLogout(args) => auth::logout(session, &args),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use engine::inspect as seen;
 use engine::spec::UserRange;
 use jiff::Timestamp;
@@ -10,6 +10,7 @@ use model::problem::{Code, Problem};
 use serde::Deserialize;
 
 use super::answer::{Answer, ok};
+use super::request::Asked;
 use crate::api::inspect as api;
 use crate::apps::inspect::{self, Busy, Inspected, Process};
 use crate::context::Context;
@@ -30,7 +31,7 @@ pub(super) struct Wanted {
 pub(super) async fn processes(
     State(context): State<Context>,
     Path(key): Path<String>,
-    Query(wanted): Query<Wanted>,
+    Asked(wanted): Asked<Wanted>,
 ) -> Answer {
     let seconds = wanted.seconds.unwrap_or(0.5);
     if !(0.1..=10.0).contains(&seconds) {

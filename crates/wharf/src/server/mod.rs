@@ -33,6 +33,10 @@ mod dynos;
 
 mod inspect;
 
+mod doctor;
+
+mod disk;
+
 mod edge;
 
 mod runs;

@@ -27,6 +27,10 @@ mod config_vars;
 
 mod deploys;
 
+mod disk;
+
+mod doctor;
+
 mod edge;
 
 mod faults;
