@@ -78,7 +78,7 @@ struct Shared {
     domain: String,
     sockets: Vec<PathBuf>,
     one_offs: one_off::Register,
-    /// Only so many containers are started at once, so that a hundred apps come up without a stampede.
+    /// Only so many replicas start and boot at once, so that a hundred apps come up without a stampede.
     starts: tokio::sync::Semaphore,
     /// Held for reading by those who make a release of an image that is there, for writing by the
     /// collector between asking what to keep and removing the rest.
