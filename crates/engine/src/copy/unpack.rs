@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 
-use super::{Skipped, Trouble, at};
+use super::{Skipped, Trouble, TroubleKind, at};
 
 /// A file takes its name when it is whole; until then it is called so.
 const DRAFT: &str = ".wharf-copy";
@@ -145,8 +145,9 @@ impl Target {
         let open = openat(&self.folder, &self.name, FOLDER, Mode::empty());
         let folder = open.map_err(|error| match error {
             Errno::LOOP | Errno::NOTDIR => Trouble {
+                kind: TroubleKind::Other,
+                path: self.shown.clone(),
                 why: "a file or link is there, and the archive has a folder".to_owned(),
-                ..at(&self.shown)(error)
             },
             error => at(&self.shown)(error),
         })?;

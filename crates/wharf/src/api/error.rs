@@ -75,6 +75,7 @@ pub fn status(code: Code) -> u16 {
         | Code::CertificateNotIssued
         | Code::NameLeadsElsewhere
         | Code::AuthorityNotAllowed
+        | Code::CopyFailed
         | Code::ExecFailed => 409,
         Code::TooLarge => 413,
         Code::DaemonUnreachable

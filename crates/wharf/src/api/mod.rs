@@ -43,6 +43,8 @@ pub mod doctor;
 
 pub mod disk;
 
+pub mod copy;
+
 pub mod status;
 
 pub mod trace;

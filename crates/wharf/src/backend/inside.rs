@@ -3,13 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use engine::attach::Attach;
+use engine::copy::Copy;
 use engine::inspect::{Inspection, ProcessSeen};
 use model::id::ReplicaId;
 use model::size::ByteSize;
 
-use super::local::{Local, blocking};
+use super::error::BackendError;
+use super::local::{APP_UID, Exec, Local, blocking};
 
 impl Local {
+    /// Copies files out of a replica or into it; returns when that has begun.
+    pub async fn copy(
+        self: &Arc<Self>,
+        id: ReplicaId,
+        copy: Copy,
+        streams: Attach,
+    ) -> Result<Exec, BackendError> {
+        let local = Arc::clone(self);
+        let user = (APP_UID, APP_UID);
+        blocking(move || Ok(Exec(local.engine.copy(&id.to_string(), copy, user, streams)?))).await
+    }
+
     /// What is to be seen of a replica that runs, all of it.
     pub async fn inspect(self: &Arc<Self>, id: ReplicaId) -> Option<Inspection> {
         let local = Arc::clone(self);

@@ -74,7 +74,7 @@ pub struct ReplicaSpec {
 
 /// A second command that runs in a replica.
 #[derive(Debug)]
-pub struct Exec(ExecHandle);
+pub struct Exec(pub(super) ExecHandle);
 
 impl Exec {
     /// Waits until it has ended.

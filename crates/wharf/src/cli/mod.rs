@@ -61,6 +61,10 @@ mod doctor;
 
 mod disk;
 
+mod copy;
+
+mod attach;
+
 mod timing;
 
 mod trace;
@@ -206,6 +210,12 @@ enum Command {
     /// Run a command inside a running process
     #[command(visible_alias = "ps:exec")]
     Exec(run::ExecArgs),
+    /// Follow what a running process says, until it ends or you leave
+    #[command(visible_alias = "ps:attach")]
+    Attach(attach::AttachArgs),
+    /// Copy files into a process's container or out of it
+    #[command(name = "cp", visible_alias = "ps:copy")]
+    Cp(copy::CopyArgs),
     /// List the domains
     Domains(domains::DomainsArgs),
     /// Add a domain
@@ -442,6 +452,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Run(args) => run::run(session, args).await,
         Command::RunDetached(args) => run::run(session, args.detached()).await,
         Command::Exec(args) => run::exec(session, args).await,
+        Command::Attach(args) => attach::attach(session, &args).await,
+        Command::Cp(args) => copy::copy(session, &args).await,
         Command::Domains(args) => domains::list(session, &args).await,
         Command::DomainsAdd(args) => domains::add(session, &args).await,
         Command::DomainsRemove(args) => domains::remove(session, &args).await,

@@ -2,6 +2,8 @@
 //! nothing else; knows the wire and no room behind it. What goes wrong is a [`Problem`]: the server's
 //! own, or one that says what was tried.
 
+mod stream;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,6 +224,18 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
+        self.exchange_within(request, Some(ANSWER_LIMIT)).await
+    }
+
+    async fn exchange_within<B>(
+        &self,
+        request: Request<B>,
+        limit: Option<Duration>,
+    ) -> Result<Response<Incoming>, Problem>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let stream =
             tokio::time::timeout(CONNECT_LIMIT, self.connect()).await.map_err(|_| {
                 self.problem(format!("no connection within {} s", CONNECT_LIMIT.as_secs()))
@@ -233,10 +247,14 @@ impl Client {
             // A broken connection is seen, and told, by whoever reads from it.
             let _ = connection.with_upgrades().await;
         });
-        tokio::time::timeout(ANSWER_LIMIT, sender.send_request(request))
-            .await
-            .map_err(|_| self.problem(format!("no answer within {} s", ANSWER_LIMIT.as_secs())))?
-            .map_err(|error| self.unreachable(&error))
+        let answer = sender.send_request(request);
+        let answer = match limit {
+            None => answer.await,
+            Some(limit) => tokio::time::timeout(limit, answer)
+                .await
+                .map_err(|_| self.problem(format!("no answer within {} s", limit.as_secs())))?,
+        };
+        answer.map_err(|error| self.unreachable(&error))
     }
 
     async fn connect(&self) -> Result<Box<dyn Stream>, Problem> {

@@ -37,6 +37,10 @@ mod doctor;
 
 mod disk;
 
+mod copy;
+
+mod follow;
+
 mod edge;
 
 mod runs;

@@ -14,9 +14,9 @@ use super::encode::Wire;
 use super::sessions::Sessions;
 use super::stats::Looks;
 use super::{
-    account, answer, apps, attach, builds, certificates, config_vars, disk, doctor, domains, dynos,
-    edge, formation, inspect, logs, metrics, push, releases, request, routes, runs, stats, status,
-    stream, trace,
+    account, answer, apps, attach, builds, certificates, config_vars, copy, disk, doctor, domains,
+    dynos, edge, follow, formation, inspect, logs, metrics, push, releases, request, routes, runs,
+    stats, status, stream, trace,
 };
 use crate::collect::Scale;
 use crate::config::Config;
@@ -100,6 +100,8 @@ fn house() -> Router<Context> {
         .route("/wharf/explain/{code}", get(status::explain))
         .route("/wharf/apps/{app}/replicas", get(dynos::details))
         .route("/wharf/apps/{app}/replicas/{replica}", get(inspect::show))
+        .route("/wharf/apps/{app}/replicas/{replica}/files", get(copy::download).put(copy::upload))
+        .route("/wharf/apps/{app}/replicas/{replica}/attach", post(follow::attach))
         .route("/wharf/apps/{app}/processes", get(inspect::processes))
         .route(
             "/wharf/apps/{app}/timing",

@@ -13,6 +13,8 @@ mod acme;
 
 mod api;
 
+mod attach;
+
 mod build;
 
 mod certificates;
@@ -24,6 +26,8 @@ mod cli;
 mod collect;
 
 mod config_vars;
+
+mod copy;
 
 mod deploys;
 
