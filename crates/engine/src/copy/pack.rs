@@ -1,9 +1,11 @@
 //! From files to a stream.
 
+use std::cell::Cell;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use tar::{Builder, EntryType, Header};
 
@@ -13,28 +15,64 @@ use super::{Skipped, Trouble, at};
 /// of file, folder and link is skipped.
 pub fn pack(path: &Path, to: impl Write, mut skip: impl FnMut(Skipped)) -> Result<(), Trouble> {
     let found = fs::metadata(path).map_err(at(path))?;
-    let name = own_name(path);
+    let is_broken = Rc::new(Cell::new(false));
+    let to = Unless { is_broken: Rc::clone(&is_broken), to };
     let mut builder = Builder::new(io::BufWriter::with_capacity(256 * 1024, to));
-    add(&mut builder, path, &name, &found, &mut skip)?;
-    if found.is_dir() {
-        let entries = walkdir::WalkDir::new(path).min_depth(1).follow_root_links(true);
-        for entry in entries.sort_by_file_name() {
-            let entry = entry.map_err(|error| {
-                let place = error.path().unwrap_or(path).to_owned();
-                at(&place)(io::Error::from(error))
-            })?;
-            let found = match entry.metadata() {
-                Ok(found) => found,
-                // Gone while we looked: an app works on.
-                Err(error) if error.io_error().is_some_and(is_gone) => continue,
-                Err(error) => return Err(at(entry.path())(io::Error::from(error))),
-            };
-            let below = entry.path().strip_prefix(path).unwrap_or(entry.path());
-            add(&mut builder, entry.path(), &name.join(below), &found, &mut skip)?;
-        }
+    if let Err(trouble) = add_all(&mut builder, path, &found, &mut skip) {
+        is_broken.set(true);
+        return Err(trouble);
     }
     let mut buffer = builder.into_inner().map_err(at(path))?;
     buffer.flush().map_err(at(path))
+}
+
+/// The builder writes an archive's end wherever it is left: one that broke off must not look whole.
+struct Unless<W> {
+    is_broken: Rc<Cell<bool>>,
+    to: W,
+}
+
+impl<W: Write> Write for Unless<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_broken.get() { Ok(bytes.len()) } else { self.to.write(bytes) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+fn add_all<W: Write>(
+    builder: &mut Builder<W>,
+    path: &Path,
+    found: &Metadata,
+    skip: &mut impl FnMut(Skipped),
+) -> Result<(), Trouble> {
+    let name = own_name(path);
+    add(builder, path, &name, found, skip)?;
+    if !found.is_dir() {
+        return Ok(());
+    }
+    let entries = walkdir::WalkDir::new(path).min_depth(1).follow_root_links(true);
+    for entry in entries.sort_by_file_name() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            // Gone while we looked: an app works on.
+            Err(error) if error.io_error().is_some_and(is_gone) => continue,
+            Err(error) => {
+                let place = error.path().unwrap_or(path).to_owned();
+                return Err(at(&place)(io::Error::from(error)));
+            }
+        };
+        let found = match entry.metadata() {
+            Ok(found) => found,
+            Err(error) if error.io_error().is_some_and(is_gone) => continue,
+            Err(error) => return Err(at(entry.path())(io::Error::from(error))),
+        };
+        let below = entry.path().strip_prefix(path).unwrap_or(entry.path());
+        add(builder, entry.path(), &name.join(below), &found, skip)?;
+    }
+    Ok(())
 }
 
 /// The last name in a path that says one; otherwise the place's own.

@@ -178,6 +178,42 @@ fn a_stream_that_breaks_off_leaves_the_old_file_and_no_draft() {
 }
 
 #[test]
+fn an_archive_that_broke_off_does_not_look_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("dir")).unwrap();
+    fs::write(at("dir/a"), vec![1; 600_000]).unwrap();
+    let mut bytes = Vec::new();
+    let full = Full { left: 300_000, to: &mut bytes };
+    let trouble = pack(&at("dir"), full, |_| {}).unwrap_err();
+    assert_eq!(trouble.kind, TroubleKind::NoSpace);
+    assert!(bytes.len() <= 300_000);
+    assert!(unpacked(&at("out"), &bytes).is_err());
+}
+
+/// Takes so much, and then nothing once; what comes after is taken again.
+struct Full<'a> {
+    left: usize,
+    to: &'a mut Vec<u8>,
+}
+
+impl io::Write for Full<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.left {
+            self.left = usize::MAX;
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        self.left -= bytes.len();
+        self.to.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
 fn what_the_role_says_is_read_and_nothing_else() {
     let trouble = Trouble::new(Path::new("/x"), &io::Error::from_raw_os_error(libc::EROFS));
     assert_eq!(trouble.kind, TroubleKind::ReadOnly);

@@ -19,6 +19,7 @@ use hyper::body::Frame;
 use model::problem::{Code, Problem};
 use serde::Deserialize;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, ok};
 use super::request::Asked;
@@ -36,6 +37,11 @@ const MOST_SKIPPED: usize = 20;
 const MOST_SAID: usize = 256 * 1024;
 /// A client that is answered before it has sent all is read on for so long, so that it sees the answer.
 const READ_ON: Duration = Duration::from_secs(30);
+
+/// No disk is so slow that a piece takes longer; somebody inside stopped it.
+const STALLED: Duration = Duration::from_secs(60);
+/// What a copy without further input gets to end by itself.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Place {
@@ -57,7 +63,9 @@ pub(super) async fn download(
     let (job, Streams { output, errors, .. }) = begin(&context, &key, &replica, &copy).await?;
     let (sender, mut pieces) = mpsc::channel(4);
     context.tasks.spawn("copy", async move {
-        let (said, ()) = tokio::join!(gather(errors), pump(output, &sender));
+        // Who hangs up ends it, also where somebody inside keeps it from going on.
+        let (said, (), _) =
+            tokio::join!(gather(errors), pump(output, &sender), job.see_out(sender.closed()));
         // Whoever hung up hears nothing of the end.
         let _ = sender.send(Piece::End(end(job, &copy, &said).await)).await;
     });
@@ -87,9 +95,22 @@ pub(super) async fn upload(
 ) -> Answer {
     let copy = Copy::In(path);
     let (job, Streams { input, errors, .. }) = begin(&context, &key, &replica, &copy).await?;
-    let (said, body) = tokio::join!(gather(errors), feed(input, request.into_body()));
+    let broken = CancellationToken::new();
+    let given_up = async {
+        broken.cancelled().await;
+        // It sees the end of its input, and clears its draft away.
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    let fed = async {
+        let fed = feed(input, request.into_body()).await;
+        if matches!(fed, Fed::Broken) {
+            broken.cancel();
+        }
+        fed
+    };
+    let (said, fed, _) = tokio::join!(gather(errors), fed, job.see_out(given_up));
     let copied = end(job, &copy, &said).await;
-    if let Some(mut body) = body {
+    if let Fed::Refused(mut body) = fed {
         context.tasks.spawn_until_stop("copy", async move {
             let rest = async { while let Some(Ok(_)) = body.frame().await {} };
             // What a refused copy still sends is nobody's.
@@ -132,18 +153,27 @@ async fn pump(output: Stream, to: &mpsc::Sender<Piece>) {
     }
 }
 
-/// All that is sent; the rest of the body, when the copy ended before it.
-async fn feed(input: Stream, mut body: Body) -> Option<Body> {
+/// How an upload came to its end.
+enum Fed {
+    Whole,
+    /// The client hung up, or the copy takes nothing more.
+    Broken,
+    /// The copy ended before; this is still to come.
+    Refused(Body),
+}
+
+/// All that is sent, as fast as it is taken.
+async fn feed(input: Stream, mut body: Body) -> Fed {
     while let Some(frame) = body.frame().await {
-        // One that broke off gives a broken archive, and that is told.
-        let Ok(frame) = frame else { return None };
-        if let Ok(data) = frame.into_data()
-            && input.write_all(&data).await.is_err()
-        {
-            return Some(body);
+        let Ok(frame) = frame else { return Fed::Broken };
+        let Ok(data) = frame.into_data() else { continue };
+        match tokio::time::timeout(STALLED, input.write_all(&data)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Fed::Refused(body),
+            Err(_) => return Fed::Broken,
         }
     }
-    None
+    Fed::Whole
 }
 
 /// What it says of itself, to its end.
@@ -196,7 +226,10 @@ fn problem(name: &str, copy: &Copy, trouble: &Trouble) -> Problem {
     match trouble.kind {
         TroubleKind::NotThere => problem(Code::NotFound).next(next("ls -la /")),
         TroubleKind::Denied => problem(Code::CopyFailed)
-            .next("files are copied as the app's own user; it may write below /tmp")
+            .next(match copy {
+                Copy::Out(_) => "files are read as the app's own user",
+                Copy::In(_) => "files are written as the app's own user; below /tmp it may",
+            })
             .next(next(&format!(
                 "ls -la {}",
                 trouble.path.parent().unwrap_or(&trouble.path).display()

@@ -3,8 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Stdio;
+use std::time::Duration;
 
-use crate::support::host::Host;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::host::{Host, wait_for};
 use crate::support::require::require;
 
 /// The most memory a process ever had, in KiB.
@@ -76,4 +79,30 @@ fn files_and_folders_go_both_ways_and_every_no_says_why() {
     let top = host.json(&["top", "web.1", "-a", "shop"]);
     let all = top["replicas"][0]["processes"].as_array().unwrap();
     assert!(all.iter().all(|one| !one["command"].as_str().unwrap().contains("shim-exec")), "{top}");
+}
+
+#[test]
+fn a_copy_that_is_stopped_from_inside_goes_with_its_client() {
+    if !require(&["root", "network"]) {
+        return;
+    }
+    let host = Host::start();
+    let repo = host.app("shop");
+    host.push_well(&repo);
+    let make = ["dd", "if=/dev/zero", "of=/tmp/big", "bs=1M", "count=50"];
+    host.wharf(&[&["exec", "-a", "shop", "--no-tty", "--"], &make[..]].concat());
+    // Nobody reads what comes, so it does not end by itself.
+    let mut command = host.cli(&["cp", "web.1:/tmp/big", "-", "-a", "shop"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let copier = || {
+        let top = host.json(&["top", "web.1", "-a", "shop"]);
+        let all = top["replicas"][0]["processes"].as_array().unwrap().clone();
+        let found = all.iter().find(|one| one["command"].as_str().unwrap().contains("shim-exec"));
+        found.map(|one| i32::try_from(one["host_pid"].as_i64().unwrap()).unwrap())
+    };
+    let pid = wait_for("the copy to begin", Duration::from_secs(20), copier);
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_for("the copy to be gone", Duration::from_secs(30), || copier().is_none().then_some(()));
 }
