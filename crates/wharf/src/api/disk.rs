@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use model::name::AppName;
 use model::size::ByteSize;
 
+use super::common::Time;
+
 /// `GET /wharf/disk`. As the disk counts: a file with holes takes what it holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Disk {
@@ -23,6 +25,8 @@ pub struct Disk {
     pub surplus: Surplus,
     /// The heaviest first.
     pub apps: Vec<AppDisk>,
+    /// When that was so: a look is good for twenty times what it took, and for five seconds at least.
+    pub at: Time,
     /// How long the look took.
     pub took_ms: u64,
 }

@@ -1,10 +1,11 @@
 //! `disk`.
 
+use jiff::Timestamp;
 use model::size::ByteSize;
 
 use super::Failure;
 use super::session::{Json, Session};
-use super::table::table;
+use super::table::{ago, table};
 use crate::api::disk::{AppDisk, Disk};
 
 /// Show what takes the room on the disk, and what a collect would free
@@ -26,19 +27,22 @@ pub(super) async fn show(session: &Session, args: &DiskArgs) -> Result<(), Failu
         let app: crate::api::app::App = session.client.get(&format!("/apps/{app}")).await?;
         disk.apps.retain(|one| one.name == app.name);
     }
-    lines(&disk).iter().for_each(|line| session.printer.data(line));
+    lines(&disk, Timestamp::now()).iter().for_each(|line| session.printer.data(line));
     Ok(())
 }
 
-fn lines(disk: &Disk) -> Vec<String> {
+fn lines(disk: &Disk, now: Timestamp) -> Vec<String> {
     let Disk { size, free, used, layers, surplus, .. } = disk;
     let mut lines = vec![format!("=== {}: {used}; {free} of {size} free", disk.data_dir)];
+    if now.as_second() - disk.at.0.as_second() > 5 {
+        lines.push(format!("As it was {}.", ago(disk.at.0, now)));
+    }
     let mut parts: Vec<(&String, &ByteSize)> = disk.parts.iter().collect();
     parts.sort_by(|one, other| other.1.cmp(one.1).then(one.0.cmp(other.0)));
     let row = |(name, size): (&String, &ByteSize)| {
         let note = if name == "layers" {
             format!(
-                "{}: {} shared, {} of one app, {} of build steps",
+                "{}: {} shared, {} one app's, {} steps'",
                 layers.count, layers.shared, layers.single, layers.steps
             )
         } else {
@@ -106,14 +110,15 @@ mod tests {
             "apps": [{"name": "shop", "own": mib(100), "images": 3, "own_layers": mib(80),
                       "shared_layers": mib(178), "cache": 0, "git": mib(8), "logs": mib(12),
                       "written": 4096}],
-            "took_ms": 12,
+            "at": "2026-11-21T09:59:00Z", "took_ms": 12,
         }))
         .unwrap();
-        let lines = lines(&disk);
+        let lines = lines(&disk, "2026-11-21T10:00:00Z".parse().unwrap());
         assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
         insta::assert_snapshot!(lines.join("\n"), @r"
         === /var/lib/wharf: 301 MiB; 42 GiB of 64 GiB free
-        layers    280 MiB  9: 178 MiB shared, 80 MiB of one app, 22 MiB of build steps
+        As it was 1m ago.
+        layers    280 MiB  9: 178 MiB shared, 80 MiB one app's, 22 MiB steps'
         logs      12 MiB   of apps and of requests
         git       8 MiB    what was pushed, by app
         database  1 MiB    apps, releases, config vars, events

@@ -69,7 +69,9 @@ fn lines(seen: &ReplicaInspection, now: Timestamp) -> Vec<String> {
         })
         .collect();
     row("Listens:", some(&listening, ", "));
-    row("Environment:", some(&container.environment, " "));
+    for (place, names) in wrapped(&container.environment).iter().enumerate() {
+        row(if place == 0 { "Environment:" } else { "" }, names.clone());
+    }
     lines.extend(more(container));
     lines
 }
@@ -111,6 +113,24 @@ fn address(interface: &Interface) -> String {
 
 fn some(words: &[String], gap: &str) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(gap) }
+}
+
+/// Names in lines that stand beside a heading.
+fn wrapped(names: &[String]) -> Vec<String> {
+    const WIDTH: usize = 80 - 13;
+    let mut lines = vec![String::new()];
+    for name in names {
+        let line = lines.last_mut().expect("there is one at least");
+        if line.is_empty() {
+            line.push_str(name);
+        } else if line.len() + 1 + name.len() <= WIDTH {
+            line.push(' ');
+            line.push_str(name);
+        } else {
+            lines.push(name.clone());
+        }
+    }
+    if lines[0].is_empty() { vec!["none".to_owned()] } else { lines }
 }
 
 fn use_rows(used: &Used, limits: &Bounds) -> Vec<Vec<String>> {
@@ -198,7 +218,8 @@ mod tests {
                 "users": {"first": 1_879_048_192, "count": 65536},
                 "walls": {"seccomp": true, "no_new_privs": true, "capabilities": [],
                           "bounding": []},
-                "environment": ["DATABASE_URL", "PORT"],
+                "environment": ["DATABASE_URL", "HEROKU_APP_NAME", "HEROKU_SLUG_COMMIT", "NODE_ENV",
+                                "PORT", "STRIPE_KEY"],
             },
         }))
         .unwrap();
@@ -218,7 +239,8 @@ mod tests {
         Network:     eth0 10.213.0.6
                      lo 127.0.0.1 ::1
         Listens:     tcp 0.0.0.0:5000, udp [::]:5353
-        Environment: DATABASE_URL PORT
+        Environment: DATABASE_URL HEROKU_APP_NAME HEROKU_SLUG_COMMIT NODE_ENV PORT
+                     STRIPE_KEY
 
         === Use     now     limit
         memory      48 MiB  512 MiB    peak 50 MiB

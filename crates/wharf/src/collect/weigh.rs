@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use engine::image::ImageError;
 use engine::image::layer::LayerId;
+use jiff::Timestamp;
 use model::app::App;
 use model::id::AppId;
 use model::problem::Problem;
@@ -27,8 +28,10 @@ use crate::build::stores::failed;
 use crate::context::Context;
 use crate::store::{self, StoreError};
 
-/// A look is good for so long.
+/// A look is good for so long, and for so many times what it took: who asks again and again costs a
+/// twentieth of a core.
 const FRESH: Duration = Duration::from_secs(5);
+const FRESH_TIMES: u32 = 20;
 
 /// What was found.
 #[derive(Debug, Clone)]
@@ -39,7 +42,8 @@ pub struct Weighed {
     /// The heaviest first.
     pub apps: Vec<AppWeight>,
     pub surplus: Surplus,
-    /// How long the look took.
+    /// When that was, and how long the look took.
+    pub at: Timestamp,
     pub took: Duration,
 }
 
@@ -103,7 +107,7 @@ impl Scale {
     pub async fn weigh(&self, context: &Context) -> Result<Weighed, Problem> {
         let mut memory = Arc::clone(&self.0).lock_owned().await;
         if let Some((at, last)) = &memory.last
-            && at.elapsed() < FRESH
+            && at.elapsed() < FRESH.max(last.took * FRESH_TIMES)
         {
             return Ok(last.clone());
         }
@@ -198,7 +202,14 @@ fn weigh(
     let sum: u64 = all.iter().map(|id| size(id).bytes()).sum();
     let parts = parts(root, (ByteSize(sum), &weights));
     let surplus = round::surplus_now(local, root, asked, (size, SystemTime::now()))?;
-    Ok(Weighed { parts, layers, apps: weights, surplus, took: Duration::ZERO })
+    Ok(Weighed {
+        parts,
+        layers,
+        apps: weights,
+        surplus,
+        at: Timestamp::now(),
+        took: Duration::ZERO,
+    })
 }
 
 /// Who needs which layer, and how many images each app has here.

@@ -35,6 +35,7 @@ pub(super) async fn show(
             caches_size: surplus.cached,
         },
         apps: weighed.apps.iter().map(app).collect(),
+        at: weighed.at.into(),
         took_ms: u64::try_from(weighed.took.as_millis()).unwrap_or(u64::MAX),
     })
 }
