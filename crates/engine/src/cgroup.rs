@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use model::size::ByteSize;
 
+use crate::inspect::CgroupPlace;
 use crate::process::ProcessId;
 use crate::spec::Usage;
 
@@ -179,7 +180,26 @@ impl Cgroup {
         all.filter(|folder| folder.is_dir()).collect()
     }
 
-    fn read(&self, controller: &str, file: &str) -> Option<String> {
+    /// The folders that exist, with the controllers that count there.
+    pub(crate) fn places(&self) -> Vec<CgroupPlace> {
+        let place = |mount: &Mount| CgroupPlace {
+            controllers: mount.controllers.clone(),
+            path: mount.path.join(&self.name),
+        };
+        self.mounts.iter().map(place).filter(|place| place.path.is_dir()).collect()
+    }
+
+    /// Every process in it, also in groups it made itself.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let mut pids = Vec::new();
+        // In one hierarchy all of them are.
+        if let Some(folder) = self.folders().first() {
+            gather_pids(folder, &mut pids);
+        }
+        pids
+    }
+
+    pub(crate) fn read(&self, controller: &str, file: &str) -> Option<String> {
         let mount = self.mounts.iter().find(|mount| match controller {
             "" => mount.controllers.is_empty(),
             _ => mount.controllers.iter().any(|one| one == controller),
@@ -238,6 +258,16 @@ fn own_folder(mounts: &str, own: &str) -> Option<PathBuf> {
         is_it.then_some(path)
     })?;
     Some(mount.path.join(path.trim_start_matches('/')))
+}
+
+fn gather_pids(folder: &Path, pids: &mut Vec<u32>) {
+    let list = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(list.lines().filter_map(|line| line.parse::<u32>().ok()));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            gather_pids(&entry.path(), pids);
+        }
+    }
 }
 
 /// A group may hold groups its processes made (version 2 with delegation, or a nested engine).

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use crate::attach::{Attach, Outcome, send_request};
 use crate::cgroup::{self, Cgroup};
+use crate::copy::Copy;
 use crate::disk::{self, DiskUse};
 use crate::error::Error;
 use crate::exec::{ExecHandle, ExecRequest, send_signal};
+use crate::inspect::{self, Inspection, ProcessSeen, Subject};
 use crate::listening;
 use crate::process::{self, ProcessId, spawn_role};
 use crate::removal::remove_all;
@@ -315,6 +317,27 @@ impl Engine {
         Ok(Some(written))
     }
 
+    /// All that is to be seen of it.
+    pub fn inspect(&self, id: &str) -> Result<Inspection, Error> {
+        let (init, _) = self.init(id)?;
+        let state = self.state(id);
+        let shim = state.status_file()?.map(|status| status.shim);
+        let shim = shim.filter(|shim| shim.is_alive().unwrap_or(false));
+        inspect::of(&Subject {
+            spec: &state.spec()?,
+            shim,
+            init,
+            cgroup: &Cgroup::of(&self.config.cgroup_parent, id),
+            written: &self.written(id),
+        })
+    }
+
+    /// The processes in it now.
+    pub fn processes(&self, id: &str) -> Result<Vec<ProcessSeen>, Error> {
+        self.init(id)?;
+        Ok(inspect::process::list(&Cgroup::of(&self.config.cgroup_parent, id)))
+    }
+
     fn written(&self, id: &str) -> [PathBuf; 2] {
         let scratch = self.config.scratch_dir.join(id);
         [scratch.join("upper"), scratch.join("tmp")]
@@ -322,6 +345,31 @@ impl Engine {
 
     /// Runs a second command in it, as confined as the app itself.
     pub fn exec(&self, id: &str, spec: &ExecSpec, stdio: Attach) -> Result<ExecHandle, Error> {
+        self.enter(id, spec, None, stdio)
+    }
+
+    /// Copies files out of it or into it: a process of ours inside, as confined as a command of that
+    /// user, between its streams and the container's files. What it says on stderr are
+    /// [`copy::Word`](crate::copy::Word)s.
+    pub fn copy(
+        &self,
+        id: &str,
+        copy: Copy,
+        (uid, gid): (u32, u32),
+        stdio: Attach,
+    ) -> Result<ExecHandle, Error> {
+        let cwd = self.state(id).spec()?.cwd;
+        let spec = ExecSpec { command: Vec::new(), env: Vec::new(), cwd, uid, gid };
+        self.enter(id, &spec, Some(copy), stdio)
+    }
+
+    fn enter(
+        &self,
+        id: &str,
+        spec: &ExecSpec,
+        copy: Option<Copy>,
+        stdio: Attach,
+    ) -> Result<ExecHandle, Error> {
         let (init, _) = self.init(id)?;
         let container = self.state(id).spec()?;
         let request = ExecRequest {
@@ -332,6 +380,7 @@ impl Engine {
             open_files: container.limits.open_files,
             users: container.users,
             spec: spec.clone(),
+            copy,
         };
         let doing = "start the command's helper";
         let (mut ours, theirs) = UnixStream::pair().map_err(Error::kernel(doing))?;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attach::{Attach, Outcome, receive_request};
 use crate::cgroup::Cgroup;
+use crate::copy::{self, Copy};
 use crate::error::Error;
 use crate::init::{End, start_program};
 use crate::process::{ProcessId, reachable_open_files};
@@ -38,6 +39,8 @@ pub(crate) struct ExecRequest {
     pub open_files: u64,
     pub users: Option<UserRange>,
     pub spec: ExecSpec,
+    /// Instead of a command.
+    pub copy: Option<Copy>,
 }
 
 /// A command that runs. Dropping it does not end the command.
@@ -135,9 +138,15 @@ fn start(attach: Attach, request: &ExecRequest) -> Result<Pid, Error> {
         .map_err(Error::kernel("make a pipe"))?;
     match sys::fork().map_err(Error::kernel("make a process"))? {
         None => {
-            let why = match become_inmate(request, &pidfd, &filter) {
-                Ok(program) => start_program(&program, has_terminal),
-                Err(error) => error.chain(),
+            let why = match (become_inmate(request, &pidfd, &filter), &request.copy) {
+                (Ok(_), Some(copy)) => {
+                    // There is no `exec` that would close them and so say that all is well.
+                    sys::close_from(3);
+                    sys::exit_now(copy::run(copy))
+                }
+                (Ok(Some(program)), None) => start_program(&program, has_terminal),
+                (Ok(None), None) => "there is no command".to_owned(),
+                (Err(error), _) => error.chain(),
             };
             let _ = rustix::io::write(&boot, why.as_bytes());
             sys::exit_now(127)
@@ -166,7 +175,7 @@ fn become_inmate(
     request: &ExecRequest,
     pidfd: &OwnedFd,
     filter: &seccompiler::BpfProgram,
-) -> Result<Program, Error> {
+) -> Result<Option<Program>, Error> {
     let spec = &request.spec;
     Cgroup::of(&request.cgroup_parent, &request.id)
         .join()
@@ -188,8 +197,19 @@ fn become_inmate(
         .map_err(Error::kernel("set limits"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     drop_privileges(spec.uid, spec.gid)?;
-    std::env::set_current_dir(&spec.cwd).map_err(Error::file("enter", &spec.cwd))?;
-    let program = Program::find(&spec.command, &spec.env).map_err(Error::NotStarted)?;
+    let program = match &request.copy {
+        None => {
+            std::env::set_current_dir(&spec.cwd).map_err(Error::file("enter", &spec.cwd))?;
+            Some(Program::find(&spec.command, &spec.env).map_err(Error::NotStarted)?)
+        }
+        Some(_) => {
+            // Where it is not there, a path that does not begin at the root is said to be not there.
+            std::env::set_current_dir(&spec.cwd)
+                .or_else(|_| std::env::set_current_dir("/"))
+                .map_err(Error::file("enter", &spec.cwd))?;
+            None
+        }
+    };
     seccompiler::apply_filter(filter).map_err(|error| {
         Error::NotStarted(format!("the system call filter was refused: {error}"))
     })?;

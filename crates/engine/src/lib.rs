@@ -8,13 +8,16 @@
 pub mod attach;
 mod bundle;
 mod cgroup;
+pub mod copy;
 pub mod dial;
 pub mod disk;
 mod engine;
 pub mod error;
 pub mod exec;
+pub mod host;
 pub mod image;
 mod init;
+pub mod inspect;
 mod listening;
 mod log;
 pub mod network;

@@ -1,29 +1,43 @@
-//! Who listens in a container, read from its network namespace: `/proc/<pid>/net/tcp` and `tcp6`.
+//! Who listens in a container, read from its network namespace: `/proc/<pid>/net/tcp`, `tcp6`, `udp`,
+//! `udp6`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::spec::Listening;
 
+/// The states of a socket as these tables print them: a TCP listener, and one that is not connected,
+/// which is what a UDP socket is that takes what comes.
+const LISTEN: &str = "0A";
+const CLOSE: &str = "07";
+
 /// The listening TCP sockets of the namespace that process lives in, in order, each once.
 pub(crate) fn of(pid: u32) -> Vec<Listening> {
+    gather(pid, ["tcp", "tcp6"], LISTEN)
+}
+
+/// The UDP sockets that are bound to a port and to no peer.
+pub(crate) fn open_udp(pid: u32) -> Vec<Listening> {
+    gather(pid, ["udp", "udp6"], CLOSE)
+}
+
+fn gather(pid: u32, tables: [&str; 2], state: &str) -> Vec<Listening> {
     let read =
         |name| std::fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    let mut all = parse_table(&read("tcp"));
-    all.extend(parse_table(&read("tcp6")));
+    let mut all: Vec<_> =
+        tables.into_iter().flat_map(|name| parse_table(&read(name), state)).collect();
     all.sort();
     all.dedup();
     all
 }
 
-fn parse_table(table: &str) -> Vec<Listening> {
-    table.lines().skip(1).filter_map(parse_line).collect()
+fn parse_table(table: &str, state: &str) -> Vec<Listening> {
+    table.lines().skip(1).filter_map(|line| parse_line(line, state)).collect()
 }
 
-fn parse_line(line: &str) -> Option<Listening> {
+fn parse_line(line: &str, state: &str) -> Option<Listening> {
     let mut fields = line.split_whitespace().skip(1);
     let (address, port) = fields.next()?.split_once(':')?;
-    // 0A is LISTEN.
-    if fields.nth(1)? != "0A" {
+    if fields.nth(1)? != state {
         return None;
     }
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -54,7 +68,7 @@ mod tests {
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000 0 1
    1: 0100007F:A2C4 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000 0 2
 ";
-        let told = parse_table(table);
+        let told = parse_table(table, LISTEN);
         assert_eq!(told, [Listening { address: "127.0.0.1:8080".parse().unwrap() }]);
     }
 

@@ -125,6 +125,15 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Whether something keeps the clock right, as the kernel was told; none when it does not say.
+pub(crate) fn clock_is_synchronised() -> Option<bool> {
+    // SAFETY: an all-zero `timex` is a valid value of this plain C struct; no mode means only look.
+    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: writes one `timex`, which lives until the call returns.
+    let state = unsafe { libc::adjtimex(&raw mut clock) };
+    (state >= 0).then_some(state != libc::TIME_ERROR && clock.status & libc::STA_UNSYNC == 0)
+}
+
 /// Becomes that user and group for good, in all three ids; supplementary groups are the caller's.
 pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     nix::unistd::setresgid(gid.into(), gid.into(), gid.into())?;

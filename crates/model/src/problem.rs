@@ -105,6 +105,7 @@ codes! {
     ProxyDown "P703" "the proxy did not answer";
     StoreFailed "P704" "the store could not be read or written";
     NoOwnUsers "P710" "apps have no users of their own on this machine";
+    CopyFailed "P711" "files could not be copied into or out of a replica";
     // P9: our bug
     Internal "P901" "something in Wharf itself went wrong";
 }

@@ -150,12 +150,41 @@ pub fn render_span(span: Duration) -> String {
 
 /// How often a place (`web.1` of a generation) crashed lately, and when it may run again.
 ///
-/// The first restart is at once, so that one bad request costs nothing; then 1 s, doubling to 60 s.
+/// The first restart is at once, so that one bad request costs nothing; then 1 s, doubling to 60 s, each
+/// a quarter shorter to a quarter longer, so that many that fell together do not come back together.
 /// Ten healthy minutes forget all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Crashes {
     pub count: u32,
     pub last: Duration,
+    /// Of the wait after the last one.
+    pub jitter: Jitter,
+}
+
+/// How much a wait differs from its measure, drawn by somebody who has dice; the ordinary one not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jitter(u16);
+
+impl Default for Jitter {
+    fn default() -> Self {
+        Self(Self::WHOLE / 2)
+    }
+}
+
+impl Jitter {
+    const WHOLE: u16 = 1000;
+
+    /// From any random number.
+    pub fn of(random: u64) -> Self {
+        let thousandths = random % (u64::from(Self::WHOLE) + 1);
+        Self(u16::try_from(thousandths).unwrap_or(Self::WHOLE / 2))
+    }
+
+    /// The wait, from three quarters to five quarters of it.
+    fn apply(self, wait: Duration) -> Duration {
+        let whole = u32::from(Self::WHOLE);
+        wait * (whole * 3 / 4 + u32::from(self.0) / 2) / whole
+    }
 }
 
 impl Crashes {
@@ -166,13 +195,13 @@ impl Crashes {
 
     /// One more crash.
     #[must_use]
-    pub fn crashed(self, now: Duration) -> Self {
+    pub fn crashed(self, now: Duration, jitter: Jitter) -> Self {
         let count = if self.count > 0 && now.saturating_sub(self.last) > Self::FORGOTTEN_AFTER {
             0
         } else {
             self.count
         };
-        Self { count: count.saturating_add(1), last: now }
+        Self { count: count.saturating_add(1), last: now, jitter }
     }
 
     /// When the next start is due.
@@ -181,7 +210,7 @@ impl Crashes {
             0 | 1 => Duration::ZERO,
             more => Duration::from_secs(1 << (more - 2).min(6)).min(Self::LONGEST),
         };
-        self.last + wait
+        self.last + self.jitter.apply(wait)
     }
 
     /// Whether to stop holding requests for it.
@@ -206,13 +235,27 @@ mod tests {
         let mut waits = Vec::new();
         let mut now = Duration::from_secs(5);
         for _ in 0..9 {
-            crashes = crashes.crashed(now);
+            crashes = crashes.crashed(now, Jitter::default());
             waits.push((crashes.next_start() - now).as_secs());
             now = crashes.next_start() + Duration::from_secs(1);
         }
         assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
         assert!(crashes.is_hopeless());
-        let later = crashes.crashed(now + Duration::from_secs(601));
+        let later = crashes.crashed(now + Duration::from_secs(601), Jitter::default());
         assert_eq!((later.count, later.is_hopeless()), (1, false));
+    }
+
+    #[test]
+    fn waits_are_spread_by_a_quarter_and_the_first_is_none() {
+        let wait = |count, random| {
+            let crashes = Crashes { count, last: Duration::ZERO, jitter: Jitter::of(random) };
+            crashes.next_start().as_millis()
+        };
+        assert_eq!([wait(4, 0), wait(4, 500), wait(4, 1000)], [3000, 4000, 5000]);
+        assert_eq!(wait(4, 1001), wait(4, 0));
+        assert_eq!([wait(1, 1000), wait(30, 1000)], [0, 75_000]);
+        let spread: std::collections::BTreeSet<_> =
+            (0..=1000).map(|random| wait(8, random)).collect();
+        assert!(spread.len() > 400 && spread.iter().all(|ms| (45_000..=75_000).contains(ms)));
     }
 }

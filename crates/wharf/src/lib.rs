@@ -34,6 +34,8 @@ pub mod certificates;
 
 pub mod claims;
 
+pub mod doctor;
+
 pub mod dns;
 
 pub mod proxy_link;

@@ -176,6 +176,12 @@ pub struct DaemonArgs {
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub settings: Settings,
+    /// Start nothing: look whether this machine has what a daemon with these settings needs
+    #[arg(long)]
+    pub check: bool,
+    /// With --check: print it as JSON
+    #[arg(long, requires = "check")]
+    pub json: bool,
 }
 
 /// `wharf teardown`
@@ -247,7 +253,7 @@ pub fn run() -> ExitCode {
         Some("proxy-worker") => proxy_end(proxy::worker_main()),
         Some("proxy") => proxy_role(rest),
         Some("static") => crate::static_site::static_main(rest),
-        Some("daemon") => finish(daemon_role(rest)),
+        Some("daemon") => daemon_role(rest),
         Some("teardown") => finish(teardown_role(rest)),
         Some(_) | None => crate::cli::run(arguments),
     }
@@ -268,10 +274,29 @@ fn proxy_role(rest: &[OsString]) -> ExitCode {
     }
 }
 
-fn daemon_role(rest: &[OsString]) -> Result<(), Problem> {
+fn daemon_role(rest: &[OsString]) -> ExitCode {
     let args: DaemonArgs = parse("wharf daemon", rest);
-    log_to_stderr();
-    crate::daemon::run(args.settle()?)
+    let (is_check, as_json) = (args.check, args.json);
+    if !is_check {
+        log_to_stderr();
+    }
+    match args.settle() {
+        Ok(config) if is_check => check_role(config, as_json),
+        Ok(config) => finish(crate::daemon::run(config)),
+        Err(problem) => finish(Err(problem)),
+    }
+}
+
+/// Looks at the machine as a daemon would find it; fails when one would not run.
+fn check_role(config: Config, as_json: bool) -> ExitCode {
+    let config = std::sync::Arc::new(config);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(crate::daemon::host_problem("no runtime", &error))),
+    };
+    let report = runtime.block_on(crate::doctor::look(&config, crate::doctor::Asked::Before));
+    crate::cli::print_report(&report, as_json);
+    if report.is_fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn teardown_role(rest: &[OsString]) -> Result<(), Problem> {

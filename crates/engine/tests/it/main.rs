@@ -4,6 +4,8 @@
 mod bench;
 
 #[cfg(test)]
+mod copy;
+#[cfg(test)]
 mod ending;
 #[cfg(test)]
 mod exec;
@@ -11,6 +13,8 @@ mod exec;
 mod hostile;
 #[cfg(test)]
 mod inside;
+#[cfg(test)]
+mod inspect;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

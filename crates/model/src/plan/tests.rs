@@ -149,7 +149,7 @@ fn a_crashed_replica_leaves_the_route_at_once_and_comes_back_after_its_wait() {
     world.route = routed(&[]);
     assert_snapshot!(plan(&goal, &world, NOW), @"remove 00000000-0000-0000-0000-000000000001 (crashed)");
     let place = world.replicas.remove(0).place;
-    world.crashes.insert(place, Crashes { count: 2, last: NOW });
+    world.crashes.insert(place, Crashes { count: 2, last: NOW, ..Crashes::default() });
     assert_snapshot!(plan(&goal, &world, NOW), @"look again at 101000 ms");
     assert_snapshot!(plan(&goal, &world, NOW + Duration::from_secs(1)), @"start web.1 of g1");
 }

@@ -325,7 +325,7 @@ impl Town {
                 self.world.route.leaving.remove(id);
                 if *is_crash {
                     let crashes = self.world.crashes.entry(seen.place).or_default();
-                    *crashes = crashes.crashed(self.now);
+                    *crashes = crashes.crashed(self.now, crate::replica::Jitter::default());
                 }
             }
             Step::LookAgain(_) => {}

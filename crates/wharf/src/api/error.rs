@@ -80,6 +80,7 @@ pub fn status(code: Code) -> u16 {
         | Code::AuthorityNotAllowed
         | Code::VolumeMounted
         | Code::SingleWriter
+        | Code::CopyFailed
         | Code::ExecFailed => 409,
         Code::TooLarge => 413,
         Code::DaemonUnreachable

@@ -37,6 +37,14 @@ pub mod error;
 
 pub mod stats;
 
+pub mod inspect;
+
+pub mod doctor;
+
+pub mod disk;
+
+pub mod copy;
+
 pub mod status;
 
 pub mod trace;

@@ -35,6 +35,8 @@ pub mod builds;
 
 pub mod replicas;
 
+pub mod inspect;
+
 pub mod seen;
 
 pub mod status;

@@ -77,7 +77,7 @@ pub struct ReplicaSpec {
 
 /// A second command that runs in a replica.
 #[derive(Debug)]
-pub struct Exec(ExecHandle);
+pub struct Exec(pub(super) ExecHandle);
 
 impl Exec {
     /// Waits until it has ended.
@@ -499,14 +499,6 @@ impl Local {
         Ok(())
     }
 
-    /// Memory in use by each of these replicas that runs.
-    pub async fn memory_of(self: &Arc<Self>, ids: Vec<ReplicaId>) -> BTreeMap<ReplicaId, ByteSize> {
-        let local = Arc::clone(self);
-        let look = move |id| Some((id, local.memory(id)?));
-        let found = blocking(move || Ok(ids.into_iter().filter_map(look).collect())).await;
-        found.unwrap_or_default()
-    }
-
     /// The folder all replicas write below.
     pub fn scratch(&self) -> PathBuf {
         self.config.data_dir.join("scratch")
@@ -517,11 +509,6 @@ impl Local {
         let local = Arc::clone(self);
         // One that has ended meanwhile is no trouble any more.
         blocking(move || Ok(local.engine.check_disk(&id.to_string())?)).await.ok().flatten()
-    }
-
-    /// Memory in use by a replica.
-    pub fn memory(&self, id: ReplicaId) -> Option<ByteSize> {
-        Some(self.engine.usage(&id.to_string()).ok()?.memory)
     }
 }
 
@@ -567,7 +554,7 @@ async fn wait_readable(pidfd: OwnedFd) -> bool {
     waited.is_ok()
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
 ) -> Result<T, BackendError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(BackendError::CutOff))

@@ -9,6 +9,7 @@ pub mod published;
 
 pub mod volumes;
 
+mod inside;
 mod look;
 
 mod still;

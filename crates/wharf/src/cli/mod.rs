@@ -53,6 +53,18 @@ mod status;
 
 mod stats;
 
+mod inspect;
+
+mod top;
+
+mod doctor;
+
+mod disk;
+
+mod copy;
+
+mod attach;
+
 mod timing;
 
 mod trace;
@@ -154,6 +166,12 @@ enum Command {
     /// Stop one process, or all of one type
     #[command(name = "ps:stop")]
     PsStop(ps::StopArgs),
+    /// Show all there is to see of one process: its container, limits, network, walls
+    #[command(visible_alias = "ps:inspect")]
+    Inspect(inspect::InspectArgs),
+    /// Show what runs inside the app's processes, the busiest first
+    #[command(visible_alias = "ps:top")]
+    Top(top::TopArgs),
     /// Show what the app says, and what was done to it
     Logs(logs::LogsArgs),
     /// Show all that is known of one request, by its id
@@ -196,6 +214,12 @@ enum Command {
     /// Run a command inside a running process
     #[command(visible_alias = "ps:exec")]
     Exec(run::ExecArgs),
+    /// Follow what a running process says, until it ends or you leave
+    #[command(visible_alias = "ps:attach")]
+    Attach(attach::AttachArgs),
+    /// Copy files into a process's container or out of it
+    #[command(name = "cp", visible_alias = "ps:copy")]
+    Cp(copy::CopyArgs),
     /// List the domains
     Domains(domains::DomainsArgs),
     /// Add a domain
@@ -321,6 +345,10 @@ enum Command {
     TimingOff(timing::SwitchArgs),
     /// Show how Wharf and all apps are
     Status(status::StatusArgs),
+    /// Show what takes the room on the disk, and what a collect would free
+    Disk(disk::DiskArgs),
+    /// Check whether this machine has what Wharf needs
+    Doctor(doctor::DoctorArgs),
     /// Say what an error code means, and what helps
     Explain(explain::ExplainArgs),
     /// Add the git remote of an app to this repository
@@ -400,6 +428,11 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// Prints what a look at this machine found, for the role that looks before there is a daemon.
+pub fn print_report(report: &crate::api::doctor::Report, as_json: bool) {
+    doctor::print(&printer::Printer::new(), report, as_json);
+}
+
 /// The definition, for the manual and its test.
 pub fn definition() -> clap::Command {
     Cli::command()
@@ -434,6 +467,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::PsWeight(args) => weight::weight(session, &args).await,
         Command::Restart(args) => ps::restart(session, &args).await,
         Command::PsStop(args) => ps::stop(session, &args).await,
+        Command::Inspect(args) => inspect::show(session, &args).await,
+        Command::Top(args) => top::show(session, &args).await,
         Command::Logs(args) => logs::show(session, &args).await,
         Command::Trace(args) => trace::show(session, &args).await,
         Command::ProxyStats(args) => stats::show(session, &args).await,
@@ -450,6 +485,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Run(args) => run::run(session, args).await,
         Command::RunDetached(args) => run::run(session, args.detached()).await,
         Command::Exec(args) => run::exec(session, args).await,
+        Command::Attach(args) => attach::attach(session, &args).await,
+        Command::Cp(args) => copy::copy(session, &args).await,
         Command::Domains(args) => domains::list(session, &args).await,
         Command::DomainsAdd(args) => domains::add(session, &args).await,
         Command::DomainsRemove(args) => domains::remove(session, &args).await,
@@ -496,6 +533,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Pause(args) => pause::pause(session, &args).await,
         Command::Resume(args) => pause::resume(session, &args).await,
         Command::Status(args) => status::show(session, &args).await,
+        Command::Disk(args) => disk::show(session, &args).await,
+        Command::Doctor(args) => doctor::show(session, &args).await,
         Command::Version(args) => status::version(session, &args).await,
         Command::AuthLogin(args) => auth::login(session, &args).await,
         Command::AuthLogout(args) => auth::logout(session, &args),

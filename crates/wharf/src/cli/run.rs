@@ -157,7 +157,7 @@ async fn join(session: &Session, url: &str, is_tty: bool) -> Result<(), Failure>
     }
 }
 
-async fn receive(mut from: ReadHalf<TokioIo<Upgraded>>) -> Result<i32, Failure> {
+pub(super) async fn receive(mut from: ReadHalf<TokioIo<Upgraded>>) -> Result<i32, Failure> {
     let mut buffer = BytesMut::with_capacity(16 * 1024);
     loop {
         loop {

@@ -2,6 +2,8 @@
 //! nothing else; knows the wire and no room behind it. What goes wrong is a [`Problem`]: the server's
 //! own, or one that says what was tried.
 
+mod stream;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +14,8 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use model::problem::{Code, Problem};
 use rustls::pki_types::pem::PemObject;
@@ -23,7 +24,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::mpsc;
 
 use crate::api::error::ErrorBody;
 use crate::api::{self, attach};
@@ -175,33 +175,6 @@ impl Client {
         Ok(LineStream { body: response.into_body(), buffer: BytesMut::new(), lost: self.lost() })
     }
 
-    /// A body as it comes, piece by piece.
-    pub async fn download(&self, path: &str) -> Result<Pieces, Problem> {
-        let response = self.send(Method::GET, path, Bytes::new(), None).await?;
-        let response = self.checked(response).await?;
-        Ok(Pieces { body: response.into_body(), lost: self.lost() })
-    }
-
-    /// Sends a body as it is read; waits for the answer as long as there is something to send.
-    pub async fn upload(
-        &self,
-        path: &str,
-        pieces: mpsc::Receiver<std::io::Result<Bytes>>,
-    ) -> Result<Reply, Problem> {
-        let frames = futures_util::stream::unfold(pieces, |mut pieces| async move {
-            let piece: std::io::Result<Bytes> = pieces.recv().await?;
-            Some((piece.map(hyper::body::Frame::data), pieces))
-        });
-        let request = self
-            .request(Method::PUT, path)
-            .header(CONTENT_TYPE, "application/x-tar")
-            .body(StreamBody::new(frames).boxed())
-            .map_err(|error| self.unreachable(&error))?;
-        let mut sender = self.open().await?;
-        let sent = sender.send_request(request).await;
-        self.whole(sent.map_err(|error| self.unreachable(&error))?).await
-    }
-
     /// Joins an attached run: a connection that speaks [`attach::Frame`]s.
     pub async fn attach(&self, path: &str) -> Result<TokioIo<hyper::upgrade::Upgraded>, Problem> {
         let request = self
@@ -252,27 +225,33 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, Problem> {
-        let mut sender = self.open().await?;
-        tokio::time::timeout(ANSWER_LIMIT, sender.send_request(request))
-            .await
-            .map_err(|_| self.problem(format!("no answer within {} s", ANSWER_LIMIT.as_secs())))?
-            .map_err(|error| self.unreachable(&error))
+        self.exchange_within(request, Some(ANSWER_LIMIT)).await
     }
 
-    /// A connection for one request.
-    async fn open(&self) -> Result<SendRequest<Outgoing>, Problem> {
+    async fn exchange_within(
+        &self,
+        request: Request<Outgoing>,
+        limit: Option<Duration>,
+    ) -> Result<Response<Incoming>, Problem> {
         let stream =
             tokio::time::timeout(CONNECT_LIMIT, self.connect()).await.map_err(|_| {
                 self.problem(format!("no connection within {} s", CONNECT_LIMIT.as_secs()))
             })??;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.unreachable(&error))?;
         self.tasks.spawn("api connection", async move {
             // A broken connection is seen, and told, by whoever reads from it.
             let _ = connection.with_upgrades().await;
         });
-        Ok(sender)
+        let answer = sender.send_request(request);
+        let answer = match limit {
+            None => answer.await,
+            Some(limit) => tokio::time::timeout(limit, answer)
+                .await
+                .map_err(|_| self.problem(format!("no answer within {} s", limit.as_secs())))?,
+        };
+        answer.map_err(|error| self.unreachable(&error))
     }
 
     async fn connect(&self) -> Result<Box<dyn Stream>, Problem> {
@@ -421,26 +400,6 @@ type Outgoing = BoxBody<Bytes, std::io::Error>;
 
 fn whole_body(bytes: Bytes) -> Outgoing {
     Full::new(bytes).map_err(|never| match never {}).boxed()
-}
-
-/// A body, piece by piece.
-#[derive(Debug)]
-pub struct Pieces {
-    body: Incoming,
-    lost: Problem,
-}
-
-impl Pieces {
-    /// The next piece; none at the end.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        while let Some(frame) = self.body.frame().await {
-            let frame = frame.map_err(|error| self.lost.clone().why(chain(&error)))?;
-            if let Ok(data) = frame.into_data() {
-                return Ok(Some(data));
-            }
-        }
-        Ok(None)
-    }
 }
 
 /// A body, line by line.

@@ -42,6 +42,25 @@ pub(super) fn trim(folder: &Path, apps: &[AppId], limit: Option<ByteSize>) -> By
     ByteSize(freed)
 }
 
+/// What [`trim`] would free.
+pub(super) fn surplus_size(
+    folder: &Path,
+    apps: &[AppId],
+    limit: ByteSize,
+    now: SystemTime,
+) -> ByteSize {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let owner = entry.file_name().to_string_lossy().parse::<AppId>().ok();
+        let mut files = files(&entry.path());
+        if owner.is_some_and(|owner| apps.contains(&owner)) {
+            files = surplus(files, limit, now);
+        }
+        sum += files.iter().map(|file| file.size).sum::<u64>();
+    }
+    ByteSize(sum)
+}
+
 /// What the files below a folder take.
 pub(super) fn size(folder: &Path) -> ByteSize {
     ByteSize(files(folder).iter().map(|file| file.size).sum())
@@ -93,6 +112,8 @@ mod tests {
         for name in [other.to_string(), "shop".to_owned()] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
+        let surplus = |limit| surplus_size(folder.path(), &[app], ByteSize(limit), now);
+        assert_eq!((surplus(25), surplus(1000)), (ByteSize(20), ByteSize(10)));
         assert_eq!(trim(folder.path(), &[app], None), ByteSize(0));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(trim(folder.path(), &[app], Some(ByteSize(25))), ByteSize(20));

@@ -9,6 +9,8 @@ mod caches;
 
 mod round;
 
+mod weigh;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use crate::store::{self, StoreError};
 
 pub use round::Collected;
 use round::{Asked, Depth};
+pub use weigh::{AppWeight, LayersWeight, Scale, Surplus, Weighed};
 
 /// A thorough round, which also measures, comes this often.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -52,15 +55,8 @@ async fn collect(context: &Context, depth: Depth) -> Result<Collected, Problem> 
     // Nobody goes back to an old release between the question and the removal.
     let hold = context.deploys.hold_images().await;
     let round = backend.layers.round();
-    let newest = usize::try_from(context.config.keep_releases).unwrap_or(usize::MAX);
-    let known = context.store.run(move |tx| {
-        let apps: Vec<_> = store::apps::list(tx)?.into_iter().map(|app| app.id).collect();
-        Ok::<_, StoreError>((store::releases::images_kept(tx, newest)?, apps))
-    });
-    let (keep, apps) = known.await.map_err(|error| crate::deploy::store_problem(&error))?;
-    let limit = context.config.build_cache;
+    let asked = asked(context, depth).await?;
     let root = context.config.data_dir.clone();
-    let asked = Asked { keep, apps, limit, depth };
     let work = move || {
         let images = round::images(&backend, &round, &asked)?;
         // From here on the images there are are those that stay.
@@ -104,6 +100,17 @@ async fn tidy_volumes(context: &Context) -> Result<(), Problem> {
         removed => tracing::info!(removed, "removed what no volume holds"),
     }
     Ok(())
+}
+
+/// What the store says must be kept.
+async fn asked(context: &Context, depth: Depth) -> Result<Asked, Problem> {
+    let newest = usize::try_from(context.config.keep_releases).unwrap_or(usize::MAX);
+    let known = context.store.run(move |tx| {
+        let apps: Vec<_> = store::apps::list(tx)?.into_iter().map(|app| app.id).collect();
+        Ok::<_, StoreError>((store::releases::images_kept(tx, newest)?, apps))
+    });
+    let (keep, apps) = known.await.map_err(|error| crate::deploy::store_problem(&error))?;
+    Ok(Asked { keep, apps, limit: context.config.build_cache, depth })
 }
 
 /// Removes folders and pages that the proxy is not told of any more.

@@ -14,6 +14,7 @@ use model::release::ImageRef;
 use model::size::ByteSize;
 
 use super::caches;
+use super::weigh::Surplus;
 use crate::backend::local::Local;
 use crate::build::stores::failed;
 use crate::failpoints;
@@ -71,7 +72,16 @@ pub(super) fn rest(
     images: usize,
 ) -> Result<Collected, Problem> {
     let mut collected = Collected { images, ..Collected::default() };
-    let mut keep = layers_kept(local, root, asked).map_err(|error| failed(&error))?;
+    let layers = root.join("layers");
+    let size = |id: &LayerId| caches::size(&layers.join(id.as_str()));
+    let keys = KeyIndex::open(root).map_err(|error| failed(&error))?;
+    let images = local.images.list().map_err(|error| failed(&error))?;
+    let steps = keys.list().map_err(|error| failed(&error))?;
+    let needs = needs(local, (&images, &steps), asked, (size, SystemTime::now()));
+    let Needs { mut keep, forgotten } = needs.map_err(|error| failed(&error))?;
+    for key in &forgotten {
+        keys.remove(key).map_err(|error| failed(&error))?;
+    }
     keep.extend(local.layers_in_use().map_err(|error| {
         Problem::new(Code::StoreFailed, "the containers could not be looked at")
             .why(error.for_people())
@@ -87,38 +97,72 @@ pub(super) fn rest(
     Ok(collected)
 }
 
-/// Layers of images, of containers that are there, and of build steps asked for lately.
-fn layers_kept(local: &Local, root: &Path, asked: &Asked) -> Result<BTreeSet<LayerId>, ImageError> {
-    let mut kept = BTreeSet::new();
-    for image in local.images.list()? {
-        if let Some(config) = local.images.get(&image)? {
-            kept.extend(config.layers().cloned());
+/// What a thorough round would remove now; builds and starts under way may hold some of it.
+pub(super) fn surplus_now(
+    local: &Local,
+    root: &Path,
+    asked: &Asked,
+    (size, now): (impl Fn(&LayerId) -> ByteSize, SystemTime),
+) -> Result<Surplus, ImageError> {
+    let images = local.images.list()?;
+    let (stay, go): (Vec<_>, Vec<_>) =
+        images.into_iter().partition(|image| asked.keep.contains(image));
+    let steps = KeyIndex::open(root)?.list()?;
+    let mut keep = needs(local, (&stay, &steps), asked, (&size, now))?.keep;
+    keep.extend(local.layers_in_use().unwrap_or_default());
+    let mut layers = local.layers.list()?;
+    layers.retain(|id| !keep.contains(id));
+    Ok(Surplus {
+        images: go.len(),
+        layers: layers.len(),
+        layers_size: ByteSize(layers.iter().map(|id| size(id).bytes()).sum()),
+        cached: caches::surplus_size(&root.join("caches"), &asked.apps, asked.limit, now),
+    })
+}
+
+type Step = (StepKey, LayerId, SystemTime);
+
+/// Which layers are needed, and which steps are not.
+struct Needs {
+    keep: BTreeSet<LayerId>,
+    forgotten: Vec<StepKey>,
+}
+
+/// Layers of images, and of build steps asked for lately.
+fn needs(
+    local: &Local,
+    (images, steps): (&[ImageRef], &[Step]),
+    asked: &Asked,
+    (size, now): (impl Fn(&LayerId) -> ByteSize, SystemTime),
+) -> Result<Needs, ImageError> {
+    let mut keep = BTreeSet::new();
+    for image in images {
+        if let Some(config) = local.images.get(image)? {
+            keep.extend(config.layers().cloned());
         }
     }
-    let keys = KeyIndex::open(root)?;
-    keys.expire(SystemTime::now(), KEY_AGE)?;
-    let steps = keys.list()?;
+    let is_old = |used: SystemTime| now.duration_since(used).is_ok_and(|past| past > KEY_AGE);
+    let (old, mut young): (Vec<&Step>, Vec<&Step>) =
+        steps.iter().partition(|(_, _, used)| is_old(*used));
+    let mut forgotten: Vec<StepKey> = old.into_iter().map(|(key, _, _)| key.clone()).collect();
     if asked.depth == Depth::Thorough {
-        let layers = root.join("layers");
-        let size = |id: &LayerId| caches::size(&layers.join(id.as_str()));
-        for key in surplus(&steps, &kept, size, asked.limit) {
-            keys.remove(&key)?;
-        }
-        kept.extend(keys.list()?.into_iter().map(|(_, id, _)| id));
-    } else {
-        kept.extend(steps.into_iter().map(|(_, id, _)| id));
+        let gone = surplus(&young, &keep, size, asked.limit);
+        young.retain(|(key, _, _)| !gone.contains(key));
+        forgotten.extend(gone);
     }
-    Ok(kept)
+    keep.extend(young.into_iter().map(|(_, id, _)| id.clone()));
+    Ok(Needs { keep, forgotten })
 }
 
 /// Steps whose layers nothing else needs, the longest unused ones of too many.
 fn surplus(
-    steps: &[(StepKey, LayerId, SystemTime)],
+    steps: &[&Step],
     needed: &BTreeSet<LayerId>,
     size: impl Fn(&LayerId) -> ByteSize,
     limit: ByteSize,
 ) -> Vec<StepKey> {
-    let mut steps: Vec<_> = steps.iter().filter(|(_, id, _)| !needed.contains(id)).collect();
+    let mut steps: Vec<&Step> =
+        steps.iter().copied().filter(|(_, id, _)| !needed.contains(id)).collect();
     steps.sort_by_key(|(_, _, used)| std::cmp::Reverse(*used));
     let mut counted: BTreeMap<&LayerId, bool> = BTreeMap::new();
     let mut sum = 0_u64;
@@ -151,7 +195,8 @@ mod tests {
         let size = |_: &LayerId| ByteSize(10);
         let gone = |needed: &[char], limit| {
             let needed = needed.iter().map(|digit| id(*digit)).collect();
-            let gone = surplus(&steps, &needed, size, ByteSize(limit));
+            let all: Vec<&Step> = steps.iter().collect();
+            let gone = surplus(&all, &needed, size, ByteSize(limit));
             let place = |key| steps.iter().position(|(known, _, _)| known == key).unwrap();
             gone.iter().map(place).collect::<Vec<_>>()
         };

@@ -80,7 +80,7 @@ struct Shared {
     domain: String,
     sockets: Vec<PathBuf>,
     one_offs: one_off::Register,
-    /// Only so many containers are started at once, so that a hundred apps come up without a stampede.
+    /// Only so many replicas start and boot at once, so that a hundred apps come up without a stampede.
     starts: tokio::sync::Semaphore,
     /// Held for reading by those who make a release of an image that is there, for writing by the
     /// collector between asking what to keep and removing the rest.
@@ -120,6 +120,10 @@ pub struct ReplicaView {
     pub note: Option<String>,
     pub since: Timestamp,
     pub port: Option<u16>,
+    /// How often its place ended by itself lately.
+    pub crashes: u32,
+    /// How it ended the last time.
+    pub last_ending: Option<String>,
 }
 
 /// What visitors see of a change.

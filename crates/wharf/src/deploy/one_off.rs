@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use engine::attach::Attach;
+use engine::copy::Copy;
 use engine::spec::ExecSpec;
 use jiff::Timestamp;
 use model::app::App;
@@ -373,8 +374,15 @@ impl Deploys {
         let view = |entry: Entry| {
             let since = entry.replica.created_at;
             let status = if entry.stop.is_cancelled() { "stopping" } else { "up" };
-            let view =
-                ReplicaView { replica: entry.replica, status, note: None, since, port: None };
+            let view = ReplicaView {
+                replica: entry.replica,
+                status,
+                note: None,
+                since,
+                port: None,
+                crashes: 0,
+                last_ending: None,
+            };
             (view, entry.command)
         };
         let mut views: Vec<_> = self.inner.shared.one_offs.of(app).into_iter().map(view).collect();
@@ -421,6 +429,26 @@ impl Deploys {
         };
         let exec = shared.backend.exec(id, spec, streams).await.map_err(|error| {
             Problem::new(Code::ExecFailed, format!("`{}` could not be started", command.line))
+                .why(error.for_people())
+                .still(format!("`{name}` runs as before"))
+        })?;
+        let kind = Kind::Exec(exec);
+        Ok(Job { name, app, kind, time_to_live: None, shared: Arc::clone(shared) })
+    }
+
+    /// Copies files out of a replica or into it, as its app's user.
+    pub async fn copy(
+        &self,
+        app: AppId,
+        name: &str,
+        copy: Copy,
+        streams: Attach,
+    ) -> Result<Job, Problem> {
+        let shared = &self.inner.shared;
+        let (owner, _) = runnable(shared, app).await?;
+        let (id, name) = self.replica_named(app, &owner, name).await?;
+        let exec = shared.backend.copy(id, copy, streams).await.map_err(|error| {
+            Problem::new(Code::CopyFailed, format!("nothing could be copied with `{name}`"))
                 .why(error.for_people())
                 .still(format!("`{name}` runs as before"))
         })?;

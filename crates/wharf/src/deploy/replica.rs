@@ -2,6 +2,7 @@
 //! reports how it ends. It never decides what follows; the keeper plans.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use model::app::App;
 use model::health::{Finding, Gate, Verdict};
 use model::release::Release;
 use model::replica::{EndingKind, Replica};
-use tokio::sync::mpsc;
+use tokio::sync::{SemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,10 @@ pub(super) struct Job {
 /// A process nobody connects to is ready when it has stayed alive this long.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
 
+/// What boots has its place among those that start until it is ready, but no longer than this: one that
+/// hangs must not hold the others up.
+const BOOTS_ALONE: Duration = Duration::from_secs(5);
+
 /// Starts the task.
 pub(super) fn spawn(shared: &Arc<Shared>, job: Job, keeper: mpsc::UnboundedSender<Message>) {
     let (tasks, shared) = (shared.tasks.clone(), Arc::clone(shared));
@@ -53,9 +58,10 @@ pub(super) fn spawn(shared: &Arc<Shared>, job: Job, keeper: mpsc::UnboundedSende
 
 async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
     let Job { replica, release, spec, is_ready, end } = job;
+    let mut permit = None;
     if let Some(spec) = spec {
         // The semaphore is never closed.
-        let _permit = shared.starts.acquire().await;
+        permit = shared.starts.acquire().await.ok();
         if end.is_cancelled() {
             return EndingKind::Lost;
         }
@@ -78,6 +84,7 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
     };
     tokio::pin!(ended);
     if replica.process.is_release() {
+        drop(permit);
         let run = &release.shape.run;
         let kind = tokio::select! {
             ending = &mut ended => return ending,
@@ -94,6 +101,7 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
         let verdict = tokio::select! {
             ending = &mut ended => return ending,
             verdict = until_ready(shared, &replica, &release) => verdict,
+            never = give_way_after(BOOTS_ALONE, permit) => match never {},
         };
         match verdict {
             Ok(target) => tell(Fact::Ready(target)),
@@ -105,6 +113,13 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
         }
     }
     ended.await
+}
+
+/// Lets others start after so long, though this one still boots. Never ends: whoever waits beside it does.
+async fn give_way_after(time: Duration, permit: Option<SemaphorePermit<'_>>) -> Infallible {
+    tokio::time::sleep(time).await;
+    drop(permit);
+    std::future::pending().await
 }
 
 /// What is left of a release command's time. A daemon that came later goes by the time it was begun.

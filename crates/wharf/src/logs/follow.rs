@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::reader::Reader;
 use super::{Line, Places, Query};
@@ -24,7 +24,12 @@ pub struct Lines {
     watch: Option<AsyncFd<OwnedFd>>,
     is_following: bool,
     stage: Stage,
+    look: Option<JoinHandle<(Reader, Looked)>>,
 }
+
+/// Lines, and whether there may be more to read without waiting.
+type Looked = io::Result<(Vec<Line>, bool)>;
+type Look = fn(&mut Reader) -> Looked;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -39,12 +44,18 @@ enum Stage {
 pub fn open(places: Places, query: Query) -> Lines {
     let is_following = query.is_following;
     let watch = if is_following { watch() } else { None };
-    Lines { reader: Some(Reader::new(places, query)), watch, is_following, stage: Stage::Past }
+    Lines {
+        reader: Some(Reader::new(places, query)),
+        watch,
+        is_following,
+        stage: Stage::Past,
+        look: None,
+    }
 }
 
 impl Lines {
     /// The next batch, sorted by time. The first may be empty and is given at once; later ones are
-    /// waited for. None: that was all (never when following).
+    /// waited for. None: that was all (never when following). Giving up waiting loses nothing.
     pub async fn next(&mut self) -> io::Result<Option<Vec<Line>>> {
         loop {
             match self.stage {
@@ -52,7 +63,7 @@ impl Lines {
                 Stage::Past => {
                     // Watched before the first look, so that nothing falls between.
                     self.add_watches();
-                    let lines = self.with_reader(Reader::last).await?;
+                    let lines = self.with_reader(|reader| Ok((reader.last()?, false))).await?.0;
                     self.stage = if self.is_following { Stage::Hungry } else { Stage::Over };
                     return Ok(Some(lines));
                 }
@@ -72,19 +83,21 @@ impl Lines {
         }
     }
 
-    async fn with_reader<T: Send + 'static>(
-        &mut self,
-        work: fn(&mut Reader) -> io::Result<T>,
-    ) -> io::Result<T> {
-        let Some(mut reader) = self.reader.take() else {
-            return Err(io::Error::other("the reader was lost in an earlier call"));
-        };
-        let (reader, result) = spawn_blocking(move || {
-            let result = work(&mut reader);
-            (reader, result)
-        })
-        .await
-        .map_err(io::Error::other)?;
+    /// A look goes on when nobody waits for it any more, and is taken up by the next call.
+    async fn with_reader(&mut self, look: Look) -> Looked {
+        if self.look.is_none() {
+            let Some(mut reader) = self.reader.take() else {
+                return Err(io::Error::other("the reader was lost in an earlier call"));
+            };
+            self.look = Some(spawn_blocking(move || {
+                let result = look(&mut reader);
+                (reader, result)
+            }));
+        }
+        let under_way = self.look.as_mut().expect("just begun, or before");
+        let looked = under_way.await;
+        self.look = None;
+        let (reader, result) = looked.map_err(io::Error::other)?;
         self.reader = Some(reader);
         result
     }

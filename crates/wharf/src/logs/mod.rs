@@ -21,6 +21,7 @@ pub mod search;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use model::id::ReplicaId;
 
 pub use app_logs::{AppLogs, stamp};
 pub use follow::{Lines, open};
@@ -75,13 +76,22 @@ pub struct Query {
     pub source: Option<Source>,
     /// Only lines at or after this time.
     pub since: Option<Timestamp>,
+    /// Only what this one printed; of its name there may have been others.
+    pub replica: Option<ReplicaId>,
     /// Stay for new lines.
     pub is_following: bool,
 }
 
 impl Default for Query {
     fn default() -> Self {
-        Self { lines: 100, process: None, source: None, since: None, is_following: false }
+        Self {
+            lines: 100,
+            process: None,
+            source: None,
+            since: None,
+            replica: None,
+            is_following: false,
+        }
     }
 }
 

@@ -109,7 +109,8 @@ impl Reader {
         }
         let mut is_news = false;
         for (path, kind, stem, turns) in candidates {
-            if kind.may_match(&self.query) {
+            let own = self.query.replica.map(|id| id.to_string());
+            if kind.may_match(&self.query) && own.is_none_or(|own| stem.ends_with(&own)) {
                 is_news |= self.track(&path, kind, stem, turns)?;
             }
         }

@@ -11,6 +11,8 @@ pub struct Line {
     pub source: Source,
     /// `web.1`, `router`, `deploy` …
     pub who: String,
+    /// On its stderr.
+    pub is_error: bool,
     pub text: String,
 }
 
@@ -63,6 +65,7 @@ impl FileKind {
             }
             _ => (before, text),
         };
+        let is_error = rest == "err" || rest.starts_with("err ");
         let rest = match rest.split_once(' ') {
             Some(("out" | "err" | "wharf" | "router", rest)) => rest,
             None if matches!(rest, "out" | "err") => "",
@@ -76,7 +79,7 @@ impl FileKind {
             }
             Self::Router => (Source::Router, "router", rest),
         };
-        Line { at, source, who: who.to_owned(), text: text.to_owned() }
+        Line { at, source, who: who.to_owned(), is_error, text: text.to_owned() }
     }
 
     /// Whether the file can hold anything that is asked for.

@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
+use engine::attach::Attach;
 use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Answer;
+use super::follow::{self, Followed};
 use super::sessions::Sessions;
 use crate::api::attach::{Frame, PROTOCOL};
 use crate::context::Context;
@@ -56,7 +58,12 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) enum What {
     Run(Box<Ordered>),
-    Exec { replica: String, command: Command },
+    Exec {
+        replica: String,
+        command: Command,
+    },
+    /// Of one that runs already, what it says.
+    Follow(Box<Followed>),
 }
 
 /// Whoever is attached.
@@ -109,9 +116,18 @@ async fn serve(context: Context, wanted: Wanted, upgraded: Upgraded) {
     let gone = CancellationToken::new();
     let client = Client { frames, gone: gone.clone() };
     let work = async {
-        let last = match start(&context, wanted).await {
-            Ok((job, streams)) => run(&context, job, streams, from, &client).await,
-            Err(problem) => Frame::Error(problem),
+        let last = match begin(&context, wanted).await {
+            Begun::Job(job, streams) => run(&context, *job, streams, from, &client).await,
+            Begun::Following(followed, app) => {
+                tokio::select! {
+                    last = follow::follow(&context, app, &followed, &client.frames) => last,
+                    () = until_gone(from) => {
+                        client.gone.cancel();
+                        Frame::Exit(0)
+                    }
+                }
+            }
+            Begun::Not(problem) => Frame::Error(problem),
         };
         // A client that left needs no last word.
         let _ = client.frames.send(last).await;
@@ -120,20 +136,44 @@ async fn serve(context: Context, wanted: Wanted, upgraded: Upgraded) {
     tokio::join!(work, send(to, queue, &gone));
 }
 
-async fn start(context: &Context, wanted: Wanted) -> Result<(Job, Streams), Problem> {
-    let (streams, theirs) = Streams::open(wanted.kind).map_err(|error| {
+/// What there is to be served.
+enum Begun {
+    Job(Box<Job>, Streams),
+    Following(Box<Followed>, AppId),
+    Not(Problem),
+}
+
+async fn begin(context: &Context, Wanted { app, what, kind }: Wanted) -> Begun {
+    let deploys = &context.deploys;
+    let started = match what {
+        What::Follow(followed) => return Begun::Following(followed, app),
+        What::Run(ordered) => start(kind, |theirs| deploys.run_once(*ordered, theirs)).await,
+        What::Exec { replica, command } => {
+            start(kind, |theirs| deploys.exec(app, &replica, command, theirs)).await
+        }
+    };
+    match started {
+        Ok((job, streams)) => Begun::Job(Box::new(job), streams),
+        Err(problem) => Begun::Not(problem),
+    }
+}
+
+/// Reads until the client hung up; what it says is for nobody.
+async fn until_gone(mut from: ReadHalf<TokioIo<Upgraded>>) {
+    let mut piece = [0; 1024];
+    while let Ok(1..) = from.read(&mut piece).await {}
+}
+
+async fn start<F>(kind: Kind, begin: impl FnOnce(Attach) -> F) -> Result<(Job, Streams), Problem>
+where
+    F: Future<Output = Result<Job, Problem>>,
+{
+    let (streams, theirs) = Streams::open(kind).map_err(|error| {
         tracing::error!(%error, "no streams for a command");
         Problem::new(Code::HostUnfit, "there is no terminal or pipe for the command")
             .why(error.to_string())
     })?;
-    let deploys = &context.deploys;
-    let job = match wanted.what {
-        What::Run(ordered) => deploys.run_once(*ordered, theirs).await?,
-        What::Exec { replica, command } => {
-            deploys.exec(wanted.app, &replica, command, theirs).await?
-        }
-    };
-    Ok((job, streams))
+    Ok((begin(theirs).await?, streams))
 }
 
 /// From the command's start to its last word.

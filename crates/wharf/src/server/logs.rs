@@ -62,6 +62,7 @@ fn query(input: CreateLogSession) -> Result<Query, Problem> {
         process: input.dyno.or(input.process),
         source,
         since: input.since,
+        replica: None,
         is_following: input.tail,
     })
 }

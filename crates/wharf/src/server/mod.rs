@@ -31,6 +31,16 @@ mod formation;
 
 mod dynos;
 
+mod inspect;
+
+mod doctor;
+
+mod disk;
+
+mod copy;
+
+mod follow;
+
 mod edge;
 
 mod runs;

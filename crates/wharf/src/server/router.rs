@@ -14,10 +14,11 @@ use super::encode::Wire;
 use super::sessions::Sessions;
 use super::stats::Looks;
 use super::{
-    account, answer, apps, attach, builds, certificates, config_vars, domains, dynos, edge,
-    formation, logs, metrics, push, releases, request, routes, runs, stats, status, stream, trace,
-    volumes,
+    account, answer, apps, attach, builds, certificates, config_vars, copy, disk, doctor, domains,
+    dynos, edge, follow, formation, inspect, logs, metrics, push, releases, request, routes, runs,
+    stats, status, stream, trace, volumes,
 };
+use crate::collect::Scale;
 use crate::config::Config;
 use crate::context::Context;
 use crate::git::builds::Builds;
@@ -42,6 +43,7 @@ pub(super) fn make(context: Context, builder: Builder) -> Router {
         .layer(Extension(Sessions::<logs::Wanted>::default()))
         .layer(Extension(Sessions::<attach::Wanted>::default()))
         .layer(Extension(Looks::default()))
+        .layer(Extension(Scale::default()))
         .layer(middleware::from_fn(answer::with_etag))
         .layer(middleware::from_fn(answer::with_request_id))
         .with_state(context)
@@ -84,6 +86,8 @@ fn house() -> Router<Context> {
         .route("/wharf/stats", get(stats::show))
         .route("/wharf/trace/{id}", get(trace::show))
         .route("/wharf/status", get(status::show))
+        .route("/wharf/doctor", get(doctor::show))
+        .route("/wharf/disk", get(disk::show))
         .route("/wharf/authority", get(certificates::authority))
         .route(
             "/wharf/apps/{app}/https",
@@ -95,6 +99,10 @@ fn house() -> Router<Context> {
         )
         .route("/wharf/explain/{code}", get(status::explain))
         .route("/wharf/apps/{app}/replicas", get(dynos::details))
+        .route("/wharf/apps/{app}/replicas/{replica}", get(inspect::show))
+        .route("/wharf/apps/{app}/replicas/{replica}/files", get(copy::download).put(copy::upload))
+        .route("/wharf/apps/{app}/replicas/{replica}/attach", post(follow::attach))
+        .route("/wharf/apps/{app}/processes", get(inspect::processes))
         .route(
             "/wharf/apps/{app}/timing",
             get(apps::timing).put(apps::timing_on).delete(apps::timing_off),

@@ -178,6 +178,19 @@ pub fn images_kept(tx: &Tx<'_>, newest: usize) -> Result<BTreeSet<ImageRef>, Sto
     Ok(apps.values().flat_map(|app| images_kept_of(app, newest)).collect())
 }
 
+/// The images each app's releases were made of, each once; some may have been collected.
+pub fn images_by_app(tx: &Tx<'_>) -> Result<BTreeMap<AppId, Vec<ImageRef>>, StoreError> {
+    let sql = "SELECT DISTINCT app, image FROM releases WHERE image IS NOT NULL";
+    let mut statement = tx.sql.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut all: BTreeMap<AppId, Vec<ImageRef>> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let app: String = row.get(0)?;
+        all.entry(read("releases", &app, &app)?).or_default().push(ImageRef(row.get(1)?));
+    }
+    Ok(all)
+}
+
 /// What the sealed config is bound to.
 fn place(id: &str) -> String {
     format!("releases/{id}")

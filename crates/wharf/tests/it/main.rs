@@ -13,6 +13,8 @@ mod acme;
 
 mod api;
 
+mod attach;
+
 mod build;
 
 mod certificates;
@@ -25,7 +27,13 @@ mod collect;
 
 mod config_vars;
 
+mod copy;
+
 mod deploys;
+
+mod disk;
+
+mod doctor;
 
 mod edge;
 
@@ -34,6 +42,8 @@ mod faults;
 mod files;
 
 mod git;
+
+mod inspect;
 
 mod limits;
 

@@ -13,6 +13,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("deploy", &["store", "backend", "logs", "proxy_link", "tasks"]),
     ("build", &["store", "config", "backend", "static_site"]),
     ("collect", &["store", "backend", "build", "config", "context", "deploy"]),
+    ("doctor", &["api", "config", "dns"]),
     ("apps", &["api", "store", "deploy", "context", "logs", "backend", "config", "certificates"]),
     ("certificates", &["store", "config", "dns", "proxy_link"]),
     ("claims", &["apps", "backend", "certificates", "config", "context", "deploy", "dns", "store"]),
@@ -26,7 +27,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("api", &[]),
     (
         "server",
-        &["api", "apps", "git", "deploy", "context", "logs", "config", "store", "backend", "build"],
+        &[
+            "api", "apps", "git", "collect", "deploy", "doctor", "context", "logs", "config",
+            "store", "backend", "build",
+        ],
     ),
     ("cli", &["api", "client", "explain", "roles"]),
     ("client", &["api", "config"]),

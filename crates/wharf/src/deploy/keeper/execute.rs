@@ -10,7 +10,7 @@ use model::id::ReplicaId;
 use model::name::DomainName;
 use model::plan::{Place, RouteGoal, Step, has_given_way};
 use model::problem::{Code, Problem};
-use model::replica::{Condition, EndingKind, Replica, render_span};
+use model::replica::{Condition, EndingKind, Jitter, Replica, render_span};
 use model::route::spec::Route;
 use model::route::weight::Weight;
 use model::route::written::compose;
@@ -353,7 +353,7 @@ impl Keeper {
         {
             let now = self.now();
             let crashes = self.crashes.entry(place_of(&life.replica)).or_default();
-            *crashes = crashes.crashed(now);
+            *crashes = crashes.crashed(now, Jitter::of(getrandom::u64().unwrap_or_default()));
         }
         Ok(())
     }

@@ -343,6 +343,8 @@ impl Keeper {
                 },
                 since: life.since,
                 port: life.target.map(|target| target.port()),
+                crashes: self.crashes_of(&place_of(&life.replica)),
+                last_ending: self.ending_of(&place_of(&life.replica)),
             })
             .collect();
         // A place that waits for its restart has no replica, and is worth a line all the same.
@@ -360,6 +362,14 @@ impl Keeper {
             key(a).cmp(&key(b))
         });
         views
+    }
+
+    fn crashes_of(&self, place: &Place) -> u32 {
+        self.crashes.get(place).map_or(0, |crashes| crashes.count)
+    }
+
+    fn ending_of(&self, place: &Place) -> Option<String> {
+        self.last_ending.get(place).map(|(kind, _)| coded(kind))
     }
 
     fn waiting_view(
@@ -385,6 +395,8 @@ impl Keeper {
             note: Some(format!("{}; next start in {} s", coded(why), wait.as_secs().max(1))),
             since: Timestamp::now(),
             port: None,
+            crashes: crashes.count,
+            last_ending: Some(coded(why)),
         }
     }
 

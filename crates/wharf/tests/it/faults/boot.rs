@@ -42,3 +42,34 @@ fn a_boot_with_many_apps_answers_everybody_under_load() {
     println!("{} answered, slowest {:?}", seen.answered, seen.slowest);
     books::assert_clean(&host, &seen);
 }
+
+/// When each container of that app's `web` was begun, in order.
+fn begun(host: &Host) -> Vec<std::time::SystemTime> {
+    let folders = std::fs::read_dir(host.run.join("containers")).unwrap().flatten();
+    let mut all: Vec<_> = folders
+        .filter_map(|folder| folder.path().join("spec.json").metadata().ok()?.modified().ok())
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn no_more_than_eight_boot_at_once() {
+    if !require(&["root", "network"]) {
+        return;
+    }
+    let host = Host::start();
+    let repo = host.app("shop");
+    repo.write("Procfile", "web: sleep 1; exec python3 server.py\n");
+    repo.commit("slow to boot");
+    host.push_well(&repo);
+    host.wharf(&["ps:scale", "web=11", "-a", "shop"]);
+    let begun = begun(&host);
+    assert_eq!(begun.len(), 11);
+    // The first is of the push. Of the ten that came together the ninth had to wait for one that booted.
+    let waited = begun[9].duration_since(begun[1]).unwrap();
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    // And the eighth for nobody.
+    let together = begun[8].duration_since(begun[1]).unwrap();
+    assert!(together < waited, "{together:?}");
+}
