@@ -18,6 +18,7 @@ use self::balance::BalanceFile;
 use self::edge::EdgeFile;
 use crate::claim::AskRule;
 use crate::limits::{Bounds, ProcessLimits};
+use crate::link::{LinkSpec, read_uses};
 use crate::name::ProcessType;
 use crate::problem::{Code, Problem};
 use crate::release::RunSettings;
@@ -72,6 +73,9 @@ pub struct Manifest {
     /// Which requests come to the app, beside all those for its hosts.
     #[serde(default, deserialize_with = "routes")]
     pub routes: Vec<RouteSpec>,
+    /// Which other apps it may reach, as `<name>.internal`.
+    #[serde(default, deserialize_with = "read_uses")]
+    pub uses: Vec<LinkSpec>,
 }
 
 /// When a new `web` replica counts as healthy.

@@ -55,11 +55,17 @@ pub fn status(code: Code) -> u16 {
         | Code::NotFound
         | Code::CertificateUnknown
         | Code::DomainUnknown
-        | Code::RouteUnknown => 404,
+        | Code::RouteUnknown
+        | Code::LinkTargetUnknown
+        | Code::LinkUnknown
+        | Code::OutboundUnknown => 404,
         Code::NameTaken
         | Code::NothingReleased
         | Code::DomainTaken
         | Code::RouteTaken
+        | Code::LinkCircle
+        | Code::LinkTaken
+        | Code::AppInUse
         | Code::AnotherDaemon
         | Code::ReleaseStale
         | Code::ReleaseUnchanged
