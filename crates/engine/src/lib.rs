@@ -15,6 +15,7 @@ pub mod error;
 pub mod exec;
 pub mod image;
 mod init;
+pub mod links;
 mod listening;
 mod log;
 pub mod network;
@@ -26,5 +27,6 @@ pub mod shim;
 pub mod spec;
 mod state;
 mod sys;
+pub mod wire;
 
 pub use engine::{Engine, EngineConfig};

@@ -2,7 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::spec::Listening;
+use crate::links::PREFIX;
+use crate::spec::{Listening, OpenPorts};
+
+/// States as the kernel writes them.
+const LISTEN: &str = "0A";
+const UNCONNECTED: &str = "07";
+/// From here on the kernel gives ports to sockets that asked for none.
+const FIRST_OF_THE_KERNELS: u16 = 32_768;
 
 /// The listening TCP sockets of the namespace that process lives in, in order, each once.
 pub(crate) fn of(pid: u32) -> Vec<Listening> {
@@ -16,14 +23,33 @@ pub(crate) fn of(pid: u32) -> Vec<Listening> {
 }
 
 fn parse_table(table: &str) -> Vec<Listening> {
-    table.lines().skip(1).filter_map(parse_line).collect()
+    let all = table.lines().skip(1).filter_map(|line| parse_line(line, LISTEN));
+    all.filter(|one| !is_of_the_wire(one.address.ip())).collect()
 }
 
-fn parse_line(line: &str) -> Option<Listening> {
+/// What is open to others in the namespace that process lives in: where TCP is listened on, and where
+/// UDP is waited for, numbers aside that the kernel hands out by itself.
+pub(crate) fn open_ports(pid: u32) -> OpenPorts {
+    let read =
+        |name| std::fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
+    let tcp = of(pid).into_iter().map(|one| one.address.port()).collect();
+    let udp = [read("udp"), read("udp6")];
+    let udp = udp.iter().flat_map(|table| table.lines().skip(1));
+    let waits = udp.filter_map(|line| parse_line(line, UNCONNECTED));
+    let waits = waits.filter(|one| !is_of_the_wire(one.address.ip()));
+    let udp = waits.map(|one| one.address.port()).filter(|port| *port < FIRST_OF_THE_KERNELS);
+    OpenPorts { tcp, udp: udp.collect() }
+}
+
+/// What a container's own links have open is nothing that it serves.
+fn is_of_the_wire(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if ip.octets()[..2] == PREFIX)
+}
+
+fn parse_line(line: &str, wanted: &str) -> Option<Listening> {
     let mut fields = line.split_whitespace().skip(1);
     let (address, port) = fields.next()?.split_once(':')?;
-    // 0A is LISTEN.
-    if fields.nth(1)? != "0A" {
+    if fields.nth(1)? != wanted {
         return None;
     }
     let port = u16::from_str_radix(port, 16).ok()?;

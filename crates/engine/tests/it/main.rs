@@ -14,6 +14,8 @@ mod inside;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod outbound;

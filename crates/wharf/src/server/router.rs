@@ -15,7 +15,8 @@ use super::sessions::Sessions;
 use super::stats::Looks;
 use super::{
     account, answer, apps, attach, builds, certificates, config_vars, domains, dynos, edge,
-    formation, logs, metrics, push, releases, request, routes, runs, stats, status, stream, trace,
+    formation, links, logs, metrics, outbound, push, releases, request, routes, runs, stats,
+    status, stream, trace,
 };
 use crate::config::Config;
 use crate::context::Context;
@@ -109,6 +110,9 @@ fn house() -> Router<Context> {
         .route("/wharf/apps/{app}/weights", get(apps::weights).patch(apps::set_weights))
         .route("/wharf/apps/{app}/routes", get(routes::list).post(routes::add))
         .route("/wharf/apps/{app}/routes/{route}", delete(routes::remove))
+        .route("/wharf/apps/{app}/links", get(links::list).post(links::add))
+        .route("/wharf/apps/{app}/links/{link}", delete(links::remove))
+        .route("/wharf/apps/{app}/outbound", get(outbound::show).patch(outbound::change))
         .route("/wharf/apps/{app}/edge", get(edge::show).patch(edge::set))
         .route("/wharf/apps/{app}/edge/access", post(edge::change_access))
         .route("/wharf/apps/{app}/visitors", get(edge::visitors))

@@ -37,7 +37,11 @@ mod git;
 
 mod limits;
 
+mod links;
+
 mod logs;
+
+mod outbound;
 
 mod push;
 
