@@ -218,6 +218,8 @@ mod tests {
             }],
             limits: Limits { cpu_millis: Some(500), ..Limits::default() },
             network: NetworkSpec::Isolated,
+            links: vec![],
+            names: vec![],
             log: None,
             grace: Duration::from_secs(10),
         }

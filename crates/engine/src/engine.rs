@@ -16,12 +16,15 @@ use crate::disk::{self, DiskUse};
 use crate::error::Error;
 use crate::exec::{ExecHandle, ExecRequest, send_signal};
 use crate::inspect::{self, Inspection, ProcessSeen, Subject};
+use crate::links::{self, Link, Name};
 use crate::listening;
 use crate::process::{self, ProcessId, spawn_role};
 use crate::removal::remove_all;
 use crate::seccomp;
 use crate::shim::ShimRequest;
-use crate::spec::{ContainerSpec, ContainerState, ContainerStatus, ExecSpec, Listening, Usage};
+use crate::spec::{
+    ContainerSpec, ContainerState, ContainerStatus, ExecSpec, Listening, OpenPorts, Usage,
+};
 use crate::state::{OVER_DISK, StateFolder, create_dir, work_folder, write_atomic};
 
 /// A start that takes longer is hung; the slowest seen on a loaded machine was a tenth of this.
@@ -93,6 +96,12 @@ impl Engine {
         cgroup::open_moves();
         let state = self.state(&spec.id);
         state.create(spec)?;
+        if !spec.links.is_empty() {
+            links::write(&state.path, &spec.links)?;
+        }
+        if !spec.names.is_empty() {
+            links::write_names(&state.path, &spec.names)?;
+        }
         let log = state.join("shim.log");
         let log = File::create(&log).map_err(Error::file("create", &log))?;
         let request = ShimRequest {
@@ -279,6 +288,36 @@ impl Engine {
     /// What listens inside: empty when it does not run.
     pub fn listening(&self, id: &str) -> Result<Vec<Listening>, Error> {
         Ok(self.init(id).map(|(init, _)| listening::of(init.pid)).unwrap_or_default())
+    }
+
+    /// What is open to others inside: empty when it does not run.
+    pub fn open_ports(&self, id: &str) -> Result<OpenPorts, Error> {
+        Ok(self.init(id).map(|(init, _)| listening::open_ports(init.pid)).unwrap_or_default())
+    }
+
+    /// Changes what a container may reach of others, at once: connections that are there stay. Again
+    /// with the same is fine.
+    pub fn set_links(&self, id: &str, all: &[Link]) -> Result<(), Error> {
+        let state = self.state(id);
+        let names = links::read_names(&state.path);
+        let hosts = links::render_hosts(&state.spec()?.hostname, all, &names);
+        links::write(&state.path, all)?;
+        links::write_hosts(&state.join("etc/hosts"), &hosts)?;
+        crate::dial::tell_links(&state.join("dial")).map_err(Error::kernel("change the links"))
+    }
+
+    /// Changes which names it knows without a name server, at once.
+    pub fn set_names(&self, id: &str, names: &[Name]) -> Result<(), Error> {
+        let state = self.state(id);
+        let links = links::read(&state.path).unwrap_or_default();
+        let hosts = links::render_hosts(&state.spec()?.hostname, &links, names);
+        links::write_names(&state.path, names)?;
+        links::write_hosts(&state.join("etc/hosts"), &hosts)
+    }
+
+    /// What it may reach now.
+    pub fn links(&self, id: &str) -> Result<Vec<Link>, Error> {
+        Ok(links::read(&self.state(id).path).unwrap_or_default())
     }
 
     /// What it uses now.

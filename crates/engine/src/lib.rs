@@ -18,6 +18,7 @@ pub mod host;
 pub mod image;
 mod init;
 pub mod inspect;
+pub mod links;
 mod listening;
 mod log;
 pub mod network;
@@ -30,5 +31,6 @@ pub mod spec;
 mod state;
 mod sys;
 pub mod volume;
+pub mod wire;
 
 pub use engine::{Engine, EngineConfig};

@@ -3,7 +3,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::spec::Listening;
+use crate::links::PREFIX;
+use crate::spec::{Listening, OpenPorts};
+
+/// From here on the kernel gives ports to sockets that asked for none.
+const FIRST_OF_THE_KERNELS: u16 = 32_768;
 
 /// The states of a socket as these tables print them: a TCP listener, and one that is not connected,
 /// which is what a UDP socket is that takes what comes.
@@ -31,7 +35,21 @@ fn gather(pid: u32, tables: [&str; 2], state: &str) -> Vec<Listening> {
 }
 
 fn parse_table(table: &str, state: &str) -> Vec<Listening> {
-    table.lines().skip(1).filter_map(|line| parse_line(line, state)).collect()
+    let all = table.lines().skip(1).filter_map(|line| parse_line(line, state));
+    all.filter(|one| !is_of_the_wire(one.address.ip())).collect()
+}
+
+/// What is open to others in the namespace that process lives in: where TCP is listened on, and where
+/// UDP is waited for, numbers aside that the kernel hands out by itself.
+pub(crate) fn open_ports(pid: u32) -> OpenPorts {
+    let ports = |all: Vec<Listening>| all.into_iter().map(|one| one.address.port());
+    let udp = ports(open_udp(pid)).filter(|port| *port < FIRST_OF_THE_KERNELS);
+    OpenPorts { tcp: ports(of(pid)).collect(), udp: udp.collect() }
+}
+
+/// What a container's own links have open is nothing that it serves.
+fn is_of_the_wire(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if ip.octets()[..2] == PREFIX)
 }
 
 fn parse_line(line: &str, state: &str) -> Option<Listening> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::size::ByteSize;
 
 use crate::disk::DiskBound;
+use crate::links::{Link, Name};
 use serde::{Deserialize, Serialize};
 
 /// One container to start. Written to the container's state folder before anything is made, so a
@@ -33,6 +34,12 @@ pub struct ContainerSpec {
     pub mounts: Vec<MountSpec>,
     pub limits: Limits,
     pub network: NetworkSpec,
+    /// What it may reach of other containers, to begin with.
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// Names that it knows without a name server, to begin with.
+    #[serde(default)]
+    pub names: Vec<Name>,
     /// Where stdout and stderr go when nobody is attached.
     pub log: Option<LogSpec>,
     /// After TERM, so long until KILL, should the shim have to stop it by itself.
@@ -100,6 +107,8 @@ impl ContainerSpec {
             mounts: Vec::new(),
             limits: Limits::default(),
             network: NetworkSpec::Isolated,
+            links: Vec::new(),
+            names: Vec::new(),
             log: None,
             grace: Duration::ZERO,
         }
@@ -270,4 +279,11 @@ pub struct ExecSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listening {
     pub address: SocketAddr,
+}
+
+/// What somebody may connect or send to inside.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenPorts {
+    pub tcp: std::collections::BTreeSet<u16>,
+    pub udp: std::collections::BTreeSet<u16>,
 }

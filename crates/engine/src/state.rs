@@ -8,6 +8,8 @@
 //!   config.json     0600  the OCI bundle
 //!   dial                  the socket that hands out sockets
 //!   etc/                  hosts, hostname, resolv.conf
+//!   names.json      0600  names that are known without a name server
+//!   links.json            what it may reach of others, for its wire; written by the engine
 //!   fs/             0700  l/ (short links to the layers), root/ (the mount's place)
 //!   lc/                   libcontainer's own state
 //!   over-disk             there when it was ended for what it wrote

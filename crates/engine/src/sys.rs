@@ -5,7 +5,7 @@
 #![expect(unsafe_code, reason = "the one place for it")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Forks. Returns `None` in the child, the child's pid in the parent.
 pub(crate) fn fork() -> io::Result<Option<rustix::process::Pid>> {
@@ -145,4 +145,96 @@ pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
 pub(crate) fn borrow_fixed(number: i32) -> BorrowedFd<'static> {
     // SAFETY: used by PID 1 for the report pipe, which it placed at that number and never closes.
     unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Commands of `bpf(2)`, by their numbers in the kernel's `linux/bpf.h`.
+const BPF_MAP_CREATE: i32 = 0;
+const BPF_MAP_UPDATE_ELEM: i32 = 2;
+const BPF_MAP_DELETE_ELEM: i32 = 3;
+const BPF_PROG_LOAD: i32 = 5;
+const BPF_LINK_CREATE: i32 = 28;
+const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
+const BPF_SK_LOOKUP: u32 = 36;
+
+/// What of the kernel's `union bpf_attr` we fill; it takes a shorter one for one that ends in zeros.
+type BpfAttributes = [u64; 16];
+
+fn bpf(command: i32, attributes: &BpfAttributes) -> io::Result<i32> {
+    // SAFETY: the kernel reads the attributes, and through the addresses in them what the callers below
+    // borrow until this returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            attributes.as_ptr(),
+            u32::try_from(size_of::<BpfAttributes>()).unwrap_or(0),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    i32::try_from(result).map_err(io::Error::other)
+}
+
+fn bpf_descriptor(command: i32, attributes: &BpfAttributes) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attributes)?;
+    // SAFETY: the command answered with a descriptor it just opened for us, which nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn pair(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().unsigned_abs()
+}
+
+/// A map of the kernel's, of that type, keyed by numbers.
+pub(crate) fn bpf_map(kind: u32, value_size: u32, entries: u32) -> io::Result<OwnedFd> {
+    let mut attributes = BpfAttributes::default();
+    attributes[0] = pair(kind, 4);
+    attributes[1] = pair(value_size, entries);
+    bpf_descriptor(BPF_MAP_CREATE, &attributes)
+}
+
+/// Sets an entry of a map with values of eight bytes.
+pub(crate) fn bpf_set(map: BorrowedFd<'_>, key: u32, value: u64) -> io::Result<()> {
+    let mut attributes = BpfAttributes::default();
+    attributes[0] = pair(number(map), 0);
+    attributes[1] = (&raw const key) as u64;
+    attributes[2] = (&raw const value) as u64;
+    bpf(BPF_MAP_UPDATE_ELEM, &attributes).map(drop)
+}
+
+/// Takes an entry out of a map.
+pub(crate) fn bpf_unset(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
+    let mut attributes = BpfAttributes::default();
+    attributes[0] = pair(number(map), 0);
+    attributes[1] = (&raw const key) as u64;
+    bpf(BPF_MAP_DELETE_ELEM, &attributes).map(drop)
+}
+
+/// Has the kernel check a program that chooses the socket for what arrives, and keep it.
+pub(crate) fn bpf_load_lookup(instructions: &[u64]) -> io::Result<OwnedFd> {
+    let license = c"Apache-2.0";
+    let count = u32::try_from(instructions.len()).map_err(io::Error::other)?;
+    let mut attributes = BpfAttributes::default();
+    attributes[0] = pair(BPF_PROG_TYPE_SK_LOOKUP, count);
+    attributes[1] = instructions.as_ptr() as u64;
+    attributes[2] = license.as_ptr() as u64;
+    // log level, size and buffer (24..40), version, flags (40..48), name (48..64), interface (64..68).
+    attributes[8] = pair(0, BPF_SK_LOOKUP);
+    bpf_descriptor(BPF_PROG_LOAD, &attributes)
+}
+
+/// Has such a program at work in a network namespace for as long as the descriptor is open.
+pub(crate) fn bpf_attach_lookup(
+    program: BorrowedFd<'_>,
+    namespace: BorrowedFd<'_>,
+) -> io::Result<OwnedFd> {
+    let mut attributes = BpfAttributes::default();
+    attributes[0] = pair(number(program), number(namespace));
+    attributes[1] = pair(BPF_SK_LOOKUP, 0);
+    bpf_descriptor(BPF_LINK_CREATE, &attributes)
 }

@@ -7,8 +7,9 @@ use crate::certificate::HttpsPolicy;
 use crate::claim::AskSaid;
 use crate::deploy::DeployPhase;
 use crate::manifest::edge::EdgeFile;
-use crate::name::{AppName, VisitorName, VolumeName};
+use crate::name::{AppName, LinkName, VisitorName, VolumeName};
 use crate::order::OrderPhase;
+use crate::outbound::Outbound;
 use crate::problem::Problem;
 use crate::route::weight::Weight;
 
@@ -30,6 +31,9 @@ pub enum Event {
     AskRuleChanged { said: Option<AskSaid> },
     RouteAdded { route: String },
     RouteRemoved { route: String },
+    LinkAdded { link: LinkName, to: AppName },
+    LinkRemoved { link: LinkName },
+    OutboundChanged { outbound: Outbound },
     CertificateAdded { name: String, names: Vec<String> },
     CertificateReplaced { name: String, names: Vec<String> },
     CertificateRemoved { name: String },

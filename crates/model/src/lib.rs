@@ -40,6 +40,10 @@ pub mod order;
 
 pub mod claim;
 
+pub mod link;
+
+pub mod outbound;
+
 pub mod event;
 
 pub mod procfile;

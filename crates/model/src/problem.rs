@@ -90,7 +90,7 @@ codes! {
     CertificateNotIssued "P440" "the authority did not issue the certificate";
     NameLeadsElsewhere "P441" "the name does not lead to this machine";
     AuthorityNotAllowed "P442" "the name's CAA records forbid this authority";
-    // P5: add-on, binding, volume
+    // P5: add-on, binding, volume, link
     VolumeUnknown "P520" "the app has no such volume";
     VolumeConflict "P521" "volumes cannot be mounted like that";
     VolumeMounted "P522" "the volume is mounted";
@@ -98,6 +98,12 @@ codes! {
     VolumeUnbounded "P524" "this machine cannot bound a volume";
     SnapshotUnknown "P525" "the volume has no such snapshot";
     SnapshotFailed "P526" "the snapshot could not be taken or brought back";
+    LinkTargetUnknown "P540" "an app it is to use is not there";
+    LinkCircle "P541" "apps would use each other in a circle";
+    LinkTaken "P542" "the app has a link of that name already";
+    LinkUnknown "P543" "the app has no such link";
+    AppInUse "P544" "other apps use it";
+    OutboundUnknown "P545" "that place is not on the app's outbound list";
     // P6: node and cluster
     // P7: host and engine
     HostUnfit "P701" "the machine lacks something Wharf needs";

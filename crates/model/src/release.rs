@@ -10,6 +10,7 @@ use crate::app::{ConfigVars, Formation};
 use crate::claim::AskRule;
 use crate::id::{AppId, ReleaseId};
 use crate::limits::{Bounds, ProcessLimits};
+use crate::link::LinkSpec;
 use crate::manifest::edge::EdgeFile;
 use crate::name::{DomainName, ProcessType};
 use crate::route::balance::Balance;
@@ -75,6 +76,9 @@ pub struct Shape {
     /// Where its app file says that it is asked whose unknown names are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ask: Option<AskRule>,
+    /// Which other apps its app file says that it uses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uses: Vec<LinkSpec>,
     /// What `ps:resize` said, over what the app file says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<ProcessType, Bounds>,

@@ -9,6 +9,7 @@ pub mod config;
 pub mod error;
 
 mod child;
+mod confinement;
 mod handover;
 pub mod holder;
 

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
+use crate::confinement;
 use crate::control::server::{self, Control, Kept};
 use crate::core::{self, Birth, Mail};
 use crate::error::{Error, Result};
@@ -36,6 +37,7 @@ pub fn worker_main() -> Result<()> {
         .map_err(|error| Error::System("unblock signals", error.into()))?;
     rustix::thread::set_no_new_privs(true)
         .map_err(|error| Error::System("give up new privileges", error.into()))?;
+    confinement::confine()?;
     let holder = std::io::stdin().as_fd().try_clone_to_owned().map_err(system("take stdin"))?;
     let (handover, sockets) = handover::receive(holder.as_fd())?;
     let config = Arc::new(handover.config);

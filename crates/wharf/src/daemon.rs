@@ -18,7 +18,8 @@ use model::problem::{Code, Problem};
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::backend::local::{Local, outbound_config};
+use crate::backend::local::Local;
+use crate::backend::network::outbound_config;
 use crate::backend::published::Published;
 use crate::backend::volumes::Volumes;
 use crate::certificates::Certificates;
@@ -81,6 +82,7 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
         tasks: tasks.clone(),
         domain: config.domain.clone(),
         sockets: config.sockets.clone(),
+        resolver: crate::dns::Resolver::new(config.resolver),
     });
     let certificates = Certificates::new(store.clone(), link.clone(), Arc::clone(&config));
     let context = Context {
@@ -209,7 +211,9 @@ fn open_backend_blocking(config: Arc<Config>) -> Result<Arc<Local>, Problem> {
         dial_gid: config.proxy_uid,
     })
     .map_err(|error| host_problem("this machine cannot run containers", &error))?;
+    let is_given = config.outbound_range.is_some();
     let pool = outbound_config(&config)
+        .and_then(|outbound| engine::network::routes::choose(outbound, is_given))
         .and_then(OutboundPool::open)
         .map_err(|error| host_problem("cannot prepare the way out for apps", &error))?;
     let layers = LayerStore::open(&config.data_dir)
@@ -273,6 +277,12 @@ async fn settle_the_past(context: &Context, routes: &Routes) -> Result<(), Probl
     let ready = usize::try_from(context.config.outbound_ready).unwrap_or(4);
     let stop = context.tasks.stop_token();
     context.tasks.spawn("outbound", refill(pool, ready, stop));
+    let backend = Arc::clone(&context.backend);
+    context.tasks.spawn_until_stop("outbound guard", async move {
+        if let Err(error) = backend.guard_ways().await {
+            tracing::warn!(error = error.for_people(), "the firewall is not watched");
+        }
+    });
     Ok(())
 }
 

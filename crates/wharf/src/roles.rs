@@ -250,6 +250,7 @@ pub fn run() -> ExitCode {
     match arguments.get(1).and_then(|role| role.to_str()) {
         Some("shim") => code(engine::shim::shim_main(rest)),
         Some("shim-exec") => code(engine::exec::shim_exec_main(rest)),
+        Some("wire") => code(engine::wire::wire_main(rest)),
         Some("proxy-worker") => proxy_end(proxy::worker_main()),
         Some("proxy") => proxy_role(rest),
         Some("static") => crate::static_site::static_main(rest),

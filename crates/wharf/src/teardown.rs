@@ -11,7 +11,7 @@ use model::problem::{Code, Problem};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::backend::local::outbound_config;
+use crate::backend::network::outbound_config;
 use crate::config::Config;
 use crate::daemon::host_problem;
 use crate::proxy_link::ProxyLink;

@@ -70,6 +70,8 @@ impl Wharf {
             mounts: vec![],
             limits: Limits { memory: Some(ByteSize::mib(256)), pids: 64, ..Limits::default() },
             network: NetworkSpec::Isolated,
+            links: vec![],
+            names: vec![],
             log: Some(LogSpec {
                 path: self.folder.join("logs").join(id),
                 rotate_at: ByteSize::mib(64),

@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     let code = match args.split_first() {
         Some((role, rest)) if role == "shim" => engine::shim::shim_main(rest),
         Some((role, rest)) if role == "shim-exec" => engine::exec::shim_exec_main(rest),
+        Some((role, rest)) if role == "wire" => engine::wire::wire_main(rest),
         _ => 2,
     };
     ExitCode::from(u8::try_from(code).unwrap_or(1))

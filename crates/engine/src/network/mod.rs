@@ -4,8 +4,12 @@
 //! The way out is a wire (veth) from a namespace to the host, source NAT, and rules that let it reach
 //! the internet and nothing nearer.
 
+pub mod changes;
 pub(crate) mod namespace;
+mod neighbours;
 pub mod outbound;
+pub mod policy;
 pub(crate) mod resolver;
+pub mod routes;
 mod rules;
 mod slot;

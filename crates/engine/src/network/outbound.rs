@@ -17,7 +17,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::network::{resolver, rules, slot};
+use crate::network::policy::{self, Policies, Policy, Refused};
+use crate::network::{neighbours, resolver, rules, slot};
 use crate::process::run;
 use crate::state::create_dir;
 
@@ -52,6 +53,11 @@ impl Range {
     pub(crate) fn slot(self, index: u32) -> [Ipv4Addr; 2] {
         let first = self.base + index * 4;
         [Ipv4Addr::from(first + 1), Ipv4Addr::from(first + 2)]
+    }
+
+    /// Its first address, and how many bits all of it has alike.
+    pub(crate) fn parts(self) -> (u32, u32) {
+        (self.base, self.bits)
     }
 
     fn slots(self) -> u32 {
@@ -105,6 +111,10 @@ struct Stock {
     taken_at: Option<Instant>,
     /// Numbers go round before they come again, so that late packets for a slot find nobody.
     next: u32,
+    /// Of slots that may not reach everything.
+    policies: Policies,
+    /// Our table as it was once we had put it in place, its sets' elements aside.
+    table: String,
 }
 
 impl OutboundPool {
@@ -116,7 +126,9 @@ impl OutboundPool {
         create_dir(&slot::folder(&config), 0o711)?;
         let taken = slot::left(&config)?;
         let next = taken.last().map_or(0, |last| last + 1);
-        let stock = Stock { prepared: Vec::new(), taken, taken_at: None, next };
+        let policies = policy::kept(&config)?;
+        let table = String::new();
+        let stock = Stock { prepared: Vec::new(), taken, taken_at: None, next, policies, table };
         let pool = Self { config, stock: Mutex::new(stock) };
         pool.apply()?;
         Ok(pool)
@@ -135,6 +147,7 @@ impl OutboundPool {
     /// The container in it has ended, or never was.
     pub fn release(&self, index: u32) -> Result<(), Error> {
         slot::unmake(&self.config, index)?;
+        self.set_policy(index, Policy::On)?;
         self.stock().taken.retain(|&taken| taken != index);
         Ok(())
     }
@@ -186,6 +199,7 @@ impl OutboundPool {
         for index in slot::left(&self.config)? {
             self.release(index)?;
         }
+        neighbours::leave(&self.config);
         let table = &self.config.table;
         nft(&format!("table inet {table}\ndelete table inet {table}\n"))?;
         let mark = self.mark();
@@ -223,7 +237,78 @@ impl OutboundPool {
             fs::write(&mark, "").map_err(Error::file("write", &mark))?;
             fs::write(FORWARD, "1").map_err(Error::file("write", FORWARD.as_ref()))?;
         }
-        nft(&rules::render_rules(&self.config, &resolver::of_host().servers))
+        let mut stock = self.stock();
+        let servers = resolver::of_host().servers;
+        nft(&rules::render_rules(&self.config, &servers, &stock.policies))?;
+        stock.table = self.list()?;
+        drop(stock);
+        self.ask_neighbours();
+        Ok(())
+    }
+
+    /// Changes what a slot may reach, at once. It is kept for a daemon that comes later.
+    pub fn set_policy(&self, index: u32, policy: Policy) -> Result<(), Error> {
+        let mut stock = self.stock();
+        let before = stock.policies.get(&index).cloned().unwrap_or_default();
+        if before == policy {
+            return Ok(());
+        }
+        // Written first: one that dies in between closes too much rather than too little.
+        policy::keep(&self.config, index, &policy)?;
+        let change = policy::render_change(&self.config, index, &before, &policy);
+        match policy {
+            Policy::On => drop(stock.policies.remove(&index)),
+            Policy::Off | Policy::Only(_) => drop(stock.policies.insert(index, policy)),
+        }
+        match nft(&change) {
+            // Somebody flushed our table: all of it is put back, this too.
+            Err(Error::Program { .. }) => {
+                let servers = resolver::of_host().servers;
+                nft(&rules::render_rules(&self.config, &servers, &stock.policies))
+            }
+            done => done,
+        }
+    }
+
+    /// Where a slot with a policy wanted to go within the last hour and was refused, the most first.
+    pub fn refused(&self, index: u32) -> Result<Vec<Refused>, Error> {
+        let [_, slot] = self.config.range.slot(index);
+        let args = ["-j", "list", "set", "inet", &self.config.table, "refused"];
+        Ok(policy::parse_refused(&run("nft", "nftables", &args, None)?, slot))
+    }
+
+    /// Puts our rules back if somebody took them away or changed them; whether that was so. What others
+    /// drop is looked at anew as well.
+    pub fn mend(&self) -> Result<bool, Error> {
+        let is_whole = self.list().is_ok_and(|now| now == self.stock().table);
+        if is_whole {
+            self.ask_neighbours();
+            return Ok(false);
+        }
+        self.apply()?;
+        Ok(true)
+    }
+
+    /// Apps that do not get out are no reason for the rest not to work.
+    fn ask_neighbours(&self) {
+        let prefix = &self.config.prefix;
+        match neighbours::pass(&self.config) {
+            Ok(left) => {
+                for place in left {
+                    tracing::warn!(
+                        place,
+                        "a firewall drops what apps send: let {prefix}* pass there"
+                    );
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "other firewalls are not looked at");
+            }
+        }
+    }
+
+    fn list(&self) -> Result<String, Error> {
+        run("nft", "nftables", &["-t", "list", "table", "inet", &self.config.table], None)
     }
 
     /// There when it was us who turned forwarding on.

@@ -16,11 +16,13 @@ use crate::cgroup::Cgroup;
 use crate::dial::Dial;
 use crate::error::{Error, chain};
 use crate::init::{End, Init};
+use crate::links;
 use crate::log::Pump;
 use crate::network::{namespace, resolver};
 use crate::process::{ProcessId, reachable_open_files};
 use crate::seccomp;
 use crate::shim::users::Users;
+use crate::shim::wire::WireKeeper;
 use crate::shim::{ShimRequest, root};
 use crate::spec::{ContainerSpec, NetworkSpec};
 use crate::state::{StateFolder, StatusFile, create_dir};
@@ -31,6 +33,7 @@ pub(crate) struct Booted {
     pub init: ProcessId,
     pub pump: Option<Pump>,
     pub dial: Dial,
+    pub wire: WireKeeper,
     report: OwnedFd,
 }
 
@@ -66,6 +69,8 @@ pub(crate) fn boot(
     write_etc(state, spec)?;
     let dial = Dial::open(&state.join("dial"), request.dial_gid)
         .map_err(Error::kernel("open the dial socket"))?;
+    let mut wire = WireKeeper::new(state, request.dial_gid);
+    wire.see_to()?;
     root::leave_the_hosts_mounts()?;
     root::mount_root(state, spec, &request.scratch, users.as_ref())?;
     write_bundle(state, spec, request, users.as_ref())?;
@@ -91,6 +96,7 @@ pub(crate) fn boot(
             let init =
                 pid.and_then(ProcessId::of).ok_or_else(|| refusal(&boot_read, "it ended"))?;
             status.init = Some(init);
+            wire.show_init(init);
             state.write("status.json", status)?;
             if spec.limits.memory.is_some() {
                 let cgroup = Cgroup::of(&request.cgroup_parent, &spec.id);
@@ -108,7 +114,7 @@ pub(crate) fn boot(
     if !why.is_empty() {
         return Err(Error::NotStarted(why));
     }
-    Ok(Booted { init, pump, dial, report: report_read })
+    Ok(Booted { init, pump, dial, wire, report: report_read })
 }
 
 fn create(
@@ -213,7 +219,7 @@ fn write_etc(state: &StateFolder, spec: &ContainerSpec) -> Result<(), Error> {
     let folder = state.join("etc");
     create_dir(&folder, 0o755)?;
     let name = &spec.hostname;
-    let hosts = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost {name}\n");
+    let hosts = links::render_hosts(name, &spec.links, &spec.names);
     let resolv = match &spec.network {
         NetworkSpec::Isolated => "# this container has no way out\n".to_owned(),
         NetworkSpec::Prepared(_) => resolver::of_host().text,

@@ -22,6 +22,7 @@ mod probe;
 mod root;
 mod users;
 mod watch;
+mod wire;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -93,6 +94,7 @@ fn run(state: &StateFolder) -> Result<(), Error> {
             answer(&mut control, &Outcome::Started { pid: container.init.pid });
             drop(control);
             let end = watch::watch(&mut container, &spec);
+            container.wire.end();
             let mut record = ending(&spec, &cgroup, end.code(), container.end_signal(end));
             record.is_over_disk = state.join(OVER_DISK).exists();
             record

@@ -33,7 +33,7 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
     // Gone before we could open it: nothing to wait for.
     while let Some(pidfd) = &pidfd {
         let now = log::now();
-        let (has_ended, has_dial) = {
+        let (has_ended, has_dial, has_wire) = {
             let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
             fds.extend(
                 signals.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)),
@@ -42,14 +42,21 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
             let dial = container.dial.waiting_on();
             fds.extend(dial.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             let dials = fds.len();
+            let wire = container.wire.waiting_on();
+            fds.extend(wire.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            let wires = fds.len();
             let pump = container.pump.iter().flat_map(Pump::waiting_on);
             fds.extend(pump.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             let due = container.pump.as_ref().and_then(Pump::due);
-            let wake = [due, kill_at].into_iter().flatten().min();
+            let wake = [due, kill_at, container.wire.due()].into_iter().flatten().min();
             let limit = wake.map(|at| timespec(at.saturating_sub(now)));
             let _ = poll(&mut fds, limit.as_ref());
             let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-            (is_ready(&fds[0]), fds[fixed..dials].iter().any(is_ready))
+            (
+                is_ready(&fds[0]),
+                fds[fixed..dials].iter().any(is_ready),
+                fds[dials..wires].iter().any(is_ready),
+            )
         };
         let now = log::now();
         if let Some(pump) = &mut container.pump {
@@ -60,8 +67,13 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
             break;
         }
         if has_dial {
-            container.dial.serve();
+            let wire = &mut container.wire;
+            container.dial.serve(|| wire.look(now));
         }
+        if has_wire {
+            container.wire.ended(now);
+        }
+        container.wire.tick(now);
         while let Some(Ok(Some(_))) = signals.as_ref().map(SignalFd::read_signal) {
             let _ = pidfd_send_signal(pidfd, rustix::process::Signal::TERM);
             kill_at = kill_at.or(Some(now + spec.grace));

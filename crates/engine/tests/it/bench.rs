@@ -91,6 +91,8 @@ impl Bench {
             mounts: vec![],
             limits: Limits { memory: Some(ByteSize::mib(64)), pids: 64, ..Limits::default() },
             network: NetworkSpec::Isolated,
+            links: vec![],
+            names: vec![],
             log: Some(LogSpec {
                 path: self.path("logs").join(id),
                 rotate_at: ByteSize::mib(64),

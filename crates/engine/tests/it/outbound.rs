@@ -1,8 +1,12 @@
-use crate::bench::{Bench, skip, skipped, until};
+use crate::bench::{Bench, LIMIT, is_readable, skip, skipped, until};
+use engine::network::changes::Changes;
 use engine::network::outbound::{OutboundConfig, OutboundPool};
+use engine::network::policy::{Place, Policy};
+use engine::network::routes::choose;
 use engine::spec::NetworkSpec;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// Runs `ip` in the calling thread's network namespace.
@@ -138,6 +142,191 @@ fn the_internet_is_reached_and_nothing_nearer() {
         // Of the calling thread's namespace, as everything below /proc/sys/net.
         let forward = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
         assert_eq!(forward.trim(), "0");
+    });
+}
+
+/// What a script inside says, in a slot of that policy.
+fn said_with(bench: &Bench, pool: &OutboundPool, policy: Policy, script: &str) -> (u32, String) {
+    let slot = pool.take().unwrap();
+    pool.set_policy(slot.index, policy).unwrap();
+    let mut spec = bench.spec(&format!("s{}", slot.index), script);
+    spec.network = NetworkSpec::Prepared(slot.path);
+    spec.names = vec![("pay.example".into(), vec!["203.0.113.1".parse().unwrap()])];
+    let (_, said) = bench.run(&spec);
+    (slot.index, said)
+}
+
+const TRY: &str = "for p in 80 81; do nc -w 3 pay.example $p </dev/null >/tmp/o 2>&1; \
+    echo $p $? $(cat /tmp/o); done; nc -w 3 192.168.7.1 80 </dev/null >/dev/null 2>&1; echo near $?";
+
+fn only(port: Option<u16>) -> Policy {
+    Policy::Only([Place { address: "203.0.113.1".parse().unwrap(), port }].into())
+}
+
+#[test]
+fn a_policy_lets_out_what_it_lists_and_counts_what_it_refuses() {
+    if cannot_run() {
+        return;
+    }
+    with_a_host(|| {
+        let bench = Bench::new();
+        let pool = open(&bench);
+        let (index, said) = said_with(&bench, &pool, only(Some(80)), TRY);
+        assert!(said.starts_with("80 0 hello"), "{said}");
+        assert!(said.contains("near 1"), "{said}");
+        let refused = pool.refused(index).unwrap();
+        let places: Vec<String> =
+            refused.iter().map(|one| format!("{}:{}", one.address, one.port)).collect();
+        assert_eq!(places.len(), 2, "{places:?}");
+        assert!(places.contains(&"203.0.113.1:81".to_owned()), "{places:?}");
+        assert!(places.contains(&"192.168.7.1:80".to_owned()), "{places:?}");
+
+        let (index, said) = said_with(&bench, &pool, Policy::Off, TRY);
+        assert!(said.starts_with("80 1"), "{said}");
+        assert_eq!(pool.refused(index).unwrap().len(), 3);
+        // Whatever list says it: what is near is no part of the internet.
+        let near =
+            Policy::Only([Place { address: "192.168.7.1".parse().unwrap(), port: None }].into());
+        let (_, said) = said_with(&bench, &pool, near, TRY);
+        assert!(said.contains("near 1"), "{said}");
+        // And by a daemon that comes later; then it is lifted.
+        let closed = pool.take().unwrap();
+        pool.set_policy(closed.index, Policy::Off).unwrap();
+        drop(pool);
+        let pool = open(&bench);
+        let mut spec = bench.spec("later", &format!("{TRY}; read x </tmp/none; sleep 1000"));
+        spec.network = NetworkSpec::Prepared(closed.path.clone());
+        spec.command = vec![
+            "/bin/sh".into(),
+            "-c".into(),
+            "while ! nc -w 1 203.0.113.1 80 </dev/null; do echo shut; sleep 0.1; done; echo open"
+                .into(),
+        ];
+        bench.start(&spec);
+        bench.wait_until_said("later", "shut");
+        pool.set_policy(closed.index, Policy::On).unwrap();
+        bench.wait_until_said("later", "open");
+        pool.teardown().unwrap();
+    });
+}
+
+#[test]
+fn rules_that_somebody_takes_away_are_put_back_with_their_policies() {
+    if cannot_run() {
+        return;
+    }
+    with_a_host(|| {
+        let bench = Bench::new();
+        let pool = open(&bench);
+        let slot = pool.take().unwrap();
+        pool.set_policy(slot.index, Policy::Off).unwrap();
+        for harm in [
+            "flush ruleset",
+            "delete table inet wharf-test",
+            "flush chain inet wharf-test outbound",
+        ] {
+            let changes = Changes::open().unwrap();
+            assert!(!pool.mend().unwrap(), "whole before `{harm}`");
+            output("nft", &harm.split(' ').collect::<Vec<_>>());
+            assert!(is_readable(&changes.as_fd().try_clone_to_owned().unwrap(), LIMIT), "{harm}");
+            changes.drain();
+            assert!(pool.mend().unwrap(), "{harm}");
+            let set = output("nft", &["list", "set", "inet", "wharf-test", "closed"]);
+            assert!(set.contains(&slot.address.to_string()), "{set}");
+        }
+        pool.teardown().unwrap();
+    });
+}
+
+#[test]
+fn a_firewall_that_drops_what_is_forwarded_lets_us_pass_and_forgets_us() {
+    if cannot_run() || (!Path::new("/usr/sbin/iptables-nft").exists() && skipped("iptables")) {
+        return;
+    }
+    let iptables = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        output("iptables-nft", &words)
+    };
+    with_a_host(|| {
+        // As dockerd leaves it behind, and ufw.
+        for chain in ["DOCKER-USER", "FORWARD"] {
+            iptables("-P FORWARD DROP");
+            if chain == "DOCKER-USER" {
+                iptables("-N DOCKER-USER");
+                iptables("-A DOCKER-USER -j RETURN");
+                iptables("-A FORWARD -j DOCKER-USER");
+            }
+            let bench = Bench::new();
+            let pool = open(&bench);
+            let (_, said) = said_with(&bench, &pool, Policy::On, TRY);
+            assert!(said.starts_with("80 0 hello"), "{chain}: {said}");
+            // Their restart takes our rules along; they are put back, once.
+            iptables(&format!("-F {chain}"));
+            pool.mend().unwrap();
+            pool.mend().unwrap();
+            // Readable to iptables, too, which is all that Docker has.
+            let rules = iptables(&format!("-S {chain}"));
+            assert_eq!(rules.matches("wharf-test-out").count(), 1, "{rules}");
+            assert_eq!(rules.matches("wharf-test-back").count(), 1, "{rules}");
+            if chain == "DOCKER-USER" {
+                let (_, said) = said_with(&bench, &pool, Policy::On, TRY);
+                assert!(said.starts_with("80 0 hello"), "{chain}: {said}");
+            }
+            pool.teardown().unwrap();
+            let rules = iptables(&format!("-S {chain}"));
+            assert!(rules.contains(chain) && !rules.contains("wharf-test"), "{rules}");
+            iptables("-F");
+            iptables("-X");
+        }
+    });
+}
+
+#[test]
+fn a_range_the_machine_uses_is_passed_over_and_the_choice_is_kept() {
+    if cannot_run() {
+        return;
+    }
+    with_a_host(|| {
+        let bench = Bench::new();
+        let config = || OutboundConfig {
+            run_dir: bench.path("run"),
+            range: "10.213.0.0/16".parse().unwrap(),
+            table: "wharf-test".into(),
+            prefix: "wht-".into(),
+        };
+        ip("addr add 10.213.9.1/24 dev uplink");
+        let refused = choose(config(), true).unwrap_err().to_string();
+        assert!(refused.contains("10.213.0.0/16 meets the route to 10.213.9."), "{refused}");
+        let chosen = choose(config(), false).unwrap();
+        assert_eq!(chosen.range.to_string(), "10.214.0.0/16");
+        let pool = OutboundPool::open(chosen).unwrap();
+        let slot = pool.take().unwrap();
+        assert!(slot.address.to_string().starts_with("10.214."), "{}", slot.address);
+        // Our own wires are no reason, nor does anything that came later move them.
+        ip("addr del 10.213.9.1/24 dev uplink");
+        assert_eq!(choose(config(), false).unwrap().range.to_string(), "10.214.0.0/16");
+        let mut own = config();
+        own.range = "10.214.0.0/16".parse().unwrap();
+        choose(own, true).unwrap();
+        pool.release(slot.index).unwrap();
+        pool.teardown().unwrap();
+    });
+}
+
+#[test]
+fn version_six_fails_at_once() {
+    if cannot_run() {
+        return;
+    }
+    with_a_host(|| {
+        let bench = Bench::new();
+        let pool = open(&bench);
+        let since = std::time::Instant::now();
+        let script = "nc -w 10 2001:db8::1 80 </dev/null; echo $?";
+        let (_, said) = said_with(&bench, &pool, Policy::On, script);
+        assert!(said.lines().any(|line| line == "1"), "{said}");
+        assert!(since.elapsed().as_secs() < 5, "{said}");
+        pool.teardown().unwrap();
     });
 }
 

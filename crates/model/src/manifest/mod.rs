@@ -18,6 +18,7 @@ use self::balance::BalanceFile;
 use self::edge::EdgeFile;
 use crate::claim::AskRule;
 use crate::limits::{Bounds, ProcessLimits};
+use crate::link::{LinkSpec, read_uses};
 use crate::name::ProcessType;
 use crate::problem::{Code, Problem};
 use crate::release::RunSettings;
@@ -76,6 +77,9 @@ pub struct Manifest {
     /// Storage that outlives replicas.
     #[serde(default, deserialize_with = "crate::volume::from_list")]
     pub volumes: Vec<VolumeSpec>,
+    /// Which other apps it may reach, as `<name>.internal`.
+    #[serde(default, deserialize_with = "read_uses")]
+    pub uses: Vec<LinkSpec>,
 }
 
 /// When a new `web` replica counts as healthy.

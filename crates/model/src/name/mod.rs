@@ -150,6 +150,26 @@ checked_name!(
     }
 );
 
+checked_name!(
+    /// What a link is called inside, before `.internal`.
+    LinkName,
+    "a link name",
+    "1 to 63 characters of a-z, 0-9 and -, starting and ending with a letter or digit",
+    |text| {
+        (1..=63).contains(&text.len())
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    }
+);
+
+impl LinkName {
+    /// The app's own name, which is always one.
+    pub fn of_app(app: &AppName) -> Self {
+        Self(app.to_string())
+    }
+}
+
 impl ProcessType {
     /// The one process type that receives HTTP.
     pub const WEB: &'static str = "web";

@@ -115,6 +115,7 @@ async fn the_worker_has_no_privilege() {
         line.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     assert_eq!(field("NoNewPrivs:"), "1");
+    assert_eq!(field("Seccomp:"), "2");
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }

@@ -58,11 +58,17 @@ pub fn status(code: Code) -> u16 {
         | Code::DomainUnknown
         | Code::RouteUnknown
         | Code::VolumeUnknown
-        | Code::SnapshotUnknown => 404,
+        | Code::SnapshotUnknown
+        | Code::LinkTargetUnknown
+        | Code::LinkUnknown
+        | Code::OutboundUnknown => 404,
         Code::NameTaken
         | Code::NothingReleased
         | Code::DomainTaken
         | Code::RouteTaken
+        | Code::LinkCircle
+        | Code::LinkTaken
+        | Code::AppInUse
         | Code::AnotherDaemon
         | Code::ReleaseStale
         | Code::ReleaseUnchanged

@@ -19,6 +19,10 @@ pub mod domain;
 
 pub mod edge;
 
+pub mod link;
+
+pub mod outbound;
+
 pub mod route;
 
 pub mod certificate;

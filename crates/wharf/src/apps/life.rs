@@ -46,11 +46,14 @@ pub async fn create(context: &Context, name: Option<&str>, user: &str) -> Result
         apps::insert(tx, &app)?;
         let event = Event::AppCreated { name: app.name.clone() };
         events::append(tx, Some(app.id), Some(&user), &event, now)?;
-        Ok(Ok(app))
+        let users = super::links::naming(tx, &app.name)?;
+        Ok(Ok((app, users)))
     })
     .await?;
+    let (app, users) = app;
     // Its host answers “nothing deployed yet” from now on.
     context.deploys.wake(app.id);
+    users.into_iter().for_each(|user| context.deploys.wake(user));
     Ok(app)
 }
 
@@ -77,9 +80,12 @@ pub async fn update(
     let app = decide(context, move |tx| {
         let mut app = settled!(lookup::find(tx, &key)?);
         let mut facts = Vec::new();
+        let mut users = Vec::new();
         if let Some(to) = name.filter(|name| *name != app.name) {
             settled!(name_is_free(tx, &to, app.id, &domain)?);
             facts.push(Event::AppRenamed { from: app.name.clone(), to: to.clone() });
+            users = super::links::naming(tx, &app.name)?;
+            users.extend(super::links::naming(tx, &to)?);
             app.name = to;
         }
         if let Some(is_on) =
@@ -100,10 +106,12 @@ pub async fn update(
         for fact in &facts {
             events::append(tx, Some(app.id), Some(&user), fact, now)?;
         }
-        Ok(Ok(app))
+        Ok(Ok((app, users)))
     })
     .await?;
+    let (app, users) = app;
     context.deploys.wake(app.id);
+    users.into_iter().for_each(|user| context.deploys.wake(user));
     Ok(app)
 }
 
@@ -187,20 +195,26 @@ pub async fn destroy(
     let now = Timestamp::now();
     let app = decide(context, move |tx| {
         let mut app = settled!(lookup::find(tx, &key)?);
-        if let Some(typed) = confirmed.filter(|typed| typed != app.name.as_str()) {
-            return Ok(Err(not_confirmed(&app, &typed)));
+        if let Some(typed) = confirmed.as_ref().filter(|typed| *typed != app.name.as_str()) {
+            return Ok(Err(not_confirmed(&app, typed)));
+        }
+        let users = super::links::users(tx, app.id)?;
+        if confirmed.is_none() && !users.is_empty() {
+            return Ok(Err(in_use(&app, &users)));
         }
         app.is_doomed = true;
         app.updated_at = now;
         apps::update(tx, &app)?;
         let event = Event::AppDestroyed { name: app.name.clone() };
         events::append(tx, Some(app.id), Some(&user), &event, now)?;
-        Ok(Ok(app))
+        Ok(Ok((app, users)))
     })
     .await?;
+    let (app, users) = app;
     if !context.deploys.wait_gone(app.id, GONE_WITHIN).await {
         tracing::warn!(app = %app.name, "the app is doomed and still not gone");
     }
+    users.iter().for_each(|user| context.deploys.wake(user.id));
     Ok(app)
 }
 
@@ -268,6 +282,15 @@ fn host_taken(name: &AppName, host: &DomainName, owner: &App) -> Problem {
         .why(format!("its address `{host}` is a domain of `{}`", owner.name))
         .still("nothing was changed")
         .next(format!("wharf domains:remove {host} -a {}", owner.name))
+}
+
+fn in_use(app: &App, users: &[App]) -> Problem {
+    let names: Vec<String> = users.iter().map(|user| format!("`{}`", user.name)).collect();
+    Problem::new(Code::AppInUse, format!("`{}` was not destroyed: others use it", app.name))
+        .why(format!("{} would lose their link to it", names.join(", ")))
+        .still("it runs on as before")
+        .next(format!("wharf links:remove {} -a {}", app.name, users[0].name))
+        .next(format!("or all the same: wharf destroy {0} --confirm {0}", app.name))
 }
 
 fn not_confirmed(app: &App, typed: &str) -> Problem {

@@ -20,6 +20,8 @@ pub mod domains;
 
 pub mod asks;
 
+pub mod links;
+pub mod outbound;
 pub mod routes;
 pub mod weights;
 

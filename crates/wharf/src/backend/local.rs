@@ -18,7 +18,9 @@ use engine::exec::ExecHandle;
 use engine::image::layer::{LayerId, LayerStore, remove_tree};
 use engine::image::pins::Lease;
 use engine::image::store::ImageStore;
-use engine::network::outbound::{OutboundConfig, OutboundPool};
+use engine::links::{Link, Name};
+use engine::network::outbound::OutboundPool;
+use engine::network::policy::Policy;
 use engine::spec::{
     ContainerSpec, ContainerStatus, ExecSpec, LogSpec, MountSpec, NetworkSpec, RootSpec, UpperSpec,
     UserRange,
@@ -33,6 +35,7 @@ use tokio::net::TcpStream;
 
 use super::error::BackendError;
 use super::look::until_seen;
+use super::network::slot_of;
 use super::published::Published;
 use super::volumes::{MountedVolume, Volumes};
 use super::words::{ending, limits};
@@ -68,6 +71,10 @@ pub struct ReplicaSpec {
     /// Nothing but `/tmp` can be written to.
     pub is_read_only: bool,
     pub volumes: Vec<MountedVolume>,
+    /// What it may reach of others, to begin with.
+    pub links: Vec<Link>,
+    /// What it may reach of the internet, and the names it knows for it.
+    pub way: (Policy, Vec<Name>),
     /// None when somebody is attached.
     pub log: Option<PathBuf>,
     pub grace: Duration,
@@ -205,6 +212,11 @@ impl Local {
         let mounts = spec.volumes.iter().map(|volume| self.mount(volume, &layers));
         let mounts = mounts.collect::<Result<_, _>>()?;
         let slot = self.pool.take()?;
+        let (policy, names) = spec.way;
+        if let Err(error) = self.pool.set_policy(slot.index, policy) {
+            self.pool.release(slot.index)?;
+            return Err(error.into());
+        }
         // What the platform says beats what the image says.
         let mut env = image_config.env();
         env.retain(|(key, _)| !spec.env.iter().any(|(other, _)| other == key));
@@ -228,6 +240,8 @@ impl Local {
             mounts,
             limits: limits(&spec.limits),
             network: NetworkSpec::Prepared(slot.path),
+            links: spec.links,
+            names,
             log: spec.log.map(|path| LogSpec {
                 path,
                 // So many older files and the one that is written.
@@ -512,38 +526,13 @@ impl Local {
     }
 }
 
-/// The way out a container was given: its file is named by its number.
-fn slot_of(spec: &ContainerSpec) -> Option<u32> {
-    match &spec.network {
-        NetworkSpec::Prepared(path) => path.file_name()?.to_str()?.parse().ok(),
-        NetworkSpec::Isolated => None,
-    }
-}
-
-/// Names and addresses of this Wharf's ways out; two Wharfs on one machine differ in their cgroup.
-pub fn outbound_config(config: &Config) -> Result<OutboundConfig, engine::error::Error> {
-    // Interface names have 15 letters, five of which are for the number.
-    let prefix = if config.cgroup.len() <= 8 {
-        format!("{}-", config.cgroup)
-    } else {
-        let digest = <sha2::Sha256 as sha2::Digest>::digest(config.cgroup.as_bytes());
-        digest.iter().take(4).fold("w".to_owned(), |name, byte| format!("{name}{byte:02x}"))
-    };
-    Ok(OutboundConfig {
-        run_dir: config.run_dir.clone(),
-        range: config.outbound_range.parse()?,
-        table: config.cgroup.clone(),
-        prefix,
-    })
-}
-
 fn state_of(engine: &Engine, id: &str) -> Option<ContainerStatus> {
     engine.find(id).ok().flatten().map(|state| state.status)
 }
 
 #[expect(deprecated, reason = "unsound for types that close early; an `OwnedFd` cannot")]
 /// Waits until it is readable; false when that could not be waited for.
-async fn wait_readable(pidfd: OwnedFd) -> bool {
+pub(super) async fn wait_readable(pidfd: OwnedFd) -> bool {
     let waited = match AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE) {
         Ok(pidfd) => pidfd.readable().await.map(|_| ()),
         Err(error) => Err(error),

@@ -3,6 +3,8 @@
 
 pub mod local;
 
+pub mod network;
+
 pub mod command;
 
 pub mod published;

@@ -50,7 +50,7 @@ const INSTALLER_VARS: [&str; 6] = ["NODE_", "NPM_", "npm_", "PIP_", "UV_", "YARN
 impl<'a> Draft<'a> {
     pub(super) fn new(at: &'a Surroundings<'a>, pack: &str, title: &str, because: &str) -> Self {
         let run = at.manifest.run_settings();
-        let routes = at.manifest.routes.clone();
+        let (routes, uses) = (at.manifest.routes.clone(), at.manifest.uses.clone());
         let balance = at.manifest.balance.settings();
         let (edge, ask) = (at.manifest.edge.clone(), at.manifest.domains.ask.clone());
         let plan = BuildPlan {
@@ -76,6 +76,7 @@ impl<'a> Draft<'a> {
                 edge,
                 ask,
                 volumes: at.manifest.volumes.clone(),
+                uses,
                 ..Shape::default()
             },
         };

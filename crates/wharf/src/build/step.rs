@@ -58,6 +58,8 @@ impl BuildContext {
                 pids: 4096,
                 ..Limits::default()
             },
+            links: Vec::new(),
+            names: Vec::new(),
             network,
             log: None,
             grace: Duration::from_secs(1),

@@ -14,6 +14,7 @@ use super::table::{ago, moment, table};
 use crate::api::app::{App, CreateApp};
 use crate::api::domain::Domain;
 use crate::api::formation::Formation;
+use crate::api::link::Links;
 use crate::process::Invocation;
 
 /// Make an app, and the git remote to push it to
@@ -252,9 +253,20 @@ pub(super) async fn open(session: &Session, args: &OpenArgs) -> Result<(), Failu
     Ok(())
 }
 
+/// Who loses something with the app is told of before anybody confirms.
+async fn tell_users(session: &Session, name: &str) -> Result<(), Failure> {
+    let links: Links = session.client.get(&format!("/wharf/apps/{name}/links")).await?;
+    let users: Vec<&str> = links.used_by.iter().map(|app| app.name.as_str()).collect();
+    if !users.is_empty() {
+        session.printer.say(format!("{} uses {name}, and loses it", users.join(", ")));
+    }
+    Ok(())
+}
+
 pub(super) async fn destroy(session: &Session, args: &DestroyArgs) -> Result<(), Failure> {
     let name = session.app(Some(&args.named)).await?;
     let app: App = session.client.get(&format!("/apps/{name}")).await?;
+    tell_users(session, &name).await?;
     let typed = match &args.confirm {
         Some(typed) => typed.clone(),
         None => ask(session, app.name.as_str()).await?,

@@ -1,85 +1,48 @@
 //! The command line: one file per command. It can do only what the API can, and works the same from a
 //! laptop; it never touches the store, a deploy or a backend.
 
-mod printer;
-
-mod table;
-
-mod settings;
-
-mod infer;
-
-mod session;
-
-mod terminal;
-
-mod apps;
-
-mod config_vars;
-
-mod ps;
-
-mod logs;
-
-mod releases;
-
-mod rename;
-
-mod run;
-
-mod certificates;
-
-mod domains;
-
-mod ask;
-
-mod routes;
-
-mod edge;
-
 mod access;
-
-mod visitors;
-
-mod https;
-
-mod maintenance;
-
-mod pause;
-
-mod weight;
-
-mod status;
-
-mod stats;
-
-mod inspect;
-
-mod top;
-
-mod doctor;
-
-mod disk;
-
-mod copy;
-
-mod attach;
-
-mod timing;
-
-mod trace;
-
-mod explain;
-
-mod volumes;
-
+mod apps;
 mod archives;
-
+mod ask;
+mod attach;
 mod auth;
-
 mod builds;
-
+mod certificates;
+mod config_vars;
+mod copy;
+mod disk;
+mod doctor;
+mod domains;
+mod edge;
+mod explain;
+mod https;
+mod infer;
+mod inspect;
+mod links;
+mod logs;
+mod maintenance;
 pub mod manual;
+mod outbound;
+mod pause;
+mod printer;
+mod ps;
+mod releases;
+mod rename;
+mod routes;
+mod run;
+mod session;
+mod settings;
+mod stats;
+mod status;
+mod table;
+mod terminal;
+mod timing;
+mod top;
+mod trace;
+mod visitors;
+mod volumes;
+mod weight;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -239,6 +202,25 @@ enum Command {
     /// Remove a route
     #[command(name = "routes:remove")]
     RoutesRemove(routes::RemoveArgs),
+    /// List the links: which other apps this one may reach, and who uses it
+    Links(links::LinksArgs),
+    /// Let the app reach another one as NAME.internal
+    #[command(name = "links:add")]
+    LinksAdd(links::AddArgs),
+    /// Take a link away
+    #[command(name = "links:remove")]
+    LinksRemove(links::RemoveArgs),
+    /// Show what the app may reach of the internet, and what it was refused
+    Outbound(outbound::ShowArgs),
+    /// Say how much of the internet the app may reach: on, off, only
+    #[command(name = "outbound:set")]
+    OutboundSet(outbound::SetArgs),
+    /// Let the app reach these places, and nothing that is not on the list
+    #[command(name = "outbound:allow")]
+    OutboundAllow(outbound::PlacesArgs),
+    /// Take places off the list
+    #[command(name = "outbound:remove")]
+    OutboundRemove(outbound::RemoveArgs),
     /// Show what the edge does for the app beside passing requests on
     Edge(edge::ShowArgs),
     /// Set what the edge does: compression, CORS, rates, headers, passwords
@@ -494,6 +476,13 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Routes(args) => routes::list(session, &args).await,
         Command::RoutesAdd(args) => routes::add(session, args).await,
         Command::RoutesRemove(args) => routes::remove(session, &args).await,
+        Command::Links(args) => links::list(session, &args).await,
+        Command::LinksAdd(args) => links::add(session, args).await,
+        Command::LinksRemove(args) => links::remove(session, &args).await,
+        Command::Outbound(args) => outbound::show(session, &args).await,
+        Command::OutboundSet(args) => outbound::set(session, &args).await,
+        Command::OutboundAllow(args) => outbound::allow(session, &args).await,
+        Command::OutboundRemove(args) => outbound::remove(session, &args).await,
         Command::Edge(args) => edge::show(session, &args).await,
         Command::EdgeSet(args) => edge::set(session, &args).await,
         Command::EdgeUnset(args) => edge::unset(session, &args).await,

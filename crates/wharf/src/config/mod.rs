@@ -34,7 +34,9 @@ pub struct Config {
     pub external_proxy: bool,
     pub proxy_uid: u32,
     pub cgroup: String,
-    pub outbound_range: String,
+    pub outbound_range: Option<String>,
+    /// The name server to ask in the place of the machine's.
+    pub resolver: Option<SocketAddr>,
     /// The first range; an app's is so many ranges further.
     pub app_users_from: UserRange,
     pub outbound_ready: u32,

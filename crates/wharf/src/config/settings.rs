@@ -115,7 +115,8 @@ pub struct Settings {
     /// The cgroup all containers live under [default: wharf]
     #[arg(long, env = "WHARF_CGROUP")]
     pub cgroup: Option<String>,
-    /// Addresses for outbound links, a /16 nobody else uses [default: 10.213.0.0/16]
+    /// Addresses for outbound links, a /16 nobody else uses [default: 10.213.0.0/16, or the first
+    /// free one after it]
     #[arg(long, env = "WHARF_OUTBOUND_RANGE")]
     pub outbound_range: Option<String>,
     /// First of the machine's user numbers that apps get, 65536 each [default: 1879048192]
@@ -340,7 +341,8 @@ impl Settings {
             external_proxy: self.external_proxy.unwrap_or(false),
             proxy_uid: self.proxy_uid.unwrap_or(65534),
             cgroup,
-            outbound_range: self.outbound_range.unwrap_or_else(|| "10.213.0.0/16".to_owned()),
+            resolver: self.resolver,
+            outbound_range: self.outbound_range,
             app_users_from,
             outbound_ready: self.outbound_ready.unwrap_or(4),
             base: self.base,

@@ -29,15 +29,22 @@ pub mod volumes;
 
 mod watch;
 
-use std::collections::HashMap;
+mod ways;
+
+pub mod wires;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::spec::OpenPorts;
 use jiff::Timestamp;
 use model::deploy::{Deploy, DeployPhase};
-use model::id::{AppId, DeployId};
-use model::name::DomainName;
+use model::id::{AppId, DeployId, ReplicaId};
+use model::name::{DomainName, ProcessType};
+use model::outbound::Outbound;
 use model::problem::{Code, Problem};
 use model::replica::Replica;
 use model::route::socket::SocketPath;
@@ -45,6 +52,7 @@ use model::route::written::{RouteSpec, compose};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::local::Local;
+use crate::dns::Resolver;
 use crate::failpoints;
 use crate::logs::AppLogs;
 use crate::proxy_link::ProxyLink;
@@ -54,6 +62,8 @@ use crate::tasks::Tasks;
 use progress::{Hub, News, Timings};
 use release::{Frozen, NewRelease};
 use routes::Routes;
+use ways::Ways;
+use wires::Wires;
 
 /// The handle everybody else has.
 #[derive(Debug, Clone)]
@@ -80,6 +90,8 @@ struct Shared {
     domain: String,
     sockets: Vec<PathBuf>,
     one_offs: one_off::Register,
+    wires: Wires,
+    ways: Ways,
     /// Only so many replicas start and boot at once, so that a hundred apps come up without a stampede.
     starts: tokio::sync::Semaphore,
     /// Held for reading by those who make a release of an image that is there, for writing by the
@@ -108,6 +120,8 @@ pub struct Parts {
     pub domain: String,
     /// Folders whose unix sockets routes may lead to.
     pub sockets: Vec<PathBuf>,
+    /// Looks up the names of outbound lists.
+    pub resolver: Resolver,
 }
 
 /// A replica as people see it.
@@ -145,7 +159,9 @@ const SEEN_WITHIN: Duration = Duration::from_secs(10);
 impl Deploys {
     /// The room, with no keeper at work yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, backend, routes, link, logs, tasks, domain, sockets } = parts;
+        let Parts { store, backend, routes, link, logs, tasks, domain, sockets, resolver } = parts;
+        let wires = Wires::new(Arc::clone(&backend));
+        let ways = Ways::new(Arc::clone(&backend), resolver);
         let shared = Shared {
             store,
             backend,
@@ -157,6 +173,8 @@ impl Deploys {
             domain,
             sockets,
             one_offs: one_off::Register::default(),
+            wires,
+            ways,
             starts: tokio::sync::Semaphore::new(STARTS_AT_ONCE),
             images: Arc::default(),
             surplus: tokio::sync::Notify::new(),
@@ -174,6 +192,10 @@ impl Deploys {
         for app in apps {
             self.wake(app.id);
         }
+        let shared = Arc::clone(&self.inner.shared);
+        self.inner.shared.tasks.spawn_until_stop("outbound names", async move {
+            shared.ways.keep().await;
+        });
         let shared = Arc::clone(&self.inner.shared);
         self.inner.shared.tasks.spawn_until_stop("disk watch", async move {
             watch::look_at_disk(&shared.backend.scratch(), &shared.fills).await;
@@ -194,6 +216,14 @@ impl Deploys {
             self.check_routes(app, vec![given, shape.routes.clone()]).await?;
         }
         let shared = &self.inner.shared;
+        if let release::Change::Image { shape, .. } = &new.change
+            && !shape.uses.is_empty()
+        {
+            let uses = shape.uses.clone();
+            let check =
+                move |tx: &store::Tx<'_>| wires::check(tx, &store::apps::get(tx, app)?, &uses);
+            shared.store.run(check).await.map_err(|error| store_problem(&error))??;
+        }
         let _hold = shared.images.read().await;
         let backend = Arc::clone(&shared.backend);
         let frozen = shared
@@ -235,6 +265,33 @@ impl Deploys {
         let other =
             other.map_or_else(|| conflict.first.to_string(), |p| p.upstream.app.to_string());
         Err(route_taken(&conflict.subject, app.name.as_str(), &other))
+    }
+
+    /// What the names of an outbound list lead to.
+    pub async fn found_names(&self, said: &Outbound) -> BTreeMap<DomainName, Vec<Ipv4Addr>> {
+        self.inner.shared.ways.found(said).await
+    }
+
+    /// Where an app's replicas wanted to go within the last hour and were refused, the most first.
+    pub async fn refused(&self, app: AppId) -> Vec<(String, u64)> {
+        let mut all: BTreeMap<String, u64> = BTreeMap::new();
+        for view in self.replicas(app).await {
+            for one in self.inner.shared.backend.refused(view.replica.id).await {
+                *all.entry(format!("{}:{}", one.address, one.port)).or_default() += one.packets;
+            }
+        }
+        let mut all: Vec<(String, u64)> = all.into_iter().collect();
+        all.sort_by_key(|(place, packets)| (std::cmp::Reverse(*packets), place.clone()));
+        all
+    }
+
+    /// Ports that are open in the replicas which answer for an app's process.
+    pub async fn open_ports(
+        &self,
+        app: AppId,
+        process: &ProcessType,
+    ) -> Vec<(ReplicaId, OpenPorts)> {
+        self.inner.shared.wires.open_ports(app, process).await
     }
 
     /// Waits, for a while, until the proxy goes by the routes and the pause the store has for the app.

@@ -26,11 +26,11 @@ use model::volume::User;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deploys, ReplicaView, Shared, release, replica, store_problem, volumes, watch};
+use super::{Deploys, ReplicaView, Shared, release, replica, store_problem, volumes, watch, wires};
 use crate::backend::command::shell;
 use crate::backend::error::BackendError;
 use crate::backend::local::{APP_UID, Exec, Observed, ReplicaSpec};
-use crate::store;
+use crate::store::{self, StoreError};
 
 /// After HUP, and again after TERM, so long until the next harder word.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -137,6 +137,8 @@ impl Job {
         if let Err(error) = self.shared.backend.remove(id).await {
             tracing::warn!(one_off = self.name, error = error.for_people(), "not cleared away");
         }
+        self.shared.wires.forget(id).await;
+        self.shared.ways.forget(id).await;
         if let Some((code, words)) = ending.run_code() {
             let said = format!("Error {code} ({words}): {ending}");
             self.shared.logs.say(self.app, &self.name, &said);
@@ -299,6 +301,14 @@ impl Deploys {
         env.retain(|(key, _)| !more.contains_key(key));
         env.extend(more);
         let is_logged = matches!(streams, Attach::Log);
+        let file = release.shape.uses.clone();
+        let read = move |tx: &store::Tx<'_>| {
+            Ok((wires::uses(tx, app, &file)?, store::apps::outbound(tx, app)?))
+        };
+        let read = shared.store.run(read).await;
+        let (uses, outbound) = read.map_err(|error: StoreError| store_problem(&error))?;
+        let way = shared.ways.begin(id, app, &outbound).await;
+        let links = shared.wires.begin(id, &uses).await;
         let spec = ReplicaSpec {
             id,
             app,
@@ -310,6 +320,8 @@ impl Deploys {
             limits,
             is_read_only: release.shape.run.is_read_only,
             volumes,
+            links,
+            way,
             log: is_logged.then(|| shared.logs.replica_path(&replica)),
             grace: release.shape.run.grace,
             labels: if is_logged {
@@ -320,6 +332,8 @@ impl Deploys {
         };
         shared.logs.say(app, &name, &format!("Starting process with command `{command}`"));
         if let Err(error) = shared.backend.start_attached(spec, streams).await {
+            shared.wires.forget(id).await;
+            shared.ways.forget(id).await;
             if shared.backend.observe(id).await != Observed::Absent
                 && let Err(error) = shared.backend.remove(id).await
             {
@@ -548,7 +562,7 @@ async fn runnable(shared: &Shared, app: AppId) -> Result<(App, Release), Problem
             let owner = store::apps::get(tx, app)?;
             if owner.is_doomed {
                 let noun = "app";
-                return Err(store::StoreError::Missing { noun, key: owner.name.to_string() });
+                return Err(StoreError::Missing { noun, key: owner.name.to_string() });
             }
             let serving = release::serving_release(tx, app)?;
             let release = match serving {

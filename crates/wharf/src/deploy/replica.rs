@@ -204,6 +204,8 @@ pub(super) fn spec(app: &App, started: Started<'_>, logs: &AppLogs) -> ReplicaSp
         limits: release.shape.limits(&replica.process),
         is_read_only: release.shape.run.is_read_only,
         volumes,
+        links: Vec::new(),
+        way: Default::default(),
         log: Some(logs.replica_path(replica)),
         grace: release.shape.run.grace,
         labels: BTreeMap::new(),

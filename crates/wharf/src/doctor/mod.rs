@@ -3,7 +3,7 @@
 //! Each file reads some facts and has a pure function from them to [`Check`]s. Nothing is changed but in
 //! a folder and in network namespaces that are gone afterwards. It is asked in two ways, with the same
 //! answer: by the API of a daemon that runs, and by `wharf daemon --check` where none does yet
-//! (docs/decisions/0010).
+//! (docs/decisions/0012).
 
 mod clock;
 mod disk;

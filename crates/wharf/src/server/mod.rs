@@ -23,6 +23,10 @@ mod config_vars;
 
 mod domains;
 
+mod links;
+
+mod outbound;
+
 mod routes;
 
 mod certificates;

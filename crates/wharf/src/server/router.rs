@@ -15,8 +15,8 @@ use super::sessions::Sessions;
 use super::stats::Looks;
 use super::{
     account, answer, apps, attach, builds, certificates, config_vars, copy, disk, doctor, domains,
-    dynos, edge, follow, formation, inspect, logs, metrics, push, releases, request, routes, runs,
-    stats, status, stream, trace, volumes,
+    dynos, edge, follow, formation, inspect, links, logs, metrics, outbound, push, releases,
+    request, routes, runs, stats, status, stream, trace, volumes,
 };
 use crate::collect::Scale;
 use crate::config::Config;
@@ -135,6 +135,9 @@ fn house() -> Router<Context> {
             get(volumes::export),
         )
         .route("/wharf/apps/{app}/volumes/{volume}/content", axum::routing::put(volumes::import))
+        .route("/wharf/apps/{app}/links", get(links::list).post(links::add))
+        .route("/wharf/apps/{app}/links/{link}", delete(links::remove))
+        .route("/wharf/apps/{app}/outbound", get(outbound::show).patch(outbound::change))
         .route("/wharf/apps/{app}/edge", get(edge::show).patch(edge::set))
         .route("/wharf/apps/{app}/edge/access", post(edge::change_access))
         .route("/wharf/apps/{app}/visitors", get(edge::visitors))

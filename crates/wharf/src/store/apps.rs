@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use model::app::App;
 use model::id::AppId;
 use model::name::AppName;
+use model::outbound::Outbound;
 use model::route::weight::Weight;
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -188,5 +189,20 @@ pub fn set_weights(
 ) -> Result<(), StoreError> {
     let sql = "UPDATE apps SET weights=?2 WHERE id=?1";
     tx.sql.execute(sql, params![app.to_string(), json(weights)])?;
+    Ok(())
+}
+
+/// What an app may reach of the internet.
+pub fn outbound(tx: &Tx<'_>, app: AppId) -> Result<Outbound, StoreError> {
+    let id = app.to_string();
+    let sql = "SELECT outbound FROM apps WHERE id=?1";
+    let text: Option<String> = tx.sql.query_row(sql, [&id], |row| row.get(0))?;
+    text.map_or(Ok(Outbound::default()), |text| read_json("apps", &id, &text))
+}
+
+/// Changes it.
+pub fn set_outbound(tx: &Tx<'_>, app: AppId, outbound: &Outbound) -> Result<(), StoreError> {
+    let sql = "UPDATE apps SET outbound=?2 WHERE id=?1";
+    tx.sql.execute(sql, params![app.to_string(), json(outbound)])?;
     Ok(())
 }

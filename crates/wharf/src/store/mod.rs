@@ -30,6 +30,7 @@ pub mod releases;
 
 pub mod replicas;
 
+pub mod links;
 pub mod routes;
 
 pub mod snapshots;

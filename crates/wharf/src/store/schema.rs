@@ -249,6 +249,19 @@ pub(super) const MIGRATIONS: &[&str] = &[
         UNIQUE (volume, number)
     ) STRICT;
     ",
+    "
+    CREATE TABLE links (
+        app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        to_app TEXT NOT NULL REFERENCES apps(id) ON DELETE CASCADE,
+        process TEXT NOT NULL,
+        ports TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        PRIMARY KEY (app, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX links_by_target ON links(to_app);
+    ALTER TABLE apps ADD COLUMN outbound TEXT;
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

@@ -134,6 +134,8 @@ impl Machine {
             mounts: Vec::new(),
             limits: Limits::default(),
             network: NetworkSpec::Prepared("/proc/self/ns/net".into()),
+            links: Vec::new(),
+            names: Vec::new(),
             log: None,
             grace: Duration::from_secs(5),
         };

@@ -47,7 +47,11 @@ mod inspect;
 
 mod limits;
 
+mod links;
+
 mod logs;
+
+mod outbound;
 
 mod push;
 

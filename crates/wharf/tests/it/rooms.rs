@@ -10,7 +10,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("store", &["secrets"]),
     ("backend", &["config"]),
     ("logs", &["api"]),
-    ("deploy", &["store", "backend", "logs", "proxy_link", "tasks"]),
+    ("deploy", &["store", "backend", "dns", "logs", "proxy_link", "tasks"]),
     ("build", &["store", "config", "backend", "static_site"]),
     ("collect", &["store", "backend", "build", "config", "context", "deploy"]),
     ("doctor", &["api", "config", "dns"]),

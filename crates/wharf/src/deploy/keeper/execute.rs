@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::progress::Timings;
-use super::super::{registry, replica, verdict, volumes};
+use super::super::{registry, replica, verdict, volumes, wires};
 use super::{Keeper, Life, Loaded, Stopwatch, Trouble, place_of};
 use crate::failpoints;
 use crate::store::{self, StoreError, deploys};
@@ -44,7 +44,7 @@ impl Keeper {
             Step::GiveUp { generation } => self.give_up(*generation, loaded).await,
             Step::Route(goal) => self.route(goal, loaded).await,
             Step::Stop(id) => {
-                self.stop(*id, loaded);
+                self.stop(*id, loaded).await;
                 Ok(())
             }
             Step::Remove { id, is_crash } => self.remove(*id, *is_crash).await,
@@ -198,13 +198,18 @@ impl Keeper {
         let (user_range, volumes) = self.shared.store.run(record).await?;
         failpoints::hit("start.recorded");
         let started = replica::Started { row: &row, release, user_range, volumes };
-        let spec = replica::spec(&loaded.app, started, &self.shared.logs);
+        let mut spec = replica::spec(&loaded.app, started, &self.shared.logs);
+        let uses = loaded.uses(release.version).unwrap_or_default();
+        spec.links = self.shared.wires.begin(row.id, uses).await;
+        spec.way = self.shared.ways.begin(row.id, self.app, &loaded.outbound).await;
         let life = Life {
             replica: row.clone(),
             condition: Condition::Starting,
             since: Timestamp::now(),
             target: None,
             is_retired: false,
+            is_adopted: false,
+            is_being_started: true,
             is_told: false,
             grace: release.shape.run.grace,
             writes: release.shape.writes(&row.process),
@@ -312,7 +317,7 @@ impl Keeper {
         Some(Endpoint { replica: id, name: life.replica.name(), address, weight })
     }
 
-    fn stop(&mut self, id: ReplicaId, loaded: &Loaded) {
+    async fn stop(&mut self, id: ReplicaId, loaded: &Loaded) {
         let is_in_the_way = has_given_way(&loaded.goal, &self.world());
         let Some(life) = self.lives.get_mut(&id) else { return };
         life.condition = Condition::Stopping;
@@ -320,12 +325,14 @@ impl Keeper {
         life.end.cancel();
         life.since = Timestamp::now();
         self.route.leaving.remove(&id);
-        let (name, grace) = (life.replica.name(), life.grace);
+        let (name, release, grace) = (life.replica.name(), life.replica.release, life.grace);
+        // Nobody new comes to it from here on.
+        self.tell_answering().await;
         let shared = Arc::clone(&self.shared);
         let app = self.app;
         if let Some(deploy) = loaded.deploy.as_ref().filter(|_| is_in_the_way) {
             // Whoever follows it wonders why visitors wait.
-            let said = format!("Stopping {name} of v{} first: visitors wait", life.replica.release);
+            let said = format!("Stopping {name} of v{release} first: visitors wait");
             self.shared.hub.say(deploy.id, said);
         }
         self.shared.logs.say(app, &name, "Stopping process with SIGTERM");
@@ -343,6 +350,8 @@ impl Keeper {
 
     async fn remove(&mut self, id: ReplicaId, is_crash: bool) -> Result<(), Trouble> {
         self.shared.backend.remove(id).await?;
+        self.shared.wires.forget(id).await;
+        self.shared.ways.forget(id).await;
         failpoints::hit("remove.cleared");
         self.shared.store.run(move |tx| store::replicas::delete(tx, id)).await?;
         failpoints::hit("remove.forgotten");
@@ -361,6 +370,7 @@ impl Keeper {
     /// The last of a doomed app: its routes, its logs and repository, its rows.
     pub(super) async fn bury(&mut self, loaded: &Loaded) -> Result<(), Trouble> {
         self.shared.routes.remove(self.app).await?;
+        self.shared.wires.answer(self.app, &wires::Answering::new()).await;
         self.shared.one_offs.end_all(self.app).await;
         self.shared.logs.remove(self.app).await?;
         self.shared.backend.forget_app(self.app).await?;

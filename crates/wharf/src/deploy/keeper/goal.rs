@@ -8,12 +8,14 @@ use model::deploy::{Deploy, DeployPhase};
 use model::id::AppId;
 use model::manifest::edge::EdgeFile;
 use model::name::DomainName;
+use model::outbound::Outbound;
 use model::plan::{Candidate, Generation, Goal, Place, places_of};
 use model::release::Release;
 use model::route::edge::Edge;
 use model::route::weight::Weight;
 use model::route::written::RouteSpec;
 
+use super::super::wires::{Use, uses};
 use crate::store::{Store, StoreError, Tx, apps, deploys, domains, edge, releases, routes};
 
 /// The goal, and what it takes to reach it.
@@ -34,6 +36,10 @@ pub(super) struct Loaded {
     pub(super) tells_timing: bool,
     /// Of `web` replicas, by their numbers; 100 where nothing is said.
     pub(super) weights: BTreeMap<u32, Weight>,
+    /// What its replicas may reach of the internet.
+    pub(super) outbound: Outbound,
+    /// Release → what its replicas may reach of other apps.
+    pub(super) uses: BTreeMap<u64, Vec<Use>>,
     /// The deploy in flight.
     pub(super) deploy: Option<Deploy>,
     /// Generation → release.
@@ -50,6 +56,11 @@ impl Loaded {
     pub(super) fn edge(&self, release: u64) -> Edge {
         let file = self.release(release).map(|release| &release.shape.edge);
         self.edge.over(file.unwrap_or(&EdgeFile::default())).settle(&self.visitors)
+    }
+
+    /// What a replica of a release may reach; none when that release does not count any more.
+    pub(super) fn uses(&self, release: u64) -> Option<&[Use]> {
+        self.uses.get(&release).map(Vec::as_slice)
     }
 
     /// The release number that serves.
@@ -105,7 +116,13 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
     let routes = routes::list(tx, id)?.into_iter().map(|route| route.spec).collect();
     let (edge, visitors) = (edge::settings(tx, id)?, edge::visitors(tx, id)?);
     let visitors = visitors.into_iter().map(|one| (one.name.to_string(), one.hash)).collect();
+    let mut all_uses = BTreeMap::new();
+    for release in known.values() {
+        all_uses.insert(release.version, uses(tx, id, &release.shape.uses)?);
+    }
     Ok(Some(Loaded {
+        uses: all_uses,
+        outbound: apps::outbound(tx, id)?,
         maintenance_page: apps::maintenance_page(tx, id)?,
         is_paused: apps::is_paused(tx, id)?,
         tells_timing: apps::tells_timing(tx, id)?,

@@ -10,6 +10,8 @@ mod goal;
 
 mod shelf;
 
+mod uses;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -71,6 +73,10 @@ struct Life {
     target: Option<SocketAddr>,
     /// Marked to be replaced: its place counts as empty.
     is_retired: bool,
+    /// It ran when this daemon came.
+    is_adopted: bool,
+    /// Its program does not run yet.
+    is_being_started: bool,
     /// We told it to end, so its end is no news to anybody.
     is_told: bool,
     /// From TERM to KILL, as its own release has it.
@@ -227,6 +233,8 @@ impl Keeper {
             since: Timestamp::now(),
             target: targets.get(&id).copied(),
             is_retired: false,
+            is_adopted: true,
+            is_being_started: false,
             is_told: false,
             grace: release.shape.run.grace,
             writes: release.shape.writes(&row.process),
@@ -279,6 +287,7 @@ impl Keeper {
                 return;
             }
             Fact::Running => {
+                life.is_being_started = false;
                 self.stopwatch.running = Some(Instant::now());
                 return;
             }
@@ -452,6 +461,7 @@ impl Keeper {
         let Some(loaded) = goal::load(&shared.store, self.app, &shared.domain).await? else {
             return Ok(Turn::Gone);
         };
+        self.tell_uses(&loaded).await;
         let now = self.now();
         let plan = plan(&loaded.goal, &self.world(), now);
         let has_settled = !plan.steps.iter().any(Step::is_before_the_edge);
