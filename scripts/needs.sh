@@ -5,8 +5,9 @@
 # Installs nothing that is there.
 set -euo pipefail
 
-run=(git nftables iproute2 mmdebstrap ca-certificates curl)
-test=(gcc busybox-static runc skopeo docker-registry wrk openssl pebble prometheus python3-grpcio)
+run=(git nftables iproute2 mmdebstrap e2fsprogs ca-certificates curl)
+test=(gcc busybox-static runc skopeo docker-registry wrk openssl pebble prometheus python3-grpcio
+  iptables postgresql)
 bench=(docker.io nginx-light)
 bench_engine=(docker.io busybox-static runc crun)
 bench_proxy=(nginx-light haproxy caddy wrk nghttp2-client openssl)

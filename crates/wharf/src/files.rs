@@ -4,12 +4,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tells the drafts of one process apart.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
 /// Puts a file in place whole, or leaves the old one.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let temp = folder.join(format!(".{name}.{}", std::process::id()));
+    // Two tasks may write the same file at once.
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let temp = folder.join(format!(".{name}.{}.{number}", std::process::id()));
     let result = write_new(&temp, bytes, mode).and_then(|()| fs::rename(&temp, path));
     if result.is_err() {
         // The half-written file is of no use; what failed is already being reported.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
@@ -59,6 +60,9 @@ pub struct KeyIndex {
     keys: PathBuf,
 }
 
+/// Tells the drafts of one process apart.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
+
 impl KeyIndex {
     /// Opens (and makes) the index in `root`, which gets `keys/`.
     pub fn open(root: &Path) -> Result<Self, ImageError> {
@@ -96,7 +100,9 @@ impl KeyIndex {
     /// Remembers what a step of this key made.
     pub fn insert(&self, key: &StepKey, id: &LayerId) -> Result<(), ImageError> {
         let path = self.keys.join(&key.0);
-        let temp = self.keys.join(format!(".{}.{}", key.0, std::process::id()));
+        // Two builds may make the same step at once.
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let temp = self.keys.join(format!(".{}.{}.{number}", key.0, std::process::id()));
         let write = || {
             let mut file = fs::File::create(&temp)?;
             writeln!(file, "{id}")?;

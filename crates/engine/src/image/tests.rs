@@ -235,3 +235,16 @@ fn an_archive_that_climbs_out_is_refused() {
     let error = archive::unpack_root(&file, &into, |read: Box<dyn Read>| read).unwrap_err();
     assert!(error.to_string().contains("leads out of it"), "{error}");
 }
+
+#[test]
+fn a_step_made_twice_at_once_is_remembered_by_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = KeyIndex::open(folder.path()).unwrap();
+    let (key, id) = (StepKey::of([("a", &b"b"[..])]), "0".repeat(64).parse().unwrap());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..50).for_each(|_| keys.insert(&key, &id).unwrap()));
+        }
+    });
+    assert_eq!(keys.list().unwrap().len(), 1);
+}

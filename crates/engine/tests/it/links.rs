@@ -1,6 +1,6 @@
 //! Links between real containers, through real wires.
 
-use crate::bench::{Bench, skip, until};
+use crate::bench::{Bench, skip, skipped, until};
 use engine::dial::{Family, request};
 use engine::links::Link;
 use engine::spec::ContainerStatus;
@@ -373,7 +373,7 @@ fn postgresql() -> Option<PathBuf> {
 #[test]
 fn a_session_of_a_real_database_goes_on_whoever_restarts() {
     let Some(programs) = postgresql() else {
-        println!("skipped: needs postgresql");
+        skipped("postgresql");
         return;
     };
     if skip() {
