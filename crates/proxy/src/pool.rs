@@ -205,6 +205,9 @@ impl Pool {
             EndpointAddress::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 give_up_in_the_dark(&stream, self.dead_timeout)?;
+                if address.ip().is_loopback() {
+                    do_without_congestion(&stream);
+                }
                 tcp(stream)
             }
             EndpointAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
@@ -223,7 +226,9 @@ impl Pool {
                         socket
                     }
                 };
-                tcp(dial::connect(socket, *target).await?)
+                let stream = dial::connect(socket, *target).await?;
+                do_without_congestion(&stream);
+                tcp(stream)
             }
         }
     }
@@ -260,6 +265,12 @@ fn give_up_in_the_dark(stream: &TcpStream, after: Duration) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(stream, (after / 4).max(second))?;
     sockopt::set_socket_keepalive(stream, true)?;
     Ok(())
+}
+
+/// Between two processes of one kernel nothing is lost and no queue builds up: what the host does for its
+/// links (BBR has a timer for every send) would only cost.
+fn do_without_congestion(stream: &TcpStream) {
+    let _as_the_host_does = sockopt::set_tcp_congestion(stream, "reno");
 }
 
 fn tcp(stream: TcpStream) -> io::Result<Stream> {
