@@ -75,6 +75,9 @@ class Bench:
         self.case(f"{STEADY_RATE} requests/s", names, lambda peer: load.steady(
             peer.port, STEADY_RATE, self.options.seconds))
         for count in IDLE:
+            if self.wanted(f"{count} idle connections"):
+                # Fresh ones: what the rows above have freed would be counted as nothing.
+                self.start_peers(10)
             self.case(f"{count} idle connections", names, lambda peer: {
                 "requests": count, "bytes": load.idle(peer, count)}, rounds=1)
         for count in ROUTES:

@@ -13,6 +13,7 @@ use crate::attach::{Attach, Outcome, send_request};
 use crate::cgroup::{self, Cgroup};
 use crate::copy::Copy;
 use crate::disk::{self, DiskUse};
+use crate::draft;
 use crate::error::Error;
 use crate::exec::{ExecHandle, ExecRequest, send_signal};
 use crate::inspect::{self, Inspection, ProcessSeen, Subject};
@@ -150,10 +151,10 @@ impl Engine {
     /// of our scratch folder) that maps no owners.
     pub fn check_users(&self, layers: &Path) -> Result<(), Error> {
         let doing = "try users of their own for containers";
-        let name = format!(".probe-{}", std::process::id());
+        let name = format!(".probe-{}", draft::name());
         let state = self.config.run_dir.join("containers").join(&name);
         let scratch = self.config.scratch_dir.join(&name);
-        let log = self.config.run_dir.join(format!("probe-{}.log", std::process::id()));
+        let log = self.config.run_dir.join(format!("{}.log", &name[1..]));
         let stderr = File::create(&log).map_err(Error::file("create", &log))?;
         let (_ours, theirs) = UnixStream::pair().map_err(Error::kernel(doing))?;
         create_dir(&state, 0o711)?;

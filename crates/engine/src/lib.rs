@@ -11,6 +11,7 @@ mod cgroup;
 pub mod copy;
 pub mod dial;
 pub mod disk;
+mod draft;
 mod engine;
 pub mod error;
 pub mod exec;

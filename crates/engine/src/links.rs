@@ -9,6 +9,7 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
+use crate::draft;
 use crate::error::Error;
 
 /// The file in the state folder.
@@ -37,7 +38,7 @@ pub struct Link {
 pub(crate) fn write(folder: &Path, all: &[Link]) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
     let text = serde_json::to_vec(all).expect("plain values become JSON");
-    let (path, draft) = (folder.join(FILE), folder.join(".links.json"));
+    let (path, draft) = (folder.join(FILE), folder.join(format!(".links.{}", draft::name())));
     let failed = Error::file("write", &path);
     let written = fs::write(&draft, text)
         .and_then(|()| fs::set_permissions(&draft, PermissionsExt::from_mode(0o644)))

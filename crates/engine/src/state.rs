@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::draft;
 use crate::error::Error;
 use crate::process::ProcessId;
 use crate::spec::{ContainerSpec, ContainerStatus, ExitRecord, UpperSpec};
@@ -174,7 +175,7 @@ pub(crate) fn create_dir(path: &Path, mode: u32) -> Result<(), Error> {
 /// the folders by the boot's id. A sync costs ten milliseconds where `/run` is no tmpfs, and a start
 /// writes six files.
 pub(crate) fn write_atomic(path: &Path, text: &[u8]) -> Result<(), Error> {
-    let draft = path.with_extension("new");
+    let draft = path.with_extension(draft::name());
     let write = || -> std::io::Result<()> {
         let mut options = fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
@@ -15,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::layer::{LayerId, LayerStore, remove_tree};
 use super::pins::Lease;
 use super::{ImageError, hex};
+use crate::draft;
 
 /// Everything a step's result depends on, as one digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -60,9 +60,6 @@ pub struct KeyIndex {
     keys: PathBuf,
 }
 
-/// Tells the drafts of one process apart.
-static DRAFTS: AtomicU64 = AtomicU64::new(0);
-
 impl KeyIndex {
     /// Opens (and makes) the index in `root`, which gets `keys/`.
     pub fn open(root: &Path) -> Result<Self, ImageError> {
@@ -100,9 +97,7 @@ impl KeyIndex {
     /// Remembers what a step of this key made.
     pub fn insert(&self, key: &StepKey, id: &LayerId) -> Result<(), ImageError> {
         let path = self.keys.join(&key.0);
-        // Two builds may make the same step at once.
-        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-        let temp = self.keys.join(format!(".{}.{}.{number}", key.0, std::process::id()));
+        let temp = self.keys.join(format!(".{}.{}", key.0, draft::name()));
         let write = || {
             let mut file = fs::File::create(&temp)?;
             writeln!(file, "{id}")?;

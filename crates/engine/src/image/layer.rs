@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pins::{Lease, Pins, Round};
 use super::{ImageError, stream};
+use crate::draft;
 use crate::removal::remove_all;
 
 /// The digest of a layer's canonical tar: 64 hex digits. OCI's `diff_id` without its `sha256:`.
@@ -103,11 +104,8 @@ impl LayerStore {
 
     /// A fresh folder to make a layer in; its name starts with `hint`.
     pub fn scratch(&self, hint: &str) -> Result<PathBuf, ImageError> {
-        use std::sync::atomic::{AtomicU64, Ordering};
-        static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
-            let number = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = self.tmp.join(format!("{hint}.{}.{number}", std::process::id()));
+            let path = self.tmp.join(format!("{hint}.{}", draft::name()));
             match fs::create_dir(&path) {
                 Ok(()) => return Ok(path),
                 // Left by an earlier process of the same id.

@@ -11,6 +11,7 @@ use super::config::ImageConfig;
 use super::layer::{LayerId, LayerStore, remove_tree};
 use super::pins::{Lease, Round};
 use super::{ImageError, hex};
+use crate::draft;
 
 /// All images of this machine.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl ImageStore {
         lease.pin(&digits);
         let path = self.images.join(&digits);
         if !path.exists() {
-            let temp = self.images.join(format!(".{digits}.{}", std::process::id()));
+            let temp = self.images.join(format!(".{digits}.{}", draft::name()));
             let write = || {
                 let mut file = fs::File::create(&temp)?;
                 file.write_all(&bytes)?;

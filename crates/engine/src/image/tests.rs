@@ -248,3 +248,21 @@ fn a_step_made_twice_at_once_is_remembered_by_both() {
     });
     assert_eq!(keys.list().unwrap().len(), 1);
 }
+
+#[test]
+fn an_image_made_twice_at_once_is_there_for_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let layers = LayerStore::open(folder.path()).unwrap();
+    let store = ImageStore::open(folder.path()).unwrap();
+    for round in 0..50 {
+        let run = RunConfig { user: round.to_string(), ..RunConfig::default() };
+        let config = ImageConfig::new([], run);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| store.put(&config, &layers.lease()).unwrap());
+            }
+        });
+    }
+    assert_eq!(store.list().unwrap().len(), 50);
+    assert_eq!(fs::read_dir(folder.path().join("images")).unwrap().count(), 50, "no drafts");
+}

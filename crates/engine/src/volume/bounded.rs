@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use model::size::ByteSize;
 use nix::mount::{MntFlags, umount2};
 
+use crate::draft;
 use crate::error::Error;
 use crate::process::run;
 
@@ -80,7 +81,7 @@ pub fn unmount_below(folder: &Path) -> Result<(), Error> {
 
 /// Whether volumes can be bounded here: one is made below `folder`, mounted, and taken away again.
 pub fn check(folder: &Path) -> Result<(), Error> {
-    let trial = folder.join(format!(".trial-{}", std::process::id()));
+    let trial = folder.join(format!(".trial-{}", draft::name()));
     let _ = fs::remove_dir_all(&trial);
     let (content, target) = (trial.join("content"), trial.join("mnt"));
     for one in [&content, &target] {

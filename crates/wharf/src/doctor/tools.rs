@@ -15,7 +15,7 @@ struct Tool {
     costs: &'static str,
 }
 
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 6] = [
     Tool {
         name: "ip",
         package: "iproute2",
@@ -34,6 +34,18 @@ const TOOLS: [Tool; 4] = [
         package: "mmdebstrap",
         without: Level::Warn,
         costs: "the base system cannot be made from Debian packages (P204)",
+    },
+    Tool {
+        name: "mkfs.ext4",
+        package: "e2fsprogs",
+        without: Level::Warn,
+        costs: "no volume can have a `--size` (P524)",
+    },
+    Tool {
+        name: "iptables",
+        package: "iptables",
+        without: Level::Warn,
+        costs: "beside Docker or a closed FORWARD chain, apps reach nothing outside",
     },
 ];
 

@@ -121,7 +121,8 @@ impl Pipeline {
         voice.end(match result {
             Ok(()) => Item::Live,
             Err(problem) => {
-                tracing::info!(app = %push.app.name, code = %problem.code, "a push was rejected");
+                let why = problem.why.as_deref().unwrap_or_default();
+                tracing::info!(app = %push.app.name, code = %problem.code, %why, "a push was rejected");
                 Item::Failed(problem)
             }
         });
