@@ -29,6 +29,7 @@ MILLISECONDS = {
 }
 ONCE = {
     "starts a second": ("Starts a second", "50, one after the other", "{:.0f}"),
+    "starts a second, several at once": ("Starts a second", "50, four under way at once", "{:.0f}"),
     "KiB beside the app, each": ("Beside the app", "PSS of the processes that carry it, KiB", "{:.0f}"),
     "KiB in all, each": ("In all", "what the machine has less of free memory, KiB", "{:.0f}"),
 }
@@ -84,7 +85,7 @@ with its own profile and no users of their own; its time to start includes askin
     parts.append("\n## Many\n")
     rows = []
     for case, (title, what, form) in ONCE.items():
-        rows.append([f"{title}: {what}", *(form.format(cases[case][side][0]) for side in sides)])
+        rows.append([f"{title}: {what}", *(form.format(median(cases[case][side])) for side in sides)])
     parts.append(table(["", *sides], rows))
     parts.append("\n## Work inside, as a multiple of the same outside (medians)\n")
     rows = []
@@ -100,9 +101,9 @@ with its own profile and no users of their own; its time to start includes askin
         rows.append([title, f"≤ {goal} {unit}", f"{own:.1f} {unit}", verdict(own <= goal)])
     own, crun = median(cases["started"]["Wharf"]), median(cases["started"]["crun"])
     rows.append(["No slower than crun", "≤ 1.0×", f"{own / crun:.2f}×", verdict(own <= crun)])
-    rate = cases["starts a second"]["Wharf"][0]
-    rows.append(["Starts a second", "≥ 150", f"{rate:.0f}", verdict(rate >= 150)])
-    size = cases["KiB in all, each"]["Wharf"][0] * 1.024 / 1000
+    rate = cases["starts a second, several at once"]["Wharf"][0]
+    rows.append(["Starts a second, four at once", "≥ 150", f"{rate:.0f}", verdict(rate >= 150)])
+    size = median(cases["KiB in all, each"]["Wharf"]) * 1.024 / 1000
     rows.append(["Idle container, all in", "≤ 1.5 MB", f"{size:.2f} MB", verdict(size <= 1.5)])
     ratio = median(cases["compute"]["Wharf"]) / median(cases["compute"]["outside"])
     rows.append(["Overhead on compute", "≤ 2 %", f"{ratio - 1:.1%}", verdict(ratio <= 1.02)])
@@ -129,7 +130,7 @@ def main() -> None:
         stack.callback(shutil.rmtree, place, ignore_errors=True)
         stack.callback(remove_groups)
         place.chmod(0o755)
-        more = []
+        sides = ["crun", "runc"]
         if not options.no_docker:
             docker = Docker(place / "docker", Path("/run/wharf-bench-engine"))
             docker.stop_leftover()
@@ -146,12 +147,12 @@ def main() -> None:
             (root / "www/index.html").write_text("hello\n")
             with subprocess.Popen(["tar", "-c", "-C", root, "."], stdout=subprocess.PIPE) as tar:
                 docker.call("import", "-", IMAGE, stdin=tar.stdout)
-            more = [f"unix://{docker.socket}", IMAGE]
+            sides += ["docker", f"unix://{docker.socket}", IMAGE]
         result = {"machine": machine.describe(), "cases": {}}
         result["machine"]["crun"] = machine.said("crun", "--version")
         result["machine"]["busy_before"] = machine.busy(3)
         print("-----> Measuring", flush=True)
-        bench = [BUILT / "examples/bench", place / "own", BUILT / "engine-shim", options.rounds, *more]
+        bench = [BUILT / "examples/bench", place / "own", BUILT / "engine-shim", options.rounds, "all", *sides]
         hide = f"mount --make-rprivate /; [ ! -d {HIDDEN} ] || umount {HIDDEN}; exec \"$@\""
         (place / "own").mkdir()
         words = ["unshare", "--mount", "sh", "-c", hide, "bench", *map(str, bench)]

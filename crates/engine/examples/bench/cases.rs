@@ -3,21 +3,16 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use serde_json::json;
 
-use crate::Result;
 use crate::side::{LIMIT, Side, call};
+use crate::{Result, crowd};
 
-/// A container that ends at TERM and does nothing.
-const IDLE: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
 /// A small web server that ends at TERM.
 const SERVER: &str = "trap 'exit 0' TERM; httpd -f -p 8080 -h /www & wait";
-/// So many idle containers of each side, for their memory.
-const CROWD: usize = 50;
 /// What is run inside and outside: mostly the processor, mostly the kernel, mostly the disk.
 const WORK: [(&str, &str); 4] = [
     ("compute", "i=0; while [ $i -lt 1500000 ]; do i=$((i+1)); done"),
@@ -29,9 +24,23 @@ const WORK: [(&str, &str); 4] = [
     ),
 ];
 
-type Sides<'a> = &'a mut [Box<dyn Side>];
+pub(crate) type Sides<'a> = &'a mut [Box<dyn Side>];
 
-pub(crate) fn run(sides: Sides<'_>, rounds: usize) -> Result<()> {
+pub(crate) fn run(sides: Sides<'_>, rounds: usize, cases: &str) -> Result<()> {
+    let is_asked = |case| cases == "all" || cases.split(',').any(|one| one == case);
+    if is_asked("life") {
+        lives(sides, rounds)?;
+    }
+    if is_asked("crowd") {
+        crowd::run(sides)?;
+    }
+    if is_asked("work") {
+        works(sides, rounds.div_ceil(6))?;
+    }
+    Ok(())
+}
+
+fn lives(sides: Sides<'_>, rounds: usize) -> Result<()> {
     for warm in 0..2 {
         each(sides, "warm", warm, |side, id| life(side, id).map(drop))?;
     }
@@ -45,8 +54,7 @@ pub(crate) fn run(sides: Sides<'_>, rounds: usize) -> Result<()> {
     for (at, case) in ["started", "first byte", "exec", "stopped", "removed"].iter().enumerate() {
         tell(case, sides, &table, |row: &[f64; 5]| row[at]);
     }
-    crowds(sides)?;
-    works(sides, rounds.div_ceil(6))
+    Ok(())
 }
 
 fn each(
@@ -116,59 +124,6 @@ fn first_byte(pid: u32) -> Result<()> {
     };
     std::thread::spawn(ask).join().map_err(|_| "the asking thread is gone")??;
     Ok(())
-}
-
-/// Many idle ones of one side after the other: how many a second, and what memory each takes.
-fn crowds(sides: Sides<'_>) -> Result<()> {
-    for side in sides.iter_mut() {
-        let before = available_kib()?;
-        let began = Instant::now();
-        let mut pids = Vec::new();
-        for number in 0..CROWD {
-            pids.push(side.start(&format!("idle-{number}"), IDLE)?);
-        }
-        let count = CROWD as f64;
-        let rate = count / began.elapsed().as_secs_f64();
-        let carriers = side.carriers().iter().map(|program| pss_kib(program)).sum::<u64>();
-        let all = before.saturating_sub(available_kib()?);
-        let say = |case: &str, value: f64| {
-            println!("{}", json!({ "case": case, "side": side.name(), "values": [value] }));
-        };
-        say("starts a second", rate);
-        say("KiB beside the app, each", carriers as f64 / count);
-        say("KiB in all, each", all as f64 / count);
-        for (number, pid) in pids.into_iter().enumerate() {
-            let id = format!("idle-{number}");
-            side.terminate(&id)?;
-            side.wait(&id, pid)?;
-            side.remove(&id)?;
-        }
-    }
-    Ok(())
-}
-
-fn available_kib() -> Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let word = line.and_then(|line| line.split_whitespace().next());
-    Ok(word.ok_or("no MemAvailable")?.parse()?)
-}
-
-/// The proportional memory of all processes that run a program.
-fn pss_kib(program: &Path) -> u64 {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ours = processes.filter(|one| {
-        let line = fs::read(one.path().join("cmdline")).unwrap_or_default();
-        let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
-        fs::read_link(one.path().join("exe")).is_ok_and(|exe| exe == program)
-            || first == program.as_os_str().as_encoded_bytes()
-    });
-    let size = |path: &Path| -> Option<u64> {
-        let text = fs::read_to_string(path.join("smaps_rollup")).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-        line.split_whitespace().next()?.parse().ok()
-    };
-    ours.filter_map(|one| size(&one.path())).sum()
 }
 
 /// The same work inside, to its end, and outside.

@@ -26,7 +26,7 @@ impl Side for Docker {
         "Docker"
     }
 
-    fn start(&mut self, id: &str, script: &str) -> Result<u32> {
+    fn start(&self, id: &str, script: &str) -> Result<u32> {
         let limits = ["--network", "none", "--memory", "256m", "--pids-limit", "64"];
         let walls = ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", "1000"];
         let what = ["--name", id, &self.image, "/bin/sh", "-c", script];

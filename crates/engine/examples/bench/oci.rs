@@ -15,13 +15,13 @@ use crate::wharf::{CGROUP, USERS};
 const OWN_LIST: &str = include_str!("../../src/seccomp.rs");
 
 pub(crate) struct Oci {
-    program: &'static str,
+    program: String,
     folder: PathBuf,
     bundle: Value,
 }
 
 impl Oci {
-    pub(crate) fn open(program: &'static str, folder: &Path, bundle: &Value) -> Result<Self> {
+    pub(crate) fn open(program: &str, folder: &Path, bundle: &Value) -> Result<Self> {
         let folder = folder.join(program);
         fs::create_dir_all(folder.join("state"))?;
         let mut bundle = bundle.clone();
@@ -38,13 +38,13 @@ impl Oci {
                             "options": ["nosuid", "noexec", "nodev", "ro"] }));
         mounts.push(json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs",
                             "options": ["nosuid", "nodev", "mode=1777", "size=64m"] }));
-        Ok(Self { program, folder, bundle })
+        Ok(Self { program: program.to_owned(), folder, bundle })
     }
 
     fn call(&self, words: &[&str]) -> Result<String> {
         let state = self.folder.join("state");
         let root = ["--root", state.to_str().ok_or("a path is text")?];
-        call(self.program, &[&root, words].concat())
+        call(&self.program, &[&root, words].concat())
     }
 
     fn place(&self, id: &str) -> PathBuf {
@@ -61,10 +61,10 @@ fn profile() -> Value {
 
 impl Side for Oci {
     fn name(&self) -> &str {
-        self.program
+        &self.program
     }
 
-    fn start(&mut self, id: &str, script: &str) -> Result<u32> {
+    fn start(&self, id: &str, script: &str) -> Result<u32> {
         let place = self.place(id);
         for folder in ["upper", "work", "merged"] {
             fs::create_dir_all(place.join(folder))?;

@@ -14,10 +14,10 @@ use crate::Result;
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Containers of busybox that run a script as an ordinary user, in a network of their own with `lo` only.
-pub(crate) trait Side {
+pub(crate) trait Side: Sync {
     fn name(&self) -> &str;
     /// Starts one; returns when its program runs, and says which process that is.
-    fn start(&mut self, id: &str, script: &str) -> Result<u32>;
+    fn start(&self, id: &str, script: &str) -> Result<u32>;
     /// Runs `true` in it, to its end.
     fn exec(&mut self, id: &str) -> Result<()>;
     /// Has it end by TERM.

@@ -23,27 +23,30 @@ pub(crate) const USERS: u32 = 0x7000_0000;
 pub(crate) const USER: u32 = 1000;
 
 pub(crate) struct Wharf {
+    name: &'static str,
     engine: Engine,
     folder: PathBuf,
     shim: PathBuf,
 }
 
 impl Wharf {
-    pub(crate) fn open(folder: &Path, shim: &Path) -> Result<Self> {
+    pub(crate) fn open(name: &'static str, folder: &Path, shim: &Path) -> Result<Self> {
+        let own = folder.join(name);
+        fs::create_dir_all(&own)?;
         let engine = Engine::open(EngineConfig {
-            run_dir: folder.join("run"),
-            scratch_dir: folder.join("scratch"),
+            run_dir: own.join("run"),
+            scratch_dir: own.join("scratch"),
             program: shim.to_owned(),
             cgroup_parent: CGROUP.to_owned(),
             dial_gid: 0,
         })?;
-        Ok(Self { engine, folder: folder.to_owned(), shim: shim.to_owned() })
+        Ok(Self { name, engine, folder: folder.to_owned(), shim: shim.to_owned() })
     }
 
     /// The bundle of one of its containers, for others to run the same.
     pub(crate) fn bundle(&mut self) -> Result<Value> {
         self.start("bundle", "sleep 1000")?;
-        let path = self.folder.join("run/containers/bundle/config.json");
+        let path = self.folder.join(self.name).join("run/containers/bundle/config.json");
         let bundle = serde_json::from_slice(&fs::read(path)?)?;
         self.engine.signal("bundle", libc::SIGKILL)?;
         self.wait("bundle", 0)?;
@@ -84,10 +87,10 @@ impl Wharf {
 
 impl Side for Wharf {
     fn name(&self) -> &str {
-        "Wharf"
+        self.name
     }
 
-    fn start(&mut self, id: &str, script: &str) -> Result<u32> {
+    fn start(&self, id: &str, script: &str) -> Result<u32> {
         self.engine.start(&self.spec(id, script), Attach::Log)?;
         match self.engine.find(id)?.map(|found| found.status) {
             Some(ContainerStatus::Running { pid }) => Ok(pid),
