@@ -1,42 +1,18 @@
-//! [`ContainerSpec`] → OCI `config.json`: the only place that knows mounts, capabilities and paths.
+//! [`ContainerSpec`] → OCI `config.json`: what another runtime would be told to make the same container.
 //!
-//! Pure: the same spec gives the same text, and any OCI runtime could run it. Two things are *not* in
-//! it on purpose. The network namespace: the container inherits the shim's. And seccomp: libcontainer
-//! ignores it silently without libseccomp, so our init loads the compiled filter itself.
+//! We make our containers ourselves (`shim::inside`), from the same tables; `runc` running this is
+//! the cross-check that they say what we think. seccomp is not in it: our init loads the compiled filter.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::spec::{ContainerSpec, Limits, MountSpec};
-
-/// What a root inside keeps: enough to install packages and change owners, nothing that reaches out.
-pub(crate) const ROOT_CAPABILITIES: [&str; 7] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-];
-
-const MASKED: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+use crate::cgroup::quota;
+use crate::error::Error;
+use crate::process::reachable_open_files;
+use crate::spec::{ContainerSpec, Limits, MountSpec, UserRange};
+use crate::state::StateFolder;
+use crate::walls::{self, ETC, FRESH, Fresh, MASKED, READ_ONLY, SYS};
 
 /// What the bundle needs to know of its surroundings.
 #[derive(Debug)]
@@ -48,33 +24,33 @@ pub(crate) struct BundleContext<'a> {
     /// The folder with `hosts`, `hostname` and `resolv.conf`.
     pub etc: &'a Path,
     pub cgroup_parent: &'a str,
-    pub has_swap_accounting: bool,
     /// What of the spec's open files the host allows.
     pub open_files: u64,
-    /// What was prepared for a container with users of its own.
-    pub users: Option<UsersContext>,
 }
 
-/// What a container with users of its own cannot make or reach by itself.
-#[derive(Debug)]
-pub(crate) struct UsersContext {
-    /// Its user namespace, as the shim's children see it.
-    pub namespace: PathBuf,
-    /// A mounted `/sys` of its network namespace, which is not its own.
-    pub sys: PathBuf,
-    /// The spec's mounts, from where they are shown with mapped owners.
-    pub mounts: Vec<MountSpec>,
+/// The bundle of a container that is there.
+pub(crate) fn of(state: &StateFolder, cgroup_parent: &str, scratch: &Path) -> Result<Value, Error> {
+    let spec = state.spec()?;
+    let context = BundleContext {
+        root: &state.join("fs/root"),
+        tmp: &scratch.join("tmp"),
+        etc: &state.join("etc"),
+        cgroup_parent,
+        open_files: reachable_open_files(spec.limits.open_files),
+    };
+    Ok(render_bundle(&spec, &context))
 }
 
 /// The bundle's `config.json`.
 pub(crate) fn render_bundle(spec: &ContainerSpec, context: &BundleContext<'_>) -> Value {
-    let capabilities = capabilities_for(spec.uid);
-    let mut namespaces: Vec<Value> =
-        ["pid", "mount", "ipc", "uts", "cgroup"].iter().map(|one| json!({ "type": one })).collect();
-    if let Some(users) = &context.users {
-        // By path: libcontainer asks for systemd whenever it makes the user namespace itself.
-        namespaces.push(json!({ "type": "user", "path": users.namespace }));
-    }
+    let capabilities: Vec<String> = walls::capabilities_for(spec.uid)
+        .iter_names()
+        .map(|(name, _)| format!("CAP_{name}"))
+        .collect();
+    let mut namespaces = vec!["pid", "mount", "ipc", "uts", "cgroup", "network"];
+    namespaces.extend(spec.users.map(|_| "user"));
+    let namespaces: Vec<Value> = namespaces.iter().map(|one| json!({ "type": one })).collect();
+    let users: Vec<Value> = spec.users.iter().map(render_users).collect();
     json!({
         "ociVersion": "1.0.2",
         "hostname": spec.hostname,
@@ -99,7 +75,9 @@ pub(crate) fn render_bundle(spec: &ContainerSpec, context: &BundleContext<'_>) -
         "linux": {
             "cgroupsPath": format!("/{}/{}", context.cgroup_parent, spec.id),
             "namespaces": namespaces,
-            "resources": render_limits(&spec.limits, context.has_swap_accounting),
+            "uidMappings": users,
+            "gidMappings": users,
+            "resources": render_limits(&spec.limits),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
             // Nothing mounted by the host later shows inside, nothing inside shows on the host.
@@ -108,28 +86,22 @@ pub(crate) fn render_bundle(spec: &ContainerSpec, context: &BundleContext<'_>) -
     })
 }
 
-/// An app user has no capability at all.
-pub(crate) fn capabilities_for(uid: u32) -> &'static [&'static str] {
-    if uid == 0 { &ROOT_CAPABILITIES } else { &[] }
+fn render_users(range: &UserRange) -> Value {
+    json!({ "containerID": 0, "hostID": range.first(), "size": UserRange::COUNT })
 }
 
-fn render_limits(limits: &Limits, has_swap_accounting: bool) -> Value {
+fn render_limits(limits: &Limits) -> Value {
     let mut memory = json!({});
     if let Some(limit) = limits.memory {
         memory["limit"] = json!(limit.bytes());
-        if has_swap_accounting {
-            // Memory and swap together: a container that is full does not fill the swap next.
-            memory["swap"] = json!(limit.bytes());
-        }
     }
     if let Some(soft) = limits.memory_soft {
         memory["reservation"] = json!(soft.bytes());
     }
     let mut cpu = json!({ "shares": limits.cpu_weight });
-    if let Some(millis) = limits.cpu_millis {
-        cpu["period"] = json!(100_000);
-        // The kernel refuses less than a millisecond a period.
-        cpu["quota"] = json!((u64::from(millis) * 100).max(1000));
+    if let Some((quota, period)) = quota(limits) {
+        cpu["period"] = json!(period);
+        cpu["quota"] = json!(quota);
     }
     json!({
         "memory": memory,
@@ -140,43 +112,21 @@ fn render_limits(limits: &Limits, has_swap_accounting: bool) -> Value {
 }
 
 fn render_mounts(spec: &ContainerSpec, context: &BundleContext<'_>) -> Vec<Value> {
-    let mount = |target: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": source, "options": options });
-    let mut mounts = vec![
-        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount(
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        ),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=64m"]),
-        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-    ];
-    mounts.push(match &context.users {
-        None => mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        Some(users) => render_bind(&MountSpec {
-            source: users.sys.clone(),
-            target: "/sys".into(),
-            is_read_only: true,
-        }),
+    let mut mounts: Vec<Value> = FRESH.iter().chain([&SYS]).map(render_fresh).collect();
+    let etc = ETC.map(|file| MountSpec {
+        source: context.etc.join(file),
+        target: Path::new("/etc").join(file),
+        is_read_only: true,
     });
-    for file in ["hosts", "hostname", "resolv.conf"] {
-        let source = MountSpec {
-            source: context.etc.join(file),
-            target: Path::new("/etc").join(file),
-            is_read_only: true,
-        };
-        mounts.push(render_bind(&source));
-    }
-    mounts.push(render_bind(&MountSpec {
-        source: context.tmp.to_owned(),
-        target: "/tmp".into(),
-        is_read_only: false,
-    }));
-    let asked = context.users.as_ref().map_or(&spec.mounts, |users| &users.mounts);
-    mounts.extend(asked.iter().map(render_bind));
+    let tmp =
+        MountSpec { source: context.tmp.to_owned(), target: "/tmp".into(), is_read_only: false };
+    mounts.extend(etc.iter().chain([&tmp]).chain(&spec.mounts).map(render_bind));
     mounts
+}
+
+fn render_fresh(one: &Fresh) -> Value {
+    let options = [one.flags, one.options].concat();
+    json!({ "destination": one.target, "type": one.kind, "source": one.source, "options": options })
 }
 
 fn render_bind(mount: &MountSpec) -> Value {
@@ -231,9 +181,7 @@ mod tests {
             tmp: Path::new("/run/wharf/containers/shop-web-1/fs/tmp"),
             etc: Path::new("/run/wharf/containers/shop-web-1/etc"),
             cgroup_parent: "wharf",
-            has_swap_accounting: true,
             open_files: 65_536,
-            users: None,
         };
         render_bundle(spec, &context)
     }
@@ -250,15 +198,10 @@ mod tests {
         spec.limits.memory = None;
         spec.limits.cpu_millis = None;
         let bundle = render(&spec);
-        assert_eq!(bundle["process"]["capabilities"]["bounding"], json!(ROOT_CAPABILITIES));
+        let few = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"];
+        let few = few.map(|name| format!("CAP_{name}"));
+        assert_eq!(bundle["process"]["capabilities"]["bounding"], json!(few));
         assert_eq!(bundle["linux"]["resources"]["memory"], json!({}));
         assert_eq!(bundle["linux"]["resources"]["cpu"], json!({ "shares": 1024 }));
-    }
-
-    #[test]
-    fn the_smallest_share_of_a_core_is_one_the_kernel_takes() {
-        let mut spec = spec();
-        spec.limits.cpu_millis = Some(1);
-        assert_eq!(render(&spec)["linux"]["resources"]["cpu"]["quota"], json!(1000));
     }
 }

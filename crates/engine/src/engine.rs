@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::attach::{Attach, Outcome, send_request};
+use crate::bundle;
 use crate::cgroup::{self, Cgroup};
 use crate::copy::Copy;
 use crate::disk::{self, DiskUse};
@@ -187,6 +188,12 @@ impl Engine {
     pub fn teardown(&self) -> Result<(), Error> {
         let parent = Cgroup::of(&self.config.cgroup_parent, "");
         parent.remove().map_err(Error::kernel("remove the parent cgroup"))
+    }
+
+    /// What another OCI runtime would be told to run the same, its root being mounted here.
+    pub fn bundle(&self, id: &str) -> Result<serde_json::Value, Error> {
+        let (config, state) = (&self.config, self.state(id));
+        bundle::of(&state, &config.cgroup_parent, &config.scratch_dir.join(id))
     }
 
     /// Where sockets inside a container's network namespace are asked for.

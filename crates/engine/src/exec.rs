@@ -15,7 +15,6 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, set_dumpable_behavior};
-use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 use crate::attach::{Attach, Outcome, receive_request};
@@ -23,6 +22,7 @@ use crate::cgroup::Cgroup;
 use crate::copy::{self, Copy};
 use crate::error::Error;
 use crate::init::{End, start_program};
+use crate::privileges::drop_privileges;
 use crate::process::{ProcessId, reachable_open_files};
 use crate::program::Program;
 use crate::shim::{answer, take_control};
@@ -197,6 +197,9 @@ fn become_inmate(
         .map_err(Error::kernel("set limits"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     drop_privileges(spec.uid, spec.gid)?;
+    // A command does not outlive its role. Changing the user cleared it, if it had been set before.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(Error::kernel("drop privileges"))?;
     let program = match &request.copy {
         None => {
             std::env::set_current_dir(&spec.cwd).map_err(Error::file("enter", &spec.cwd))?;
@@ -214,39 +217,6 @@ fn become_inmate(
         Error::NotStarted(format!("the system call filter was refused: {error}"))
     })?;
     Ok(program)
-}
-
-/// Becomes the user, with the capabilities `bundle` gives it: a few for root, none for others.
-fn drop_privileges(uid: u32, gid: u32) -> Result<(), Error> {
-    let keep = if uid == 0 {
-        CapabilitySet::CHOWN
-            | CapabilitySet::DAC_OVERRIDE
-            | CapabilitySet::FOWNER
-            | CapabilitySet::FSETID
-            | CapabilitySet::KILL
-            | CapabilitySet::SETGID
-            | CapabilitySet::SETUID
-    } else {
-        CapabilitySet::empty()
-    };
-    let doing = "drop privileges";
-    rustix::thread::set_no_new_privs(true).map_err(Error::kernel(doing))?;
-    for capability in CapabilitySet::all().difference(keep).iter() {
-        match rustix::thread::remove_capability_from_bounding_set(capability) {
-            // A capability newer than this kernel.
-            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-            Err(error) => return Err(Error::kernel(doing)(error)),
-        }
-    }
-    rustix::thread::clear_ambient_capability_set().map_err(Error::kernel(doing))?;
-    nix::unistd::setgroups(&[]).map_err(Error::kernel(doing))?;
-    sys::become_user(uid, gid).map_err(Error::kernel(doing))?;
-    let sets =
-        CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).map_err(Error::kernel(doing))?;
-    // Changing the user cleared it, if it had been set before.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(Error::kernel(doing))
 }
 
 fn place_streams(attach: Attach, request: &ExecRequest) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! PID 1 of a container: the last step of its making, then the app's only relative.
 //!
-//! libcontainer calls [`Init`] in the finished container: own namespaces, own root, the app's user,
-//! no capabilities. It loads the seccomp filter and forks. The child becomes the app's program. The
+//! [`Init`] runs in the finished container: own namespaces, own root, the app's user, no capabilities.
+//! It loads the seccomp filter and forks. The child becomes the app's program. The
 //! parent stays as PID 1: it passes signals on, reaps every orphan, and ends with the app.
 //!
 //! ```text
@@ -18,75 +18,56 @@
 //! shell in between would otherwise swallow them. USR1, USR2, WINCH and CONT go to the app alone.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
 
-use libcontainer::workload::{
-    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
-};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use oci_spec::runtime::Spec;
 use seccompiler::BpfProgram;
 
 use crate::program::Program;
 use crate::sys;
 
-/// What the last step needs; lives in the shim and, by `clone`, in the container's first process.
-#[derive(Debug, Clone)]
+/// What the last step needs; made in the shim, used in the container's first process.
+#[derive(Debug)]
 pub(crate) struct Init {
     pub command: Vec<String>,
     pub env: Vec<(String, String)>,
-    pub filter: Rc<BpfProgram>,
+    pub filter: BpfProgram,
     pub has_terminal: bool,
-    pub boot: Rc<OwnedFd>,
-    pub report: Rc<OwnedFd>,
+    pub boot: OwnedFd,
+    pub report: OwnedFd,
 }
 
 impl Init {
     /// Says what stood in the way; the shim reads it.
-    fn refuse(&self, why: &str) {
+    pub(crate) fn refuse(&self, why: &str) {
         let _ = rustix::io::write(self.boot.as_fd(), why.as_bytes());
     }
 }
 
-impl Executor for Init {
-    /// Called inside, before the container counts as created: the place to miss the program.
-    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        Program::find(&self.command, &self.env).map(drop).map_err(|why| {
-            self.refuse(&why);
-            ExecutorValidationError::ArgValidationError(why)
-        })
-    }
-
-    /// The environment goes to `execve` directly; PID 1 itself needs none.
-    fn setup_envs(
-        &self,
-        _: std::collections::HashMap<String, String>,
-    ) -> Result<(), ExecutorSetEnvsError> {
-        Ok(())
-    }
-
-    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let failed = |why: String| {
-            self.refuse(&why);
-            ExecutorError::Other(why)
+impl Init {
+    /// Starts the program and stays beside it; returns only what stood in the way.
+    pub(crate) fn run(&self) -> String {
+        let program = match Program::find(&self.command, &self.env) {
+            Ok(program) => program,
+            Err(why) => return why,
         };
-        let program = Program::find(&self.command, &self.env).map_err(failed)?;
-        seccompiler::apply_filter(&self.filter)
-            .map_err(|error| failed(format!("the system call filter was refused: {error}")))?;
+        if let Err(error) = seccompiler::apply_filter(&self.filter) {
+            return format!("the system call filter was refused: {error}");
+        }
         // Before the fork, so that a child that ends at once is not missed.
         let signals = SigSet::all();
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)
-            .map_err(|error| failed(format!("signals could not be held back: {error}")))?;
-        match sys::fork().map_err(|error| failed(format!("no process could be made: {error}")))? {
-            None => {
-                make_null_writable();
+        if let Err(error) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None) {
+            return format!("signals could not be held back: {error}");
+        }
+        match sys::fork() {
+            Err(error) => format!("no process could be made: {error}"),
+            Ok(None) => {
                 let why = start_program(&program, self.has_terminal);
                 self.refuse(&why);
                 sys::exit_now(127)
             }
-            Some(app) => {
+            Ok(Some(app)) => {
                 keep_only(&self.report);
                 let code = watch_over(Pid::from_raw(app.as_raw_nonzero().get()), &signals);
                 sys::exit_now(code)
@@ -110,21 +91,6 @@ pub(crate) fn start_program(program: &Program, has_terminal: bool) -> String {
     }
     sys::close_on_exec_from(3);
     program.become_it()
-}
-
-/// libcontainer opens `/dev/null` anew inside for each stream that is the host's, but to be read only: a
-/// program that nobody listens to would fail where it writes.
-fn make_null_writable() {
-    let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") else {
-        return;
-    };
-    let device = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| stat.st_rdev);
-    let own = device(null.as_fd());
-    for (number, stream) in [(1, rustix::stdio::stdout()), (2, rustix::stdio::stderr())] {
-        if own.is_ok() && device(stream) == own {
-            let _ = sys::place_fd(null.as_fd(), number);
-        }
-    }
 }
 
 /// PID 1 must not hold the app's pipes open nor carry anything of the shim's into the container.

@@ -23,6 +23,7 @@ pub mod links;
 mod listening;
 mod log;
 pub mod network;
+mod privileges;
 mod process;
 mod program;
 mod removal;
@@ -32,6 +33,7 @@ pub mod spec;
 mod state;
 mod sys;
 pub mod volume;
+mod walls;
 pub mod wire;
 
 pub use engine::{Engine, EngineConfig};

@@ -5,13 +5,11 @@
 //!   spec.json       0600  what was asked for; written before anything is made
 //!   starter.json          who is starting it: until a shim has written its status
 //!   status.json           written by the shim alone, always whole
-//!   config.json     0600  the OCI bundle
 //!   dial                  the socket that hands out sockets
 //!   etc/                  hosts, hostname, resolv.conf
 //!   names.json      0600  names that are known without a name server
 //!   links.json            what it may reach of others, for its wire; written by the engine
 //!   fs/             0700  l/ (short links to the layers), root/ (the mount's place)
-//!   lc/                   libcontainer's own state
 //!   over-disk             there when it was ended for what it wrote
 //!   shim.log              what the shim could not tell anybody else
 //! <scratch dir>/<id>/             tmp/, and upper/ and work/ of a root that is not kept

@@ -40,15 +40,51 @@ pub(crate) fn fork_into_user_namespace() -> io::Result<rustix::process::Pid> {
     pid.filter(|pid| pid.as_raw_nonzero().get() > 0).ok_or_else(io::Error::last_os_error)
 }
 
-/// Lets the owners of files in a mount that is attached nowhere be those of the user namespace:
-/// user 0 on disk is who user 0 inside is outside.
-pub(crate) fn map_owners(tree: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<()> {
+/// Forks into new namespaces. Returns `None` in the child, the child's pid in the parent. The child must
+/// never return to its caller's caller: it becomes another program or ends.
+pub(crate) fn fork_into(
+    namespaces: nix::sched::CloneFlags,
+) -> io::Result<Option<rustix::process::Pid>> {
+    let flags = namespaces.bits() | libc::SIGCHLD;
+    // SAFETY: without a stack and shared memory this is a fork, made by the shim, which has one thread, so
+    // no lock is held by a thread that does not exist in the child. What the C library remembers of
+    // the thread's number is used by nothing we call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    match pid {
+        0 => Ok(None),
+        _ => i32::try_from(pid)
+            .ok()
+            .filter(|&pid| pid > 0)
+            .and_then(rustix::process::Pid::from_raw)
+            .map(Some)
+            .ok_or_else(io::Error::last_os_error),
+    }
+}
+
+/// What is to change of a mount.
+#[derive(Debug, Default)]
+pub(crate) struct MountChange<'a> {
+    /// `MOUNT_ATTR_…` to set.
+    pub set: u64,
+    /// Nothing mounted elsewhere shows in it from now on.
+    pub is_private: bool,
+    /// What is mounted below it too.
+    pub is_whole: bool,
+    /// Owners of files are those of this user namespace: user 0 on disk is who user 0 inside is outside.
+    /// Only for one that is attached nowhere.
+    pub users: Option<BorrowedFd<'a>>,
+}
+
+/// Changes a mount.
+pub(crate) fn change_mount(tree: BorrowedFd<'_>, change: &MountChange<'_>) -> io::Result<()> {
+    let mapped = if change.users.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 };
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_set: change.set | mapped,
         attr_clr: 0,
-        propagation: 0,
-        userns_fd: u64::from(users.as_raw_fd().unsigned_abs()),
+        propagation: if change.is_private { libc::MS_PRIVATE } else { 0 },
+        userns_fd: change.users.map_or(0, |users| u64::from(users.as_raw_fd().unsigned_abs())),
     };
+    let flags = libc::AT_EMPTY_PATH | if change.is_whole { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a string that ends with zero, the attributes are a plain C struct of the
     // size given, both live until the call returns.
     let result = unsafe {
@@ -56,7 +92,7 @@ pub(crate) fn map_owners(tree: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Res
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            flags,
             &raw const attributes,
             size_of::<libc::mount_attr>(),
         )

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::Result;
 use crate::side::{Side, call, number};
-use crate::wharf::{CGROUP, USERS};
+use crate::wharf::CGROUP;
 
 /// The names of our own list, read where they stand.
 const OWN_LIST: &str = include_str!("../../src/seccomp.rs");
@@ -25,17 +25,10 @@ impl Oci {
         let folder = folder.join(program);
         fs::create_dir_all(folder.join("state"))?;
         let mut bundle = bundle.clone();
-        let range = json!([{ "containerID": 0, "hostID": USERS, "size": 65_536 }]);
-        let kinds = ["pid", "mount", "ipc", "uts", "cgroup", "user", "network"];
-        bundle["linux"]["namespaces"] = kinds.iter().map(|kind| json!({ "type": kind })).collect();
-        bundle["linux"]["uidMappings"] = range.clone();
-        bundle["linux"]["gidMappings"] = range;
         bundle["linux"]["seccomp"] = profile();
-        let own = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/tmp", "/sys"];
+        let own = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/tmp"];
         let mounts = bundle["mounts"].as_array_mut().ok_or("a bundle has mounts")?;
         mounts.retain(|mount| !own.iter().any(|own| mount["destination"] == **own));
-        mounts.push(json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs",
-                            "options": ["nosuid", "noexec", "nodev", "ro"] }));
         mounts.push(json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs",
                             "options": ["nosuid", "nodev", "mode=1777", "size=64m"] }));
         Ok(Self { program: program.to_owned(), folder, bundle })

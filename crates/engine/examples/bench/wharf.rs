@@ -46,8 +46,7 @@ impl Wharf {
     /// The bundle of one of its containers, for others to run the same.
     pub(crate) fn bundle(&mut self) -> Result<Value> {
         self.start("bundle", "sleep 1000")?;
-        let path = self.folder.join(self.name).join("run/containers/bundle/config.json");
-        let bundle = serde_json::from_slice(&fs::read(path)?)?;
+        let bundle = self.engine.bundle("bundle")?;
         self.engine.signal("bundle", libc::SIGKILL)?;
         self.wait("bundle", 0)?;
         self.remove("bundle")?;

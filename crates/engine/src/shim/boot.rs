@@ -2,30 +2,34 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::rc::Rc;
 
-use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::syscall::syscall::SyscallType;
+use nix::sched::CloneFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitOptions, kill_process, set_dumpable_behavior, waitpid,
+};
 
 use crate::attach::Attach;
-use crate::bundle::{BundleContext, UsersContext, render_bundle};
 use crate::cgroup::Cgroup;
 use crate::dial::Dial;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::init::{End, Init};
 use crate::links;
 use crate::log::Pump;
 use crate::network::{namespace, resolver};
 use crate::process::{ProcessId, reachable_open_files};
 use crate::seccomp;
+use crate::shim::inside::{self, Prepared};
 use crate::shim::users::Users;
 use crate::shim::wire::WireKeeper;
-use crate::shim::{ShimRequest, root};
+use crate::shim::{ShimRequest, root, tree};
 use crate::spec::{ContainerSpec, NetworkSpec};
 use crate::state::{StateFolder, StatusFile, create_dir};
+use crate::sys;
+use crate::walls::{DEVICES, ETC, SYS};
 
 /// A running container in the hands of its shim.
 #[derive(Debug)]
@@ -57,11 +61,10 @@ pub(crate) fn boot(
     attach: Attach,
     status: &mut StatusFile,
 ) -> Result<Booted, Error> {
-    // libcontainer leaves supplementary groups alone when none are asked for: root's would stay.
+    // None of root's groups come along into the container.
     nix::unistd::setgroups(&[]).map_err(Error::kernel("drop groups"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let filter = Rc::new(seccomp::load(&request.filter)?);
-    let users = spec.users.map(Users::make).transpose()?;
+    let filter = seccomp::load(&request.filter)?;
     match &spec.network {
         NetworkSpec::Isolated => namespace::enter_new()?,
         NetworkSpec::Prepared(path) => namespace::enter(path)?,
@@ -72,74 +75,90 @@ pub(crate) fn boot(
     let mut wire = WireKeeper::new(state, request.dial_gid);
     wire.see_to()?;
     root::leave_the_hosts_mounts()?;
-    root::mount_root(state, spec, &request.scratch, users.as_ref())?;
-    write_bundle(state, spec, request, users.as_ref())?;
 
     let has_terminal = matches!(attach, Attach::Terminal(_));
     let (streams, pump) = open_streams(spec, attach)?;
+    let prepared = prepare(state, spec, request, streams)?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(Error::kernel("make a pipe"));
     let (boot_read, boot) = pipe()?;
     let (report_read, report) = pipe()?;
-    let init = Init {
-        command: spec.command.clone(),
-        env: spec.env.clone(),
-        filter,
-        has_terminal,
-        boot: Rc::new(boot),
-        report: Rc::new(report),
-    };
-    // Dropped at the end of `create` with its last copy, so that the pipes end with the container.
-    let created = create(state, spec, init, streams);
-    let init = match created {
-        Ok(mut container) => {
-            let pid = container.pid().and_then(|pid| u32::try_from(pid.as_raw()).ok());
-            let init =
-                pid.and_then(ProcessId::of).ok_or_else(|| refusal(&boot_read, "it ended"))?;
-            status.init = Some(init);
-            wire.show_init(init);
-            state.write("status.json", status)?;
-            if spec.limits.memory.is_some() {
-                let cgroup = Cgroup::of(&request.cgroup_parent, &spec.id);
-                cgroup.refuse_swap().map_err(Error::kernel("bound the swap"))?;
-            }
-            if let Some(weight) = spec.limits.io_weight {
-                Cgroup::of(&request.cgroup_parent, &spec.id).set_io_weight(weight);
-            }
-            container.start().map_err(|error| refusal(&boot_read, &chain(&error)))?;
-            init
+    let (command, env) = (spec.command.clone(), spec.env.clone());
+    let init = Init { command, env, filter, has_terminal, boot, report };
+    let child = FirstProcess::clone_into(spec, prepared, init)?;
+
+    let started = child.make_room(state, spec, request).and_then(|trees| {
+        let init = ProcessId::of(child.pid()).ok_or_else(|| ended_early(&boot_read))?;
+        status.init = Some(init);
+        wire.show_init(init);
+        state.write("status.json", status)?;
+        // One that is gone has said why.
+        let _ = inside::tell_go(&child.control, &trees);
+        let why = read_all(&boot_read);
+        if why.is_empty() { Ok(init) } else { Err(Error::NotStarted(why)) }
+    });
+    match started {
+        Ok(init) => Ok(Booted { init, pump, dial, wire, report: report_read }),
+        Err(error) => {
+            child.end();
+            Err(error)
         }
-        Err(error) => return Err(refusal(&boot_read, &chain(&error))),
-    };
-    let why = read_all(&boot_read);
-    if !why.is_empty() {
-        return Err(Error::NotStarted(why));
     }
-    Ok(Booted { init, pump, dial, wire, report: report_read })
 }
 
-fn create(
-    state: &StateFolder,
-    spec: &ContainerSpec,
-    init: Init,
-    [stdin, stdout, stderr]: [OwnedFd; 3],
-) -> Result<libcontainer::container::Container, libcontainer::error::LibcontainerError> {
-    ContainerBuilder::new(spec.id.clone(), SyscallType::default())
-        .with_root_path(state.join("lc"))?
-        .with_executor(init)
-        .with_stdin(stdin)
-        .with_stdout(stdout)
-        .with_stderr(stderr)
-        .as_init(&state.path)
-        .with_systemd(false)
-        .with_detach(true)
-        .build()
-}
-
-/// What the last step inside said is nearer to the truth than what libcontainer makes of it.
-fn refusal(boot: &OwnedFd, otherwise: &str) -> Error {
-    let _ = rustix::io::ioctl_fionbio(boot, true);
+/// What the last step inside said is nearer to the truth than that it ended.
+fn ended_early(boot: &OwnedFd) -> Error {
     let said = read_all(boot);
-    Error::NotStarted(if said.is_empty() { otherwise.to_owned() } else { said })
+    Error::NotStarted(if said.is_empty() { "it ended at once".to_owned() } else { said })
+}
+
+/// The container's first process, from the shim's side, until it runs.
+struct FirstProcess {
+    pid: Pid,
+    control: UnixStream,
+}
+
+impl FirstProcess {
+    /// From here on nobody may trace us or look at our descriptors, and so nobody it.
+    fn clone_into(spec: &ContainerSpec, prepared: Prepared, init: Init) -> Result<Self, Error> {
+        let doing = "make the container's first process";
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Error::kernel(doing))?;
+        let (control, theirs) = UnixStream::pair().map_err(Error::kernel(doing))?;
+        let mut namespaces =
+            CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+        if spec.users.is_some() {
+            namespaces |= CloneFlags::CLONE_NEWUSER;
+        }
+        match sys::fork_into(namespaces).map_err(Error::kernel(doing))? {
+            Some(pid) => Ok(Self { pid, control }),
+            None => {
+                drop(control);
+                inside::become_container(spec, prepared, init, theirs)
+            }
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Its users, its root and its mounts, while it gets ready itself.
+    fn make_room(
+        &self,
+        state: &StateFolder,
+        spec: &ContainerSpec,
+        request: &ShimRequest,
+    ) -> Result<Vec<OwnedFd>, Error> {
+        let users = spec.users.map(|range| Users::of(self.pid, range)).transpose()?;
+        let _ = inside::tell_mapped(&self.control);
+        root::mount_root(state, spec, &request.scratch, users.as_ref())?;
+        root::trees(state, spec, users.as_ref())
+    }
+
+    /// Ends it, and waits until it has.
+    fn end(self) {
+        let _ = kill_process(self.pid, Signal::KILL);
+        let _ = waitpid(Some(self.pid), WaitOptions::empty());
+    }
 }
 
 fn read_all(pipe: &OwnedFd) -> String {
@@ -148,6 +167,32 @@ fn read_all(pipe: &OwnedFd) -> String {
         let _ = File::from(copy).read_to_end(&mut said);
     }
     String::from_utf8_lossy(&said).into_owned()
+}
+
+/// What the first process needs of the host, opened while we may.
+fn prepare(
+    state: &StateFolder,
+    spec: &ContainerSpec,
+    request: &ShimRequest,
+    streams: [OwnedFd; 3],
+) -> Result<Prepared, Error> {
+    let etc = |name: &'static str| {
+        let tree = tree::copy_of(&state.join("etc").join(name), false)?;
+        tree::wall_in(tree.as_fd(), true)?;
+        Ok((name, tree))
+    };
+    let device = |name: &str| tree::copy_of(&Path::new("/dev").join(name), false);
+    let cgroups = Cgroup::of(&request.cgroup_parent, &spec.id).make(&spec.limits);
+    Ok(Prepared {
+        etc: ETC.into_iter().map(etc).collect::<Result<_, Error>>()?,
+        sys: tree::fresh(&SYS)?,
+        tmp: root::tmp(spec, &request.scratch)?,
+        devices: DEVICES.into_iter().map(device).collect::<Result<_, Error>>()?,
+        cgroups: cgroups
+            .map_err(|error| Error::kernel("set the limits")(std::io::Error::other(error)))?,
+        streams,
+        open_files: reachable_open_files(spec.limits.open_files),
+    })
 }
 
 /// The container's three streams, and the pump for those that go to the log.
@@ -184,34 +229,6 @@ fn open_streams(
             Ok(([null()?, stdout, stderr], Some(pump)))
         }
     }
-}
-
-fn write_bundle(
-    state: &StateFolder,
-    spec: &ContainerSpec,
-    request: &ShimRequest,
-    users: Option<&Users>,
-) -> Result<(), Error> {
-    create_dir(&state.join("lc"), 0o700)?;
-    let tmp = root::mount_tmp(state, &request.scratch, users)?;
-    let users = match users {
-        None => None,
-        Some(users) => Some(UsersContext {
-            namespace: users.path(),
-            sys: root::mount_sys(state)?,
-            mounts: root::mount_sources(state, spec, users)?,
-        }),
-    };
-    let context = BundleContext {
-        root: &root::place(state),
-        tmp: &tmp,
-        users,
-        etc: &state.join("etc"),
-        cgroup_parent: &request.cgroup_parent,
-        has_swap_accounting: Cgroup::of(&request.cgroup_parent, &spec.id).has_swap_accounting(),
-        open_files: reachable_open_files(spec.limits.open_files),
-    };
-    state.write("config.json", &render_bundle(spec, &context))
 }
 
 /// The three files every program expects, as this container's.

@@ -1,11 +1,11 @@
 //! The shim: the small process that owns one container while everybody else may die.
 //!
-//! Born single-threaded as a hidden role of our binary, because libcontainer clones its caller. Its
+//! Born single-threaded as a hidden role of our binary, because it clones itself into the container. Its
 //! main path, one step after the other:
 //!
 //! ```text
-//! own session → request from the control socket → status.json → network → private mounts → bundle
-//!   → libcontainer create, start → answer "started" → watch: log, dial, signals, the end
+//! own session → request from the control socket → status.json → network → private mounts → cgroup
+//!   → clone (`inside`) → layers and mounts for it → "go" → answer "started" → watch: log, dial, signals, the end
 //!   → all that was printed is in the log → exit record → gone
 //! ```
 //!
@@ -18,8 +18,10 @@
 //! whose shim is gone instead of leaving it half watched.
 
 mod boot;
+mod inside;
 mod probe;
 mod root;
+mod tree;
 mod users;
 mod watch;
 mod wire;

@@ -16,6 +16,7 @@
 //! The options of a mount must fit into one page, so layers are named by short names, relative to the
 //! folder the shim stands in while mounting.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -25,8 +26,9 @@ use nix::unistd::{setfsgid, setfsuid};
 use rustix::thread::{capabilities, set_capabilities};
 
 use crate::error::Error;
-use crate::shim::users::{Users, bind_plainly};
-use crate::spec::{ContainerSpec, MountSpec, UpperSpec, UserRange};
+use crate::shim::tree;
+use crate::shim::users::Users;
+use crate::spec::{ContainerSpec, UpperSpec, UserRange};
 use crate::state::{StateFolder, create_dir, work_folder};
 
 /// The mounted root's place.
@@ -143,61 +145,40 @@ fn as_first_of(
     done
 }
 
-/// A `/tmp` of the container's own, on the disk it also writes to otherwise. Returns its place.
-pub(crate) fn mount_tmp(
-    state: &StateFolder,
-    scratch: &Path,
-    users: Option<&Users>,
-) -> Result<PathBuf, Error> {
-    let (folder, target) = (scratch.join("tmp"), state.join("fs/tmp"));
+/// A `/tmp` of the container's own, on the disk it also writes to otherwise.
+pub(crate) fn tmp(spec: &ContainerSpec, scratch: &Path) -> Result<OwnedFd, Error> {
+    let folder = scratch.join("tmp");
     create_dir(scratch, 0o700)?;
     create_dir(&folder, 0o1777)?;
-    create_dir(&target, 0o711)?;
-    if let Some(users) = users {
-        let first = users.range().first();
+    if let Some(range) = spec.users {
+        let first = range.first();
         std::os::unix::fs::chown(&folder, Some(first), Some(first))
             .map_err(Error::file("give away", &folder))?;
     }
-    bind_plainly(&folder, &target)?;
-    Ok(target)
+    let tree = tree::copy_of(&folder, false)?;
+    tree::wall_in(tree.as_fd(), false)?;
+    Ok(tree)
 }
 
-/// The spec's mounts as a container with users of its own can have them: each shown in a place of ours
-/// which root inside can reach, with mapped owners.
-pub(crate) fn mount_sources(
+/// The mounted root and the spec's mounts, with mapped owners where the container has users of its own.
+pub(crate) fn trees(
     state: &StateFolder,
     spec: &ContainerSpec,
-    users: &Users,
-) -> Result<Vec<MountSpec>, Error> {
-    let folder = state.join("fs/m");
-    create_dir(&folder, 0o711)?;
-    let show = |(number, asked): (usize, &MountSpec)| {
-        let target = folder.join(number.to_string());
-        let found = std::fs::metadata(&asked.source).map_err(Error::file("find", &asked.source))?;
-        if found.is_dir() {
-            create_dir(&target, 0o711)?;
-        } else {
-            std::fs::write(&target, "").map_err(Error::file("create", &target))?;
-        }
-        match users.bind(&asked.source, &target) {
+    users: Option<&Users>,
+) -> Result<Vec<OwnedFd>, Error> {
+    let mut trees = vec![tree::copy_of(&place(state), false)?];
+    for asked in &spec.mounts {
+        let plain = || tree::copy_of(&asked.source, true);
+        let tree = match users.map(|users| users.map(&asked.source)) {
+            None => plain()?,
             // A file of the host's on a file system without owners to map, to be read only.
-            Err(_) if asked.is_read_only => bind_plainly(&asked.source, &target)?,
-            other => other?,
-        }
-        Ok(MountSpec { source: target, ..asked.clone() })
-    };
-    spec.mounts.iter().enumerate().map(show).collect()
-}
-
-/// `/sys` of the container's network namespace, which root inside may not mount since the namespace is
-/// not its own. Returns its place.
-pub(crate) fn mount_sys(state: &StateFolder) -> Result<PathBuf, Error> {
-    let target = state.join("fs/sys");
-    create_dir(&target, 0o711)?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV | MsFlags::MS_RDONLY;
-    mount(Some("sysfs"), &target, Some("sysfs"), flags, None::<&str>)
-        .map_err(Error::kernel("mount /sys"))?;
-    Ok(target)
+            Some(Err(_)) if asked.is_read_only => plain()?,
+            Some(mapped) => mapped?,
+        };
+        tree::wall_in(tree.as_fd(), asked.is_read_only)?;
+        trees.push(tree);
+    }
+    Ok(trees)
 }
 
 /// Lets go of the layers before the exit record says that the container has ended.

@@ -1,7 +1,7 @@
 //! The container's user namespace, and mounts seen with its owners.
 //!
-//! The namespace is made by a child that does nothing else, and kept by a descriptor: libcontainer
-//! enters it by its path in `/proc`, and mounts are mapped by it. On disk nothing changes: a layer's
+//! The namespace comes with the container's first process, and is kept by a descriptor: mounts are mapped
+//! by it. On disk nothing changes: a layer's
 //! files belong to user 0 or 1000 whoever looks through a mapped mount, so all apps share them.
 
 use std::fs::{self, File};
@@ -9,12 +9,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 
 use crate::error::Error;
+use crate::shim::tree;
 use crate::spec::UserRange;
-use crate::sys;
+use crate::sys::{self, MountChange};
 
 /// A user namespace of a range.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct Users {
 }
 
 impl Users {
-    /// Makes one. Single-threaded processes only.
+    /// Makes one without a container, by a child that does nothing else. Single-threaded processes only.
     pub(crate) fn make(range: UserRange) -> Result<Self, Error> {
         let doing = "make a user namespace";
         let child = sys::fork_into_user_namespace().map_err(Error::kernel(doing))?;
@@ -34,7 +35,8 @@ impl Users {
         made
     }
 
-    fn of(child: rustix::process::Pid, range: UserRange) -> Result<Self, Error> {
+    /// Maps the range into the user namespace a child was made in.
+    pub(crate) fn of(child: rustix::process::Pid, range: UserRange) -> Result<Self, Error> {
         let folder = PathBuf::from(format!("/proc/{}", child.as_raw_nonzero()));
         let map = format!("0 {} {}\n", range.first(), UserRange::COUNT);
         for file in ["uid_map", "gid_map"] {
@@ -46,41 +48,24 @@ impl Users {
         Ok(Self { namespace: namespace.into(), range })
     }
 
-    /// Where a process forked from this one finds it.
-    pub(crate) fn path(&self) -> PathBuf {
-        use std::os::fd::AsRawFd;
-        format!("/proc/self/fd/{}", self.namespace.as_raw_fd()).into()
-    }
-
     /// The range it maps to.
     pub(crate) fn range(&self) -> UserRange {
         self.range
     }
 
+    /// The file or folder `source` with mapped owners, attached nowhere.
+    pub(crate) fn map(&self, source: &Path) -> Result<OwnedFd, Error> {
+        let tree = tree::copy_of(source, false)?;
+        let change = MountChange { users: Some(self.namespace.as_fd()), ..MountChange::default() };
+        sys::change_mount(tree.as_fd(), &change)
+            .map_err(Error::file("map the owners of", source))?;
+        Ok(tree)
+    }
+
     /// Shows the file or folder `source` at `target`, which is one too, with mapped owners.
     pub(crate) fn bind(&self, source: &Path, target: &Path) -> Result<(), Error> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = open_tree(CWD, source, flags).map_err(|error| open_error(source, error))?;
-        sys::map_owners(tree.as_fd(), self.namespace.as_fd())
-            .map_err(Error::file("map the owners of", source))?;
-        attach(&tree, target)
+        let tree = self.map(source)?;
+        move_mount(tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(|error| Error::file("mount", target)(error.into()))
     }
-}
-
-/// Shows the file or folder `source` at `target` as it is.
-pub(crate) fn bind_plainly(source: &Path, target: &Path) -> Result<(), Error> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, source, flags).map_err(|error| open_error(source, error))?;
-    attach(&tree, target)
-}
-
-fn attach(tree: &OwnedFd, target: &Path) -> Result<(), Error> {
-    move_mount(tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(|error| Error::file("mount", target)(error.into()))
-}
-
-fn open_error(source: &Path, error: rustix::io::Errno) -> Error {
-    Error::file("open", source)(error.into())
 }

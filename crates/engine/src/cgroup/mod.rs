@@ -1,15 +1,19 @@
 //! A container's cgroup on version 1 (one folder per controller) and version 2 (one folder): reading
-//! its figures, joining it, removing it. Limits are set by libcontainer from the bundle, but for swap
-//! on version 2.
+//! its figures, joining it, removing it. [`make`] makes it.
 //!
 //! Never touches a folder but `<parent>/<id>`.
 
+mod make;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::size::ByteSize;
+
+pub(crate) use make::quota;
 
 use crate::inspect::CgroupPlace;
 use crate::process::ProcessId;
@@ -34,26 +38,6 @@ impl Cgroup {
     pub(crate) fn of(parent: &str, id: &str) -> Self {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         Self { name: Path::new(parent).join(id), mounts: parse_mounts(&table) }
-    }
-
-    /// Where the kernel lets swap be counted, the memory limit must bound it too.
-    pub(crate) fn has_swap_accounting(&self) -> bool {
-        match self.mounts.iter().find(|mount| mount.controllers.iter().any(|one| one == "memory")) {
-            Some(version1) => version1.path.join("memory.memsw.limit_in_bytes").exists(),
-            None => true,
-        }
-    }
-
-    /// On version 2 swap has a bound of its own, and libcontainer takes the 0 that is meant for "not
-    /// set": a container that is full would fill the host's swap next.
-    pub(crate) fn refuse_swap(&self) -> std::io::Result<()> {
-        let version2 = self.mounts.iter().filter(|mount| mount.controllers.is_empty());
-        let mut bounds = version2.map(|mount| mount.path.join(&self.name).join("memory.swap.max"));
-        // A kernel without swap has no such file, and a hybrid machine counts memory elsewhere.
-        match bounds.find(|bound| bound.exists()) {
-            Some(bound) => fs::write(bound, "0"),
-            None => Ok(()),
-        }
     }
 
     /// How often the kernel killed in it for want of memory.
@@ -221,10 +205,19 @@ fn has_settled(folder: &Path, is_frozen: bool) -> bool {
 }
 
 /// Whoever moves a process between cgroups waits for the kernel's own bookkeeping (an RCU grace period,
-/// about 10 ms), unless one was moved a moment ago (`cgroup_threadgroup_rwsem` in cgroup.c). This begins
-/// that wait beside the rest of a start, by moving this process to where it is; libcontainer, which
-/// moves the container's first process some 8 ms later, then finds it over. Returns at once.
+/// about 10 ms), unless one was moved a moment ago (`cgroup_threadgroup_rwsem` in cgroup.c), or on version 1
+/// a lone thread moves itself. This begins that wait beside the rest of a start, by moving this process to
+/// where it is; the container's first process, which joins some milliseconds later, then finds it over.
+/// Returns at once.
 pub(crate) fn open_moves() {
+    static HAS_TO: OnceLock<bool> = OnceLock::new();
+    let has_version1 = || {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        parse_mounts(&table).iter().any(|mount| mount.path.join("tasks").exists())
+    };
+    if !HAS_TO.get_or_init(|| !has_version1()) {
+        return;
+    }
     static IS_OPENING: AtomicBool = AtomicBool::new(false);
     if IS_OPENING.swap(true, Ordering::AcqRel) {
         return;
