@@ -12,7 +12,7 @@ use crate::side::{Side, call, number};
 use crate::wharf::CGROUP;
 
 /// The names of our own list, read where they stand.
-const OWN_LIST: &str = include_str!("../../src/seccomp.rs");
+const OWN_LIST: &str = include_str!("../../src/seccomp/mod.rs");
 
 pub(crate) struct Oci {
     program: String,

@@ -16,7 +16,7 @@ use model::size::ByteSize;
 pub(crate) use make::quota;
 
 use crate::inspect::CgroupPlace;
-use crate::process::ProcessId;
+use crate::process::{self, ProcessId};
 use crate::spec::Usage;
 
 /// The folders of one container, in every hierarchy that has it.
@@ -36,8 +36,12 @@ struct Mount {
 impl Cgroup {
     /// The cgroup of that name, whether it exists or not.
     pub(crate) fn of(parent: &str, id: &str) -> Self {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        Self { name: Path::new(parent).join(id), mounts: parse_mounts(&table) }
+        Self::by_table(&process::own_mounts(), parent, id)
+    }
+
+    /// The same, with what `mountinfo` says.
+    pub(crate) fn by_table(table: &str, parent: &str, id: &str) -> Self {
+        Self { name: Path::new(parent).join(id), mounts: parse_mounts(table) }
     }
 
     /// How often the kernel killed in it for want of memory.
@@ -265,15 +269,17 @@ fn gather_pids(folder: &Path, pids: &mut Vec<u32>) {
 
 /// A group may hold groups its processes made (version 2 with delegation, or a nested engine).
 fn remove_tree(folder: &Path) -> std::io::Result<()> {
-    if let Ok(entries) = fs::read_dir(folder) {
-        for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
-            remove_tree(&entry.path())?;
-        }
+    // Mostly there are none, and to look at all the files in it costs more than to try.
+    let Err(error) = fs::remove_dir(folder) else { return Ok(()) };
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Ok(());
     }
-    match fs::remove_dir(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let Some(first) = groups.next() else { return Err(error) };
+    remove_tree(&first.path())?;
+    groups.try_for_each(|entry| remove_tree(&entry.path()))?;
+    fs::remove_dir(folder)
 }
 
 /// `mountinfo` → cgroup mounts. Options of a version 1 mount name its controllers.

@@ -31,6 +31,15 @@ use crate::state::{StateFolder, StatusFile, create_dir};
 use crate::sys;
 use crate::walls::{DEVICES, ETC, SYS};
 
+/// What the shim knows of the machine around it.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// `mountinfo`, as it was at first.
+    pub mounts: String,
+    /// The container's.
+    pub cgroup: Cgroup,
+}
+
 /// A running container in the hands of its shim.
 #[derive(Debug)]
 pub(crate) struct Booted {
@@ -57,7 +66,7 @@ impl Booted {
 pub(crate) fn boot(
     state: &StateFolder,
     spec: &ContainerSpec,
-    request: &ShimRequest,
+    (request, host): (&ShimRequest, &Host),
     attach: Attach,
     status: &mut StatusFile,
 ) -> Result<Booted, Error> {
@@ -74,11 +83,11 @@ pub(crate) fn boot(
         .map_err(Error::kernel("open the dial socket"))?;
     let mut wire = WireKeeper::new(state, request.dial_gid);
     wire.see_to()?;
-    root::leave_the_hosts_mounts()?;
+    root::leave_the_hosts_mounts(&host.mounts)?;
 
     let has_terminal = matches!(attach, Attach::Terminal(_));
     let (streams, pump) = open_streams(spec, attach)?;
-    let prepared = prepare(state, spec, request, streams)?;
+    let prepared = prepare(state, spec, (request, host), streams)?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(Error::kernel("make a pipe"));
     let (boot_read, boot) = pipe()?;
     let (report_read, report) = pipe()?;
@@ -173,7 +182,7 @@ fn read_all(pipe: &OwnedFd) -> String {
 fn prepare(
     state: &StateFolder,
     spec: &ContainerSpec,
-    request: &ShimRequest,
+    (request, host): (&ShimRequest, &Host),
     streams: [OwnedFd; 3],
 ) -> Result<Prepared, Error> {
     let etc = |name: &'static str| {
@@ -182,7 +191,7 @@ fn prepare(
         Ok((name, tree))
     };
     let device = |name: &str| tree::copy_of(&Path::new("/dev").join(name), false);
-    let cgroups = Cgroup::of(&request.cgroup_parent, &spec.id).make(&spec.limits);
+    let cgroups = host.cgroup.make(&spec.limits);
     Ok(Prepared {
         etc: ETC.into_iter().map(etc).collect::<Result<_, Error>>()?,
         sys: tree::fresh(&SYS)?,

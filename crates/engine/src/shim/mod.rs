@@ -38,7 +38,8 @@ use crate::attach::{Attach, Outcome, receive_request};
 use crate::cgroup::Cgroup;
 use crate::error::Error;
 use crate::log;
-use crate::process::ProcessId;
+use crate::process::{self, ProcessId};
+use crate::shim::boot::Host;
 use crate::spec::{ContainerSpec, ExitRecord};
 use crate::state::{OVER_DISK, StateFolder, StatusFile};
 use crate::sys;
@@ -88,8 +89,11 @@ fn run(state: &StateFolder) -> Result<(), Error> {
     let mut status = StatusFile { shim, init: None, is_running: false, exit: None };
     state.write("status.json", &status)?;
 
-    let cgroup = Cgroup::of(&request.cgroup_parent, &spec.id);
-    let end = match boot::boot(state, &spec, &request, attach, &mut status) {
+    let mounts = process::own_mounts();
+    let cgroup = Cgroup::by_table(&mounts, &request.cgroup_parent, &spec.id);
+    let host = Host { mounts, cgroup };
+    let cgroup = &host.cgroup;
+    let end = match boot::boot(state, &spec, (&request, &host), attach, &mut status) {
         Ok(mut container) => {
             status.is_running = true;
             state.write("status.json", &status)?;
@@ -97,13 +101,13 @@ fn run(state: &StateFolder) -> Result<(), Error> {
             drop(control);
             let end = watch::watch(&mut container, &spec);
             container.wire.end();
-            let mut record = ending(&spec, &cgroup, end.code(), container.end_signal(end));
+            let mut record = ending(&spec, cgroup, end.code(), container.end_signal(end));
             record.is_over_disk = state.join(OVER_DISK).exists();
             record
         }
         Err(error) => {
             let why = error.chain();
-            let mut record = ending(&spec, &cgroup, 127, None);
+            let mut record = ending(&spec, cgroup, 127, None);
             record.error = Some(why.clone());
             status.exit = Some(record);
             state.write("status.json", &status)?;

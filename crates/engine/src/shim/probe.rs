@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::error::Error;
+use crate::process::own_mounts;
 use crate::shim::root;
 use crate::shim::users::Users;
 use crate::spec::{ContainerSpec, RootSpec, UpperSpec, UserRange};
@@ -15,7 +16,7 @@ const RANGE: u32 = 0x7FFF_0000;
 pub(crate) fn run(state: &StateFolder, layers: &Path, scratch: &Path) -> Result<(), Error> {
     let range = UserRange::starting_at(RANGE).expect("a fit number");
     let users = Users::make(range)?;
-    root::leave_the_hosts_mounts()?;
+    root::leave_the_hosts_mounts(&own_mounts())?;
     for (name, upper) in
         [("kept", UpperSpec::Keep(scratch.join("upper"))), ("discarded", UpperSpec::Discard)]
     {

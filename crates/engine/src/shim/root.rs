@@ -36,14 +36,15 @@ pub(crate) fn place(state: &StateFolder) -> PathBuf {
     state.join("fs/root")
 }
 
-/// Goes into an own mount namespace: what is mounted from here on is gone with the container.
-pub(crate) fn leave_the_hosts_mounts() -> Result<(), Error> {
+/// Goes into an own mount namespace: what is mounted from here on is gone with the container. `table` is
+/// the host's `mountinfo`.
+pub(crate) fn leave_the_hosts_mounts(table: &str) -> Result<(), Error> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(Error::kernel("make a mount namespace"))?;
     // What the host mounts later may come in, what we mount stays here.
     let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
         .map_err(Error::kernel("keep mounts from the host"))?;
-    let_go_of_namespaces();
+    let_go_of_namespaces(table);
     Ok(())
 }
 
@@ -188,8 +189,7 @@ pub(crate) fn unmount(state: &StateFolder) {
 
 /// Our copy of the host's mounts also holds the namespaces kept there for others, which would then
 /// live as long as this container.
-fn let_go_of_namespaces() {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+fn let_go_of_namespaces(table: &str) {
     for line in table.lines().filter(|line| line.contains(" - nsfs ")) {
         if let Some(place) = line.split(' ').nth(4) {
             let _ = umount2(Path::new(place), MntFlags::MNT_DETACH);

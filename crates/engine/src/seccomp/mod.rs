@@ -10,6 +10,8 @@
 //! library then uses `clone`, whose flags are looked at. Calls newer than the list get the same
 //! answer, so that libraries fall back instead of failing.
 
+mod tree;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -78,34 +80,58 @@ const ALLOWED: &[i64] = allowed! {
     SYS_vmsplice SYS_wait4 SYS_waitid SYS_write SYS_writev
 };
 
-/// The filter as a value.
+/// The filter as a value: a tree over the numbers that always or never pass, then the rules of the few
+/// that are looked at closer.
+///
+/// A list asked one after the other would be five times as long: the kernel reads, translates and tries
+/// all of it with every start.
 pub(crate) fn compile() -> BpfProgram {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
-    rules.insert(
-        libc::SYS_clone,
-        vec![rule(&[(0, Width::Qword, Op::MaskedEq(NAMESPACE_FLAGS), 0)])],
-    );
+    let closer = closer_rules();
+    let mut kinds: BTreeMap<i64, Answer> =
+        ALLOWED.iter().map(|&call| (call, Answer::Pass)).collect();
+    // Not named in the libc crate: io_pgetevents, map_shadow_stack.
+    kinds.extend([333, 453].map(|call| (call, Answer::Pass)));
+    kinds.extend(closer.keys().map(|&call| (call, Answer::Closer)));
+    let mut program = no_such_call();
+    program.extend(tree::compile(&kinds));
+    program.extend(by_rules(closer));
+    program
+}
+
+/// What is known of a call by its number alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Pass,
+    Refuse,
+    /// The rules that follow know.
+    Closer,
+}
+
+/// Calls that pass with some arguments.
+fn closer_rules() -> BTreeMap<i64, Vec<SeccompRule>> {
     // The harmless personalities: Linux, UNAME26, both with and without 32-bit uname, and "ask".
     let personalities = [0, 0x0008, 0x2_0000, 0x2_0008, 0xFFFF_FFFF];
     let personality = personalities.iter().map(|&value| rule(&[(0, Width::Dword, Op::Eq, value)]));
-    rules.insert(libc::SYS_personality, personality.collect());
-    // Not named in the libc crate: io_pgetevents, map_shadow_stack.
-    rules.extend([333, 453].map(|call| (call, Vec::new())));
-    rules.insert(libc::SYS_socket, sockets());
-    // Typing into one's controlling terminal leads out of `exec` with a terminal.
-    rules.insert(libc::SYS_ioctl, vec![rule(&[(1, Width::Dword, Op::Ne, libc::TIOCSTI)])]);
+    let clone = rule(&[(0, Width::Qword, Op::MaskedEq(NAMESPACE_FLAGS), 0)]);
+    [
+        (libc::SYS_clone, vec![clone]),
+        (libc::SYS_personality, personality.collect()),
+        (libc::SYS_socket, sockets()),
+        // Typing into one's controlling terminal leads out of `exec` with a terminal.
+        (libc::SYS_ioctl, vec![rule(&[(1, Width::Dword, Op::Ne, libc::TIOCSTI)])]),
+    ]
+    .into()
+}
+
+fn by_rules(rules: BTreeMap<i64, Vec<SeccompRule>>) -> BpfProgram {
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Errno(libc::EPERM.unsigned_abs()),
         SeccompAction::Allow,
         std::env::consts::ARCH.try_into().expect("the build is for x86_64"),
-    )
-    .expect("the two actions differ and the list is short");
-    let rest: BpfProgram = filter.try_into().expect("the list fits into one program");
-    let mut program = no_such_call();
-    program.extend(rest);
-    program
+    );
+    let filter = filter.expect("the two actions differ and the list is short");
+    filter.try_into().expect("the list fits into one program")
 }
 
 /// Families apps use. Asking for another makes the kernel load a module of its more dusty kind; and of
@@ -130,10 +156,7 @@ fn rule(conditions: &[(u8, Width, Op, u64)]) -> SeccompRule {
 
 /// `clone3` and everything newer than the list: ENOSYS. seccompiler knows only one refusal.
 fn no_such_call() -> BpfProgram {
-    const LOAD_WORD: u16 = 0x20;
-    const JUMP_EQUAL: u16 = 0x15;
-    const JUMP_GREATER: u16 = 0x25;
-    const RETURN: u16 = 0x06;
+    use tree::{JUMP_EQUAL, JUMP_GREATER, LOAD_WORD, RETURN};
     let clone3 = u32::try_from(libc::SYS_clone3).expect("call numbers are small");
     let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
     vec![
@@ -147,7 +170,8 @@ fn no_such_call() -> BpfProgram {
 /// Compiles the filter into `folder`, unless it is there. The name tells the list's version.
 pub(crate) fn install(folder: &Path) -> Result<PathBuf, Error> {
     let mut hash = Sha256::new();
-    hash.update(include_bytes!("seccomp.rs"));
+    hash.update(include_bytes!("mod.rs"));
+    hash.update(include_bytes!("tree.rs"));
     let name: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let path = folder.join(format!("seccomp-{name}.bpf"));
     if !path.exists() {
@@ -191,6 +215,65 @@ mod tests {
         let path = install(folder.path()).unwrap();
         assert_eq!(load(&path).unwrap(), compile());
         assert_eq!(install(folder.path()).unwrap(), path);
+    }
+
+    /// What the kernel would make of a call.
+    fn judge(program: &[sock_filter], arch: u32, call: u32, arguments: [u64; 6]) -> u32 {
+        let (mut at, mut value) = (0, 0_u32);
+        loop {
+            let one = &program[at];
+            at += 1;
+            match one.code {
+                0x20 => {
+                    value = match one.k {
+                        0 => call,
+                        4 => arch,
+                        offset => {
+                            let argument = arguments[(offset as usize - 16) / 8];
+                            let shift = if offset % 8 == 4 { 32 } else { 0 };
+                            u32::try_from((argument >> shift) & 0xFFFF_FFFF).unwrap()
+                        }
+                    }
+                }
+                0x54 => value &= one.k,
+                0x06 => return one.k,
+                0x05 => at += one.k as usize,
+                0x15 | 0x25 | 0x35 => {
+                    let is_so = match one.code {
+                        0x15 => value == one.k,
+                        0x25 => value > one.k,
+                        _ => value >= one.k,
+                    };
+                    at += usize::from(if is_so { one.jt } else { one.jf });
+                }
+                code => panic!("{code:#x} is not known here"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_tree_says_what_the_list_one_by_one_says() {
+        const ARCH: u32 = 0xC000_003E;
+        let mut rules = closer_rules();
+        rules.extend(ALLOWED.iter().chain(&[333, 453]).map(|&call| (call, Vec::new())));
+        let mut list = no_such_call();
+        list.extend(by_rules(rules));
+        let tree = compile();
+        assert!(tree.len() * 3 < list.len(), "{} and {}", tree.len(), list.len());
+        let words = [0, 1, 2, 8, 10, 16, 17, 0x2_0000, 0x5412, 0x1000_0000, u64::MAX, 1 << 40];
+        for call in (0..1100).chain([0x4000_0000, 0x4000_0010, u32::MAX]) {
+            for (first, second) in words.iter().flat_map(|one| words.map(|other| (*one, other))) {
+                for arch in [ARCH, 0x4000_0003] {
+                    let arguments = [first, second, 0, 0, 0, 0];
+                    let said = judge(&tree, arch, call, arguments);
+                    assert_eq!(
+                        said,
+                        judge(&list, arch, call, arguments),
+                        "{call} {first} {second}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]
