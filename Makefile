@@ -1,5 +1,5 @@
 # The five things people do here, and the two a newcomer does: `make demo`, `make test`.
-.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy bench-engine vm upgrade-100 needs clean-demo fuzz tls-check slow-check websocket-check
+.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy bench-engine bench-density vm upgrade-100 needs clean-demo fuzz tls-check slow-check websocket-check
 
 help: ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -51,6 +51,9 @@ bench-push: ## push-to-live, cold and code-only, next to docker; writes docs/ben
 
 bench-build: ## how long building takes, cold and after one line; writes docs/benchmarks/build.md
 	@bench/build.sh
+
+bench-density: ## 10, 100 and 1,000 apps on one machine, and idle ones beside; writes docs/benchmarks/density.md
+	@bench/density.sh
 
 bench-engine: ## containers next to crun, runc and docker; writes docs/benchmarks/engine.md
 	@bench/engine.sh

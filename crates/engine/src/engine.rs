@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::attach::{Attach, Outcome, send_request};
@@ -27,6 +27,7 @@ use crate::shim::ShimRequest;
 use crate::spec::{
     ContainerSpec, ContainerState, ContainerStatus, ExecSpec, Listening, OpenPorts, Usage,
 };
+use crate::specs::Specs;
 use crate::state::{OVER_DISK, StateFolder, create_dir, work_folder, write_atomic};
 
 /// A start that takes longer is hung; the slowest seen on a loaded machine was a tenth of this.
@@ -59,6 +60,7 @@ pub struct Engine {
     filter: PathBuf,
     /// Shims are our children while we live; collected here when they have ended.
     shims: Mutex<Vec<Child>>,
+    specs: Specs,
 }
 
 impl Engine {
@@ -71,7 +73,7 @@ impl Engine {
         create_dir(&containers, 0o711)?;
         let filter = seccomp::install(&config.run_dir)?;
         create_dir(&config.scratch_dir, 0o700)?;
-        let engine = Self { config, filter, shims: Mutex::default() };
+        let engine = Self { config, filter, shims: Mutex::default(), specs: Specs::default() };
         // Folders half made or half removed by an engine that died: nothing runs from them.
         for entry in fs::read_dir(&containers).map_err(Error::file("read", &containers))?.flatten()
         {
@@ -206,17 +208,20 @@ impl Engine {
         self.collect_shims();
         let folder = self.config.run_dir.join("containers");
         let mut all = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(Error::file("read", &folder))?.flatten() {
-            if let Some(id) = entry.file_name().to_str().filter(|id| !id.starts_with('.')) {
-                match self.find(id) {
-                    Ok(found) => all.extend(found),
-                    // One folder that a bug or a hand has spoilt must not hide all the others.
-                    Err(error) => tracing::error!(container = id, "{}", error.chain()),
-                }
+        for spec in self.specs.all(&folder)? {
+            match self.find(&spec.id) {
+                Ok(found) => all.extend(found),
+                // One folder that a bug or a hand has spoilt must not hide all the others.
+                Err(error) => tracing::error!(container = spec.id, "{}", error.chain()),
             }
         }
-        all.sort_by(|one, other| one.spec.id.cmp(&other.spec.id));
         Ok(all)
+    }
+
+    /// What was asked for of every container there is, as [`Engine::list`] has it, for whoever need not
+    /// know how they are.
+    pub fn specs(&self) -> Result<Vec<Arc<ContainerSpec>>, Error> {
+        self.specs.all(&self.config.run_dir.join("containers"))
     }
 
     /// One container, if it is there.
@@ -288,6 +293,7 @@ impl Engine {
         let gone = self.config.run_dir.join("containers").join(format!(".gone-{id}"));
         let _ = fs::remove_dir_all(&gone);
         fs::rename(&state.path, &gone).map_err(Error::file("remove", &state.path))?;
+        self.specs.forget(id);
         fs::remove_dir_all(&gone).map_err(Error::file("remove", &gone))?;
         self.collect_shims();
         Ok(())

@@ -30,6 +30,7 @@ mod removal;
 mod seccomp;
 pub mod shim;
 pub mod spec;
+mod specs;
 mod state;
 mod sys;
 pub mod volume;

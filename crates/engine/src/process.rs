@@ -29,8 +29,11 @@ impl ProcessId {
     /// The same, and an error when it cannot be told: one is gone only when the kernel says so, not
     /// when we ran out of descriptors for asking.
     pub(crate) fn look(pid: u32) -> io::Result<Option<Self>> {
-        match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-            Ok(stat) => Ok(Self::parse(pid, &stat)),
+        // The kernel writes the line anew for each read: one is enough for all of it.
+        let mut line = [0; 1024];
+        let path = format!("/proc/{pid}/stat");
+        match std::fs::File::open(path).and_then(|mut file| io::Read::read(&mut file, &mut line)) {
+            Ok(length) => Ok(Self::parse(pid, &String::from_utf8_lossy(&line[..length]))),
             Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(error),
         }

@@ -358,10 +358,9 @@ impl Local {
         label: &'static str,
     ) -> Result<Vec<(ReplicaId, BTreeMap<String, String>)>, BackendError> {
         let local = Arc::clone(self);
-        let states = blocking(move || Ok(local.engine.list()?)).await?;
-        let found = states.into_iter().filter(|state| state.spec.labels.contains_key(label));
-        let named =
-            found.filter_map(|state| Some((state.spec.id.parse().ok()?, state.spec.labels)));
+        let specs = blocking(move || Ok(local.engine.specs()?)).await?;
+        let found = specs.iter().filter(|spec| spec.labels.contains_key(label));
+        let named = found.filter_map(|spec| Some((spec.id.parse().ok()?, spec.labels.clone())));
         Ok(named.collect())
     }
 
@@ -372,17 +371,14 @@ impl Local {
         known: Vec<ReplicaId>,
     ) -> Result<usize, BackendError> {
         let local = Arc::clone(self);
-        let states = {
+        let specs = {
             let local = Arc::clone(self);
-            blocking(move || Ok(local.engine.list()?)).await?
+            blocking(move || Ok(local.engine.specs()?)).await?
         };
-        let is_known = |id: &str| known.iter().any(|known| known.to_string() == id);
+        let known: BTreeSet<String> = known.iter().map(ToString::to_string).collect();
         let mut removed = 0;
-        for state in &states {
-            let id = state.spec.id.clone();
-            if is_known(&id) {
-                continue;
-            }
+        for spec in specs.iter().filter(|spec| !known.contains(&spec.id)) {
+            let id = spec.id.clone();
             let local = Arc::clone(self);
             blocking(move || {
                 if matches!(
@@ -395,24 +391,24 @@ impl Local {
                 Ok(())
             })
             .await?;
-            let id = state.spec.id.clone();
+            let id = spec.id.clone();
             self.wait_gone(&id).await;
             let local = Arc::clone(self);
             match blocking(move || Ok(local.engine.remove(&id)?)).await {
                 Ok(()) => removed += 1,
                 // What is nobody's must not keep the daemon from serving what is somebody's.
                 Err(error) => tracing::error!(
-                    container = state.spec.id,
+                    container = spec.id,
                     error = error.for_people(),
                     "an orphan is left"
                 ),
             }
         }
         blocking(move || {
-            let states = local.engine.list()?;
-            let in_use: Vec<PathBuf> = states
+            let specs = local.engine.specs()?;
+            let in_use: Vec<PathBuf> = specs
                 .iter()
-                .filter_map(|state| match &state.spec.network {
+                .filter_map(|spec| match &spec.network {
                     NetworkSpec::Prepared(path) => Some(path.clone()),
                     NetworkSpec::Isolated => None,
                 })
@@ -496,8 +492,8 @@ impl Local {
 
     /// The layers that containers stand on, whoever's they are.
     pub fn layers_in_use(&self) -> Result<BTreeSet<LayerId>, BackendError> {
-        let states = self.engine.list()?;
-        let layers = states.iter().flat_map(|state| &state.spec.root.layers);
+        let specs = self.engine.specs()?;
+        let layers = specs.iter().flat_map(|spec| &spec.root.layers);
         let name = |layer: &PathBuf| layer.file_name()?.to_str()?.parse().ok();
         Ok(layers.filter_map(name).collect())
     }

@@ -30,13 +30,16 @@ impl Local {
     /// Stops all containers that can write below a folder, until what is returned is dropped.
     pub fn still(&self, folder: &Path) -> Result<Still<'_>, engine::error::Error> {
         let mut still = Still { engine: &self.engine, ids: Vec::new() };
-        for state in self.engine.list()? {
-            let mut mounts = state.spec.mounts.iter();
-            let writes = mounts.any(|one| !one.is_read_only && one.source.starts_with(folder));
-            if writes && matches!(state.status, ContainerStatus::Running { .. }) {
+        for spec in self.engine.specs()? {
+            let mut mounts = spec.mounts.iter();
+            if !mounts.any(|one| !one.is_read_only && one.source.starts_with(folder)) {
+                continue;
+            }
+            let status = self.engine.find(&spec.id)?.map(|state| state.status);
+            if matches!(status, Some(ContainerStatus::Running { .. })) {
                 // Noted first: one that was told to stop is let go on, whatever became of it.
-                still.ids.push(state.spec.id.clone());
-                self.engine.set_frozen(&state.spec.id, true)?;
+                still.ids.push(spec.id.clone());
+                self.engine.set_frozen(&spec.id, true)?;
             }
         }
         Ok(still)
@@ -54,7 +57,8 @@ impl Local {
 
     /// Where from containers have something mounted.
     pub fn mounted_from(&self) -> Result<Vec<PathBuf>, BackendError> {
-        let states = self.engine.list()?;
-        Ok(states.into_iter().flat_map(|state| state.spec.mounts).map(|one| one.source).collect())
+        let specs = self.engine.specs()?;
+        let mounts = specs.iter().flat_map(|spec| &spec.mounts);
+        Ok(mounts.map(|one| one.source.clone()).collect())
     }
 }

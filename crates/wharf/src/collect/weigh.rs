@@ -237,10 +237,10 @@ fn owners(known: &Known<'_>) -> Result<Owners, ImageError> {
 /// What the containers of each app wrote.
 fn written(local: &Local) -> HashMap<AppId, ByteSize> {
     let mut all: HashMap<AppId, ByteSize> = HashMap::new();
-    for state in local.engine.list().unwrap_or_default() {
-        let app = state.spec.labels.get("app").and_then(|app| app.parse().ok());
+    for spec in local.engine.specs().unwrap_or_default() {
+        let app = spec.labels.get("app").and_then(|app| app.parse().ok());
         if let Some(app) = app {
-            let size = walk(&local.scratch().join(&state.spec.id), Links::Once);
+            let size = walk(&local.scratch().join(&spec.id), Links::Once);
             all.entry(app).or_default().0 += size.bytes();
         }
     }
