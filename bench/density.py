@@ -24,6 +24,8 @@ PROCFILE = """\
 web: exec httpd -f -p $PORT -h /app
 idle: exec sleep 1000000
 """
+# So many pushes of new apps are under way at once.
+AT_ONCE = 4
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -158,11 +160,14 @@ class Run:
     def proxy(self) -> list[int]:
         return self.wharf.roles()["proxy"]
 
-    def add(self) -> None:
-        app = f"app{self.apps}"
-        self.wharf.demand("POST", "/apps", {"name": app})
-        self.source.push(self.wharf, app)
-        self.apps += 1
+    def add(self, count: int) -> None:
+        def one(number: int) -> None:
+            self.wharf.demand("POST", "/apps", {"name": f"app{number}"})
+            self.source.push(self.wharf, f"app{number}")
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for _ in pool.map(one, range(self.apps, self.apps + count)):
+                self.apps += 1
 
     def timed(self, doing, times: int) -> dict:
         """Median seconds, and milliseconds of the daemon's and the proxy's processor time, each."""
@@ -253,14 +258,12 @@ class Run:
 def measure(run: Run, steps: list[int], idle: int) -> dict:
     result: dict = {"steps": []}
     run.source.change()
-    run.add()
-    run.add()
+    run.add(2)
     free = available_kib()
     held = 2
     for step in steps:
         began, before, count = time.monotonic(), cpu(run.daemon()), step - run.apps
-        while run.apps < step:
-            run.add()
+        run.add(count)
         took = time.monotonic() - began
         each = {"seconds": took / count, "daemon_ms": (cpu(run.daemon()) - before) / count * 1000}
         print(f"-----> {step} apps: {each['seconds']:.3f} s each", flush=True)

