@@ -423,7 +423,12 @@ impl Engine {
         copy: Option<Copy>,
         stdio: Attach,
     ) -> Result<ExecHandle, Error> {
+        // Before its program runs, its first process still stands on the host's mounts.
+        let is_running = self.state(id).status_file()?.is_some_and(|status| status.is_running);
         let (init, _) = self.init(id)?;
+        if !is_running {
+            return Err(Error::NotRunning(id.to_owned()));
+        }
         let container = self.state(id).spec()?;
         let request = ExecRequest {
             id: id.to_owned(),

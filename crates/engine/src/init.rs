@@ -96,14 +96,14 @@ pub(crate) fn start_program(program: &Program, has_terminal: bool) -> String {
 /// PID 1 must not hold the app's pipes open nor carry anything of the shim's into the container.
 /// Leaves the report pipe, as descriptor 3.
 fn keep_only(report: &OwnedFd) {
+    debug_assert!(report.as_raw_fd() > 2, "0 to 2 are the app's streams");
+    // Before anything is opened, which makes room below the app's bound.
+    sys::close_from(if sys::place_fd(report.as_fd(), 3).is_ok() { 4 } else { 3 });
     if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         for number in 0..3 {
             let _ = sys::place_fd(null.as_fd(), number);
         }
     }
-    debug_assert!(report.as_raw_fd() > 2, "0 to 2 are the app's streams");
-    let _ = sys::place_fd(report.as_fd(), 3);
-    sys::close_from(4);
 }
 
 /// Passes signals on and reaps, until the app has ended; returns its exit code.

@@ -1,6 +1,7 @@
 //! Giving away what only the host may do.
 
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::error::Error;
@@ -23,5 +24,7 @@ pub(crate) fn drop_privileges(uid: u32, gid: u32) -> Result<(), Error> {
     sys::become_user(uid, gid).map_err(Error::kernel(doing))?;
     let sets =
         CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).map_err(Error::kernel(doing))
+    rustix::thread::set_capabilities(None, sets).map_err(Error::kernel(doing))?;
+    // With the user the kernel set it to `fs.suid_dumpable`, which may let others look into us.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Error::kernel(doing))
 }

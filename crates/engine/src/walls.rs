@@ -66,8 +66,15 @@ pub(crate) const SYS: Fresh = Fresh {
 /// Files of `/etc` that are this container's.
 pub(crate) const ETC: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
-/// The host's devices that are there, all others being refused by the cgroup too.
-pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "tty", "urandom", "random"];
+/// The devices that are there, with their numbers, all others being refused by the cgroup too.
+pub(crate) const DEVICES: [(&str, (u32, u32)); 6] = [
+    ("null", (1, 3)),
+    ("zero", (1, 5)),
+    ("full", (1, 7)),
+    ("tty", (5, 0)),
+    ("urandom", (1, 9)),
+    ("random", (1, 8)),
+];
 
 /// Links that programs look for in `/dev`.
 pub(crate) const DEVICE_LINKS: [(&str, &str); 5] = [

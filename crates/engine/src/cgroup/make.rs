@@ -1,7 +1,9 @@
 //! Making a container's cgroup with its limits, in the shim, before its first process joins.
 //!
 //! A machine that has version 1 gets a folder in each of its hierarchies but those that only have a name;
-//! one that has version 2 alone gets one folder, with the controllers passed on to it.
+//! one that has version 2 gets one folder there, with the controllers passed on to it, for all bounds that
+//! no hierarchy of version 1 holds (a VPN program mounts `net_cls` beside version 2, say). A bound that
+//! nothing holds is an error.
 
 use std::fs::{self, File};
 use std::io;
@@ -47,11 +49,23 @@ impl Cgroup {
             // Not `cgroup.procs`: a lone thread that moves itself waits for nobody.
             joins.push(open(&folder.join("tasks"))?);
         }
+        let is_held = |bound: &&str| {
+            self.mounts.iter().any(|mount| mount.controllers.iter().any(|one| one == bound))
+        };
+        let mut rest = vec!["cpu", "pids"];
+        rest.extend(limits.memory.or(limits.memory_soft).map(|_| "memory"));
+        rest.retain(|bound| !is_held(bound));
         let version2 = self.mounts.iter().find(|mount| mount.controllers.is_empty());
-        if let (true, Some(mount)) = (joins.is_empty(), version2) {
-            let folder = self.make_version2(mount)?;
-            limit_version2(&folder, limits)?;
-            joins.push(open(&folder.join("cgroup.procs"))?);
+        match (rest.first(), version2) {
+            (None, _) => {}
+            (Some(_), Some(mount)) => {
+                let folder = self.make_version2(mount)?;
+                limit_version2(&folder, limits, &rest)?;
+                joins.push(open(&folder.join("cgroup.procs"))?);
+            }
+            (Some(bound), None) => {
+                return Err(at(Path::new(bound))(io::Error::other("no cgroup here bounds it")));
+            }
         }
         if let Some(weight) = limits.io_weight {
             self.set_io_weight(weight);
@@ -137,22 +151,25 @@ impl Cgroup {
     }
 }
 
-fn limit_version2(folder: &Path, limits: &Limits) -> Result<(), MakeError> {
-    if let Some(limit) = limits.memory {
+fn limit_version2(folder: &Path, limits: &Limits, bounds: &[&str]) -> Result<(), MakeError> {
+    let is_here = |bound| bounds.contains(&bound);
+    if let Some(limit) = limits.memory.filter(|_| is_here("memory")) {
         set(folder, "memory.max", limit.bytes())?;
         // Swap has a bound of its own here. A kernel without swap has no such file.
         if folder.join("memory.swap.max").exists() {
             set(folder, "memory.swap.max", 0)?;
         }
     }
-    if let Some(soft) = limits.memory_soft {
+    if let Some(soft) = limits.memory_soft.filter(|_| is_here("memory")) {
         set(folder, "memory.low", soft.bytes())?;
     }
-    set(folder, "cpu.weight", weight_of(limits.cpu_weight))?;
-    if let Some((quota, period)) = quota(limits) {
-        set(folder, "cpu.max", format!("{quota} {period}"))?;
+    if is_here("cpu") {
+        set(folder, "cpu.weight", weight_of(limits.cpu_weight))?;
+        if let Some((quota, period)) = quota(limits) {
+            set(folder, "cpu.max", format!("{quota} {period}"))?;
+        }
     }
-    set(folder, "pids.max", limits.pids)
+    if is_here("pids") { set(folder, "pids.max", limits.pids) } else { Ok(()) }
 }
 
 /// Microseconds of processor time, in so many.
@@ -178,6 +195,42 @@ fn open(path: &Path) -> Result<OwnedFd, MakeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a machine with these hierarchies would be told: the folder, and whether it worked.
+    fn made(hierarchies: &[(&str, &str)]) -> (tempfile::TempDir, Result<usize, String>) {
+        let machine = tempfile::tempdir().unwrap();
+        let mut table = String::new();
+        for (name, kind) in hierarchies {
+            let path = machine.path().join(name);
+            fs::create_dir_all(path.join("wharf/a")).unwrap();
+            // The kernel would have them there.
+            fs::write(path.join("wharf/a/tasks"), "").unwrap();
+            fs::write(path.join("wharf/a/cgroup.procs"), "").unwrap();
+            table.push_str(&format!("31 30 0:27 / {} rw - {kind}\n", path.display()));
+        }
+        let made = Cgroup::by_table(&table, "wharf", "a").make(&Limits::default());
+        (machine, made.map(|joins| joins.len()).map_err(|error| crate::error::chain(&error)))
+    }
+
+    #[test]
+    fn a_hierarchy_that_bounds_nothing_does_not_hide_the_one_that_does() {
+        let version2 = ("unified", "cgroup2 cgroup2 rw");
+        let (machine, joins) = made(&[("net", "cgroup cgroup rw,net_cls"), version2]);
+        assert_eq!(joins, Ok(2));
+        for (file, expected) in [("memory.max", "536870912"), ("pids.max", "1024")] {
+            let path = machine.path().join("unified/wharf/a").join(file);
+            assert_eq!(fs::read_to_string(path).unwrap(), expected);
+        }
+        let (machine, joins) = made(&[("all", "cgroup cgroup rw,memory,cpu,pids"), version2]);
+        assert_eq!(joins, Ok(1));
+        assert!(!machine.path().join("unified/wharf/a/memory.max").exists());
+    }
+
+    #[test]
+    fn a_bound_that_nothing_holds_is_an_error() {
+        let (_machine, joins) = made(&[("some", "cgroup cgroup rw,memory,cpu")]);
+        assert_eq!(joins, Err("pids: no cgroup here bounds it".to_owned()));
+    }
 
     #[test]
     fn ordinary_shares_are_ordinary_weight() {

@@ -28,7 +28,7 @@ use crate::shim::wire::WireKeeper;
 use crate::shim::{ShimRequest, root, tree};
 use crate::spec::{ContainerSpec, NetworkSpec};
 use crate::state::{StateFolder, StatusFile, create_dir};
-use crate::sys;
+use crate::sys::{self, MountChange};
 use crate::walls::{DEVICES, ETC, SYS};
 
 /// What the shim knows of the machine around it.
@@ -100,8 +100,10 @@ pub(crate) fn boot(
         status.init = Some(init);
         wire.show_init(init);
         state.write("status.json", status)?;
-        // One that is gone has said why.
-        let _ = inside::tell_go(&child.control, &trees);
+        if inside::tell_go(&child.control, &trees).is_err() {
+            // One that is gone has said why; one that waits is not to wait for ever.
+            let _ = child.control.shutdown(std::net::Shutdown::Both);
+        }
         let why = read_all(&boot_read);
         if why.is_empty() { Ok(init) } else { Err(Error::NotStarted(why)) }
     });
@@ -190,7 +192,16 @@ fn prepare(
         tree::wall_in(tree.as_fd(), true)?;
         Ok((name, tree))
     };
-    let device = |name: &str| tree::copy_of(&Path::new("/dev").join(name), false);
+    let device = |(name, _): (&str, _)| {
+        let tree = tree::copy_of(&Path::new("/dev").join(name), false)?;
+        // What the host mounts there later stays there.
+        sys::change_mount(
+            tree.as_fd(),
+            &MountChange { is_private: true, ..MountChange::default() },
+        )
+        .map_err(Error::kernel("keep a device from the host"))?;
+        Ok(tree)
+    };
     let cgroups = host.cgroup.make(&spec.limits);
     Ok(Prepared {
         etc: ETC.into_iter().map(etc).collect::<Result<_, Error>>()?,

@@ -99,7 +99,6 @@ fn build(spec: &ContainerSpec, prepared: Prepared, control: UnixStream) -> Resul
     if spec.users.is_some() {
         sys::become_user(0, 0).map_err(Error::kernel("become the container's root"))?;
     }
-    set_limits(prepared.open_files)?;
     rustix::system::sethostname(spec.hostname.as_bytes())
         .map_err(Error::kernel("set the host name"))?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP)
@@ -122,6 +121,20 @@ fn build(spec: &ContainerSpec, prepared: Prepared, control: UnixStream) -> Resul
         put(tree, Path::new(spec.target), Place::PlainFolder)?;
     }
     put(&prepared.sys, Path::new(SYS.target), Place::PlainFolder)?;
+    for (tree, (name, number)) in prepared.devices.iter().zip(DEVICES) {
+        let place = Path::new("/dev").join(name);
+        // Root inside may change the modes of what is root's: where it is the host's root too, it gets
+        // no device that the host has.
+        if spec.users.is_some() || !tree::make_device(&place, number)? {
+            put(tree, &place, Place::File)?;
+        }
+    }
+    for (target, link) in DEVICE_LINKS {
+        symlink(target, link).map_err(|error| Error::file("link", link.as_ref())(error.into()))?;
+    }
+    wall_off()?;
+    reopen_null()?;
+    // From here on links in the image say where things go; they find the walls standing.
     for (name, tree) in &prepared.etc {
         put(tree, &Path::new("/etc").join(name), Place::File)?;
     }
@@ -129,13 +142,6 @@ fn build(spec: &ContainerSpec, prepared: Prepared, control: UnixStream) -> Resul
     for (tree, mount) in trees.zip(&spec.mounts) {
         put(&tree, &mount.target, kind_of(&tree)?)?;
     }
-    for (tree, name) in prepared.devices.iter().zip(DEVICES) {
-        put(tree, &Path::new("/dev").join(name), Place::File)?;
-    }
-    for (target, link) in DEVICE_LINKS {
-        symlink(target, link).map_err(|error| Error::file("link", link.as_ref())(error.into()))?;
-    }
-    wall_off()?;
     if spec.root.is_read_only {
         let set = libc::MOUNT_ATTR_RDONLY;
         let change = MountChange { set, ..MountChange::default() };
@@ -144,9 +150,17 @@ fn build(spec: &ContainerSpec, prepared: Prepared, control: UnixStream) -> Resul
             .and_then(|top| sys::change_mount(top.as_fd(), &change))
             .map_err(Error::kernel("make the root read-only"))?;
     }
-    reopen_null()?;
-    std::env::set_current_dir(&spec.cwd).map_err(Error::file("enter", &spec.cwd))?;
+    stand_in(&spec.cwd)?;
+    // Last, since what is held until here is not the app's.
+    set_limits(prepared.open_files)?;
     drop_privileges(spec.uid, spec.gid)
+}
+
+/// Enters it, unless it lies outside of the root: a link to a descriptor of ours could (CVE-2024-21626).
+fn stand_in(folder: &Path) -> Result<(), Error> {
+    std::env::set_current_dir(folder)
+        .and_then(|()| std::env::current_dir().map(drop))
+        .map_err(Error::file("enter", folder))
 }
 
 fn gone() -> Error {
@@ -159,7 +173,8 @@ fn receive_trees(control: &UnixStream, count: usize) -> Result<Vec<OwnedFd>, Err
     while trees.len() < count {
         let (read, some) = receive_with_fds(control.as_fd(), &mut [0])
             .map_err(Error::kernel("receive the mounts"))?;
-        if read == 0 {
+        // Fewer than were sent: there was no room for more.
+        if read == 0 || some.len() != MOST_AT_ONCE.min(count - trees.len()) {
             return Err(gone());
         }
         trees.extend(some);
@@ -197,7 +212,8 @@ fn kind_of(tree: &OwnedFd) -> Result<Place, Error> {
     }
 }
 
-/// Covers what is not to be read, and holds what is not to be written.
+/// Covers what is not to be read, and holds what is not to be written. To be called while `/dev`, `/proc`
+/// and `/sys` are as we made them: nobody can have put something else under `/dev/null` (CVE-2025-31133).
 fn wall_off() -> Result<(), Error> {
     let failed = |path: &'static str| {
         move |error: rustix::io::Errno| Error::file("cover", Path::new(path))(error.into())

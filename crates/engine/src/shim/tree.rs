@@ -6,7 +6,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chmodat, makedev, mkdirat, mknodat, openat,
+    openat2, readlinkat, statat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -56,6 +59,20 @@ pub(crate) fn copy_of(source: &Path, is_whole: bool) -> Result<OwnedFd, Error> {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     open_tree(CWD, source, flags).map_err(|error| Error::file("open", source)(error.into()))
+}
+
+/// Makes a device of the container's own at that path; false where this process may not, being in a
+/// container itself.
+pub(crate) fn make_device(path: &Path, (major, minor): (u32, u32)) -> Result<bool, Error> {
+    let everybodys = Mode::from(0o666);
+    let number = makedev(major, minor);
+    match mknodat(CWD, path, FileType::CharacterDevice, everybodys, number) {
+        // The umask took some away.
+        Ok(()) => chmodat(CWD, path, everybodys, AtFlags::empty()).map(|()| true),
+        Err(Errno::PERM) => Ok(false),
+        Err(error) => Err(error),
+    }
+    .map_err(|error| Error::file("make", path)(error.into()))
 }
 
 /// What the container gets of a folder or file of the host's: nothing that is mounted later, no device,
@@ -148,8 +165,8 @@ fn within(folder: &Path, target: &Path) -> PathBuf {
 
 /// Whether that is a folder, if it is there.
 pub(crate) fn is_folder(path: &str) -> Option<bool> {
-    let found = statat(CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    Some(rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::Directory)
+    let found = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some(FileType::from_raw_mode(found.st_mode) == FileType::Directory)
 }
 
 #[cfg(test)]

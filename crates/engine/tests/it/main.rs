@@ -22,6 +22,8 @@ mod links;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod making;
+#[cfg(test)]
 mod outbound;
 #[cfg(test)]
 mod reach;
