@@ -164,6 +164,7 @@ async fn serve(
     handover::say_serving(holder.as_fd());
     let local = tokio::task::LocalSet::new();
     let served = local.run_until(async {
+        control.begin_keeping().await;
         if let Some(collector) = control.config.trace.collector.clone() {
             let outside = Outside::new(control.config.external_authorities.clone());
             spawn_detached(trace::export(collector, outside, spans, fate));

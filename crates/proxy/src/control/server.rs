@@ -112,6 +112,14 @@ impl Control {
         }
     }
 
+    /// Makes the disk ready for changes while nobody waits for it.
+    pub(crate) async fn begin_keeping(&self) {
+        let Kept { table, keeper, .. } = &mut *self.truth.lock().await;
+        if table.version > 0 {
+            keeper.begin(table.clone());
+        }
+    }
+
     /// Serves from a whole table.
     async fn apply(&self, table: RouteTable) -> Reply {
         let mut truth = self.truth.lock().await;
