@@ -41,6 +41,7 @@ pub fn worker_main() -> Result<()> {
     let holder = std::io::stdin().as_fd().try_clone_to_owned().map_err(system("take stdin"))?;
     let (handover, sockets) = handover::receive(holder.as_fd())?;
     let config = Arc::new(handover.config);
+    confinement::fence(&config)?;
     let (writer, log, lost) =
         Writer::start(config.log_dir.clone()).map_err(system("start the request log"))?;
     let mut registry = Registry::new(handover.cores);
