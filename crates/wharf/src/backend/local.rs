@@ -25,6 +25,7 @@ use engine::spec::{
     ContainerSpec, ContainerStatus, ExecSpec, LogSpec, MountSpec, NetworkSpec, RootSpec, UpperSpec,
     UserRange,
 };
+use jiff::Timestamp;
 use model::id::{AppId, ReplicaId};
 use model::limits::ProcessLimits;
 use model::release::ImageRef;
@@ -276,6 +277,14 @@ impl Local {
             ContainerStatus::Exited(record) => Observed::Ended(ending(record)),
             ContainerStatus::Lost => Observed::Ended(EndingKind::Lost),
         })
+    }
+
+    /// When it ended, by its exit record; none where there is no record.
+    pub async fn ended_at(self: &Arc<Self>, id: ReplicaId) -> Option<Timestamp> {
+        let local = Arc::clone(self);
+        let found = blocking(move || Ok(local.engine.find(&id.to_string())?)).await.ok()??;
+        let ContainerStatus::Exited(record) = found.status else { return None };
+        Timestamp::from_millisecond(i64::try_from(record.at_millis).ok()?).ok()
     }
 
     /// Waits until a replica has ended. One whose shim was killed is of no use any more and is ended.

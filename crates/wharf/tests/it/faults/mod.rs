@@ -6,6 +6,8 @@ mod boot;
 
 mod daemon;
 
+mod endings;
+
 mod machine;
 
 mod proxy;
