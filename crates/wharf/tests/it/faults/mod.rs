@@ -14,6 +14,8 @@ mod proxy;
 
 mod replicas;
 
+mod rounds;
+
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
