@@ -73,6 +73,10 @@ impl Ledger {
             if self.closed.contains(&book.id) {
                 continue;
             }
+            // Opened, and killed before a word was in it.
+            if book.begun == 0 {
+                continue;
+            }
             if book.begun != 1 {
                 wrongs.push(format!("{} {} was started {} times", book.name, book.id, book.begun));
             }

@@ -120,15 +120,10 @@ fn one(host: &mut Host, round: &Round, ledger: &mut Ledger, tally: &mut Tally) -
         Err(unexplained) => wrongs.extend(unexplained),
     }
     wrongs.extend(invariants::strays(host));
-    forget_crashes(host);
-    wrongs
-}
-
-/// Each round begins with places that never crashed: the next daemon does not know of it.
-fn forget_crashes(host: &mut Host) {
-    let dynos = host.json(&["ps", "-a", "shop"]);
-    if dynos.as_array().unwrap().iter().any(|dyno| dyno["crashes"].as_u64().unwrap_or(0) > 0) {
+    if played.has_crash(round.act) {
+        // Each round begins with places that never crashed: the next daemon does not know of it.
         host.kill_daemon();
         host.start_daemon(&[]);
     }
+    wrongs
 }

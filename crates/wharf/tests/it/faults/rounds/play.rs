@@ -32,6 +32,14 @@ pub(super) struct Played {
     pub(super) rest: Instant,
 }
 
+impl Played {
+    /// Whether a process ended that nobody had told to.
+    pub(super) fn has_crash(&self, act: Act) -> bool {
+        matches!(act, Act::Crash { .. } | Act::Broken)
+            || self.kills.iter().any(|kill| kill.container.is_some())
+    }
+}
+
 const LIMIT: Duration = Duration::from_secs(60);
 /// A step that was not passed by then is not going to be.
 const PASSED_WITHIN: Duration = Duration::from_millis(1500);
