@@ -221,6 +221,7 @@ mod tests {
             links: vec![],
             names: vec![],
             log: None,
+            stop_signal: libc::SIGTERM,
             grace: Duration::from_secs(10),
         }
     }

@@ -249,6 +249,11 @@ impl Engine {
         send_signal(&self.init(id)?.1, signal)
     }
 
+    /// Asks it to end, with the signal its spec names.
+    pub fn ask_to_end(&self, id: &str) -> Result<(), Error> {
+        self.signal(id, self.state(id).spec()?.stop_signal)
+    }
+
     /// Removes all that is left of one that has ended, or that was never quite made. Again is fine.
     pub fn remove(&self, id: &str) -> Result<(), Error> {
         let state = self.state(id);

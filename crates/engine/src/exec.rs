@@ -144,7 +144,7 @@ fn start(attach: Attach, request: &ExecRequest) -> Result<Pid, Error> {
                     sys::close_from(3);
                     sys::exit_now(copy::run(copy))
                 }
-                (Ok(Some(program)), None) => start_program(&program, has_terminal),
+                (Ok(Some(program)), None) => start_program(&program, has_terminal).why,
                 (Ok(None), None) => "there is no command".to_owned(),
                 (Err(error), _) => error.chain(),
             };
@@ -200,7 +200,10 @@ fn become_inmate(
     let program = match &request.copy {
         None => {
             std::env::set_current_dir(&spec.cwd).map_err(Error::file("enter", &spec.cwd))?;
-            Some(Program::find(&spec.command, &spec.env).map_err(Error::NotStarted)?)
+            Some(
+                Program::find(&spec.command, &spec.env)
+                    .map_err(|unfit| Error::NotStarted(unfit.why))?,
+            )
         }
         Some(_) => {
             // Where it is not there, a path that does not begin at the root is said to be not there.

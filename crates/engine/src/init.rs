@@ -15,7 +15,8 @@
 //! look into it, since it is not dumpable.
 //!
 //! TERM, INT, QUIT and HUP go to the app's whole process group, as on Heroku: an `npm start` or a
-//! shell in between would otherwise swallow them. USR1, USR2, WINCH and CONT go to the app alone.
+//! shell in between would otherwise swallow them. All others go to the app alone, but
+//! for those by which the kernel tells of a fault.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -29,7 +30,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use seccompiler::BpfProgram;
 
-use crate::program::Program;
+use crate::program::{Program, Unfit};
 use crate::sys;
 
 /// What the last step needs; lives in the shim and, by `clone`, in the container's first process.
@@ -45,17 +46,18 @@ pub(crate) struct Init {
 
 impl Init {
     /// Says what stood in the way; the shim reads it.
-    fn refuse(&self, why: &str) {
-        let _ = rustix::io::write(self.boot.as_fd(), why.as_bytes());
+    fn refuse(&self, unfit: &Unfit) {
+        let said = [&[unfit.code], unfit.why.as_bytes()].concat();
+        let _ = rustix::io::write(self.boot.as_fd(), &said);
     }
 }
 
 impl Executor for Init {
     /// Called inside, before the container counts as created: the place to miss the program.
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        Program::find(&self.command, &self.env).map(drop).map_err(|why| {
-            self.refuse(&why);
-            ExecutorValidationError::ArgValidationError(why)
+        Program::find(&self.command, &self.env).map(drop).map_err(|unfit| {
+            self.refuse(&unfit);
+            ExecutorValidationError::ArgValidationError(unfit.why)
         })
     }
 
@@ -68,11 +70,12 @@ impl Executor for Init {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let failed = |why: String| {
-            self.refuse(&why);
-            ExecutorError::Other(why)
+        let refused = |unfit: Unfit| {
+            self.refuse(&unfit);
+            ExecutorError::Other(unfit.why)
         };
-        let program = Program::find(&self.command, &self.env).map_err(failed)?;
+        let failed = |why: String| refused(Unfit::absent(why));
+        let program = Program::find(&self.command, &self.env).map_err(refused)?;
         seccompiler::apply_filter(&self.filter)
             .map_err(|error| failed(format!("the system call filter was refused: {error}")))?;
         // Before the fork, so that a child that ends at once is not missed.
@@ -82,9 +85,9 @@ impl Executor for Init {
         match sys::fork().map_err(|error| failed(format!("no process could be made: {error}")))? {
             None => {
                 make_null_writable();
-                let why = start_program(&program, self.has_terminal);
-                self.refuse(&why);
-                sys::exit_now(127)
+                let unfit = start_program(&program, self.has_terminal);
+                self.refuse(&unfit);
+                sys::exit_now(unfit.code.into())
             }
             Some(app) => {
                 keep_only(&self.report);
@@ -96,17 +99,17 @@ impl Executor for Init {
 }
 
 /// In the child: an own session (and terminal), ordinary signals, then the program itself.
-pub(crate) fn start_program(program: &Program, has_terminal: bool) -> String {
+pub(crate) fn start_program(program: &Program, has_terminal: bool) -> Unfit {
     let _ = rustix::process::setsid();
     if has_terminal {
         // Job control and Ctrl-C work only with a controlling terminal.
         if let Err(error) = rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()) {
-            return format!("the terminal could not be taken: {error}");
+            return Unfit::absent(format!("the terminal could not be taken: {error}"));
         }
     }
     sys::reset_signal_actions();
     if let Err(error) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None) {
-        return format!("signals could not be set free: {error}");
+        return Unfit::absent(format!("signals could not be set free: {error}"));
     }
     sys::close_on_exec_from(3);
     program.become_it()
@@ -161,12 +164,22 @@ fn watch_over(app: Pid, signals: &SigSet) -> i32 {
                     let _ = kill(app, signal);
                 }
             }
+            // Those are the kernel's word about PID 1 itself.
             Ok(
-                signal @ (Signal::SIGUSR1 | Signal::SIGUSR2 | Signal::SIGWINCH | Signal::SIGCONT),
-            ) => {
+                Signal::SIGILL
+                | Signal::SIGTRAP
+                | Signal::SIGABRT
+                | Signal::SIGBUS
+                | Signal::SIGFPE
+                | Signal::SIGSEGV
+                | Signal::SIGSYS
+                | Signal::SIGTTIN
+                | Signal::SIGTTOU,
+            )
+            | Err(_) => {}
+            Ok(signal) => {
                 let _ = kill(app, signal);
             }
-            Ok(_) | Err(_) => {}
         }
     }
 }

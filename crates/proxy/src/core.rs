@@ -123,7 +123,11 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
                 Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
             }
         }
-        core.read_mail(mail).await;
+        let mut mail = mail;
+        core.read_mail(&mut mail).await;
+        // Who waits for a replica goes by what the next worker is told.
+        let waiting = core.clone();
+        spawn_detached(async move { waiting.read_mail(&mut mail).await });
         // Asked for with every request, and so no question to what other threads may hold.
         core.is_stopping.set(true);
         core.stop.cancel();
@@ -215,7 +219,7 @@ impl Core {
         }
     }
 
-    async fn read_mail(&self, mut mail: mpsc::UnboundedReceiver<Mail>) {
+    async fn read_mail(&self, mail: &mut mpsc::UnboundedReceiver<Mail>) {
         while let Some(mail) = mail.recv().await {
             match mail {
                 Mail::Table(table, applied) => {

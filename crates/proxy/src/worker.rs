@@ -182,6 +182,9 @@ async fn serve(
     });
     let is_replaced = served.await;
     control.stop_cores(is_replaced);
+    if is_replaced {
+        control.follow_the_next().await;
+    }
     Ok(())
 }
 

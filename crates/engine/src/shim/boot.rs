@@ -110,9 +110,9 @@ pub(crate) fn boot(
         }
         Err(error) => return Err(refusal(&boot_read, &chain(&error))),
     };
-    let why = read_all(&boot_read);
-    if !why.is_empty() {
-        return Err(Error::NotStarted(why));
+    let said = read_all(&boot_read);
+    if !said.is_empty() {
+        return Err(not_started(&said));
     }
     Ok(Booted { init, pump, dial, wire, report: report_read })
 }
@@ -139,15 +139,22 @@ fn create(
 fn refusal(boot: &OwnedFd, otherwise: &str) -> Error {
     let _ = rustix::io::ioctl_fionbio(boot, true);
     let said = read_all(boot);
-    Error::NotStarted(if said.is_empty() { otherwise.to_owned() } else { said })
+    if said.is_empty() { Error::NotStarted(otherwise.to_owned()) } else { not_started(&said) }
 }
 
-fn read_all(pipe: &OwnedFd) -> String {
+/// What `Init::refuse` wrote: the exit code, then the reason.
+fn not_started(said: &[u8]) -> Error {
+    let (code, why) = said.split_first().unwrap_or((&127, &[]));
+    let why = String::from_utf8_lossy(why).into_owned();
+    if *code == 126 { Error::NotExecutable(why) } else { Error::NotStarted(why) }
+}
+
+fn read_all(pipe: &OwnedFd) -> Vec<u8> {
     let mut said = Vec::new();
     if let Ok(copy) = pipe.try_clone() {
         let _ = File::from(copy).read_to_end(&mut said);
     }
-    String::from_utf8_lossy(&said).into_owned()
+    said
 }
 
 /// The container's three streams, and the pump for those that go to the log.
@@ -193,7 +200,7 @@ fn write_bundle(
     users: Option<&Users>,
 ) -> Result<(), Error> {
     create_dir(&state.join("lc"), 0o700)?;
-    let tmp = root::mount_tmp(state, &request.scratch, users)?;
+    let tmp = root::mount_tmp(state, spec, &request.scratch, users)?;
     let users = match users {
         None => None,
         Some(users) => Some(UsersContext {

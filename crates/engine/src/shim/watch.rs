@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::pidfd_send_signal;
 
+use crate::exec::send_signal;
 use crate::init::End;
 use crate::log::{self, Pump};
 use crate::shim::boot::Booted;
@@ -75,7 +76,7 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
         }
         container.wire.tick(now);
         while let Some(Ok(Some(_))) = signals.as_ref().map(SignalFd::read_signal) {
-            let _ = pidfd_send_signal(pidfd, rustix::process::Signal::TERM);
+            let _ = send_signal(pidfd, spec.stop_signal);
             kill_at = kill_at.or(Some(now + spec.grace));
         }
         if kill_at.is_some_and(|at| at <= now) {

@@ -6,6 +6,8 @@ mod bench;
 #[cfg(test)]
 mod copy;
 #[cfg(test)]
+mod docker_run;
+#[cfg(test)]
 mod ending;
 #[cfg(test)]
 mod exec;

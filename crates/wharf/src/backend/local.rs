@@ -25,6 +25,7 @@ use engine::spec::{
     ContainerSpec, ContainerStatus, ExecSpec, LogSpec, MountSpec, NetworkSpec, RootSpec, UpperSpec,
     UserRange,
 };
+use jiff::Timestamp;
 use model::id::{AppId, ReplicaId};
 use model::limits::ProcessLimits;
 use model::release::ImageRef;
@@ -221,7 +222,6 @@ impl Local {
         let mut env = image_config.env();
         env.retain(|(key, _)| !spec.env.iter().any(|(other, _)| other == key));
         env.extend(spec.env);
-        let cwd = image_config.config.working_dir.clone();
         let container = ContainerSpec {
             id,
             labels: [("app", spec.app.to_string()), ("name", spec.name.clone())]
@@ -233,7 +233,7 @@ impl Local {
             root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: spec.is_read_only },
             command: super::command::shell(&spec.command),
             env,
-            cwd: if cwd.is_empty() { PathBuf::from("/") } else { PathBuf::from(cwd) },
+            cwd: image_config.config.cwd(),
             uid: APP_UID,
             gid: APP_UID,
             users,
@@ -250,6 +250,7 @@ impl Local {
                 }),
                 keep: LOGS_KEPT,
             }),
+            stop_signal: image_config.config.stop_signal().unwrap_or(TERM),
             grace: spec.grace,
         };
         Ok((container, slot.index))
@@ -276,6 +277,14 @@ impl Local {
             ContainerStatus::Exited(record) => Observed::Ended(ending(record)),
             ContainerStatus::Lost => Observed::Ended(EndingKind::Lost),
         })
+    }
+
+    /// When it ended, by its exit record; none where there is no record.
+    pub async fn ended_at(self: &Arc<Self>, id: ReplicaId) -> Option<Timestamp> {
+        let local = Arc::clone(self);
+        let found = blocking(move || Ok(local.engine.find(&id.to_string())?)).await.ok()??;
+        let ContainerStatus::Exited(record) = found.status else { return None };
+        Timestamp::from_millisecond(i64::try_from(record.at_millis).ok()?).ok()
     }
 
     /// Waits until a replica has ended. One whose shim was killed is of no use any more and is ended.
@@ -319,7 +328,11 @@ impl Local {
 
     /// TERM, and KILL after the grace; whether it had to be killed.
     pub async fn stop(self: &Arc<Self>, id: ReplicaId, grace: Duration) -> bool {
-        self.signal(id, TERM).await;
+        let (local, name) = (Arc::clone(self), id.to_string());
+        let asked = blocking(move || Ok(local.engine.ask_to_end(&name)?)).await;
+        if let Err(error) = asked {
+            tracing::debug!(replica = %id, error = error.for_people(), "not asked to end");
+        }
         if tokio::time::timeout(grace, self.wait_ended(id)).await.is_ok() {
             return false;
         }

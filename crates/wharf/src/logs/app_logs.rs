@@ -9,7 +9,38 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use model::id::AppId;
-use model::replica::Replica;
+use model::replica::{EndingKind, Replica};
+
+/// The end of one process, to be told.
+#[derive(Debug)]
+pub struct End<'a> {
+    /// `web.1`, `run.4711`.
+    pub name: &'a str,
+    pub kind: &'a EndingKind,
+    /// What the exit record says; none when there is no record.
+    pub at: Option<Timestamp>,
+    pub began: Timestamp,
+}
+
+impl End<'_> {
+    fn text(&self) -> String {
+        format!("Process {}", self.kind)
+    }
+
+    /// Known by its name and its time; without a time by its words, since it began.
+    fn is_said_by(&self, line: &str) -> bool {
+        let Some((at, rest)) = line.split_once(' ') else { return false };
+        let said = rest.strip_prefix("wharf ").and_then(|rest| rest.strip_prefix(self.name));
+        let Some(said) = said.and_then(|said| said.strip_prefix(' ')) else { return false };
+        match self.at {
+            Some(known) => at == stamp(known) && said.starts_with("Process "),
+            None => {
+                let is_since = at.parse().is_ok_and(|at: Timestamp| at >= self.began);
+                is_since && said == one_line(&self.text())
+            }
+        }
+    }
+}
 
 /// The log folder of all apps.
 #[derive(Debug, Clone)]
@@ -50,8 +81,12 @@ impl AppLogs {
     /// Says something in an app's log; `source` is `web.1`, `deploy` … A log that cannot be written
     /// stops nothing.
     pub fn say(&self, app: AppId, source: &str, text: &str) {
+        self.say_at(app, source, text, Timestamp::now());
+    }
+
+    fn say_at(&self, app: AppId, source: &str, text: &str, at: Timestamp) {
         let path = self.wharf_path(app);
-        let line = format!("{} wharf {source} {}\n", stamp(Timestamp::now()), one_line(text));
+        let line = format!("{} wharf {source} {}\n", stamp(at), one_line(text));
         let append = || {
             fs::create_dir_all(self.app_folder(app))?;
             let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
@@ -60,6 +95,18 @@ impl AppLogs {
         if let Err(error) = append() {
             tracing::warn!(path = %path.display(), %error, "cannot write an app's log");
         }
+    }
+
+    /// Says how a process ended, once: whoever dies before the container is cleared away has the next
+    /// daemon find the same end again. Whether it was news.
+    pub fn say_end(&self, app: AppId, end: &End<'_>) -> bool {
+        let path = self.wharf_path(app);
+        let text = tail_of(&path).unwrap_or_default();
+        if text.lines().any(|line| end.is_said_by(line)) {
+            return false;
+        }
+        self.say_at(app, end.name, &end.text(), end.at.unwrap_or_else(Timestamp::now));
+        true
     }
 
     /// The last lines a replica printed, without their times.

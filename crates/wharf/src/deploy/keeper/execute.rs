@@ -361,7 +361,12 @@ impl Keeper {
             && is_crash
         {
             let now = self.now();
-            let crashes = self.crashes.entry(place_of(&life.replica)).or_default();
+            let place = place_of(&life.replica);
+            if let (true, Condition::Ended(ending)) = (life.is_adopted, life.condition) {
+                // One that ended while there was no daemon.
+                self.last_ending.insert(place.clone(), (ending.kind, life.replica.release));
+            }
+            let crashes = self.crashes.entry(place).or_default();
             *crashes = crashes.crashed(now, Jitter::of(getrandom::u64().unwrap_or_default()));
         }
         Ok(())

@@ -30,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ReplicaView, Shared, replica};
 use crate::backend::local::Observed;
+use crate::failpoints;
+use crate::logs::End;
 use crate::store::{self, StoreError};
 
 use goal::Loaded;
@@ -134,7 +136,7 @@ pub(super) async fn keep(
     };
     loop {
         while let Ok(message) = inbox.try_recv() {
-            keeper.take(message);
+            keeper.take(message).await;
         }
         let wait = match keeper.turn().await {
             Ok(Turn::Again) => continue,
@@ -153,7 +155,7 @@ pub(super) async fn keep(
             }
         };
         let Some(message) = message else { return };
-        keeper.take(message);
+        keeper.take(message).await;
     }
 }
 
@@ -220,7 +222,14 @@ impl Keeper {
         let is_routed = self.route.replicas.contains(&id);
         let (condition, is_alive) = match self.shared.backend.observe(id).await {
             Observed::Absent => (Condition::Planned, false),
-            Observed::Ended(kind) => (Condition::Ended(Ending { kind, at: self.now() }), false),
+            Observed::Ended(kind) => {
+                // While there was no daemon, or one that could not say so any more.
+                let at = self.shared.backend.ended_at(id).await;
+                let (name, began) = (row.name(), row.created_at);
+                let end = End { name: &name, kind: &kind, at, began };
+                self.shared.logs.say_end(self.app, &end);
+                (Condition::Ended(Ending { kind, at: self.now() }), false)
+            }
             Observed::Alive | Observed::Abandoned if is_routed => (Condition::Ready, true),
             Observed::Alive | Observed::Abandoned => (Condition::Starting, true),
         };
@@ -260,7 +269,7 @@ impl Keeper {
     }
 
     /// Takes a message in; what follows from it is planned in the next turn.
-    fn take(&mut self, message: Message) {
+    async fn take(&mut self, message: Message) {
         match message {
             Message::Wake => {}
             Message::Views(answer) => {
@@ -271,12 +280,16 @@ impl Keeper {
             Message::Recycle { name, answer } => {
                 let _ = answer.send(self.retire(name.as_deref()));
             }
-            Message::Fact(id, fact) => self.learn(id, fact),
+            Message::Fact(id, fact) => self.learn(id, fact).await,
         }
     }
 
-    fn learn(&mut self, id: ReplicaId, fact: Fact) {
+    async fn learn(&mut self, id: ReplicaId, fact: Fact) {
         let now = self.now();
+        let ended_at = match &fact {
+            Fact::Ended(_) => self.shared.backend.ended_at(id).await,
+            Fact::Running | Fact::Ready(_) | Fact::Idle => None,
+        };
         let Some(life) = self.lives.get_mut(&id) else { return };
         let name = life.replica.name();
         match fact {
@@ -316,7 +329,10 @@ impl Keeper {
                     let said = format!("Error {code} ({words}): {kind}");
                     self.shared.logs.say(self.app, &name, &said);
                 }
-                self.shared.logs.say(self.app, &name, &format!("Process {kind}"));
+                let began = life.replica.created_at;
+                let end = End { name: &name, kind: &kind, at: ended_at, began };
+                self.shared.logs.say_end(self.app, &end);
+                failpoints::hit("end.told");
                 let change = format!("State changed from {was} to {to}");
                 self.shared.logs.say(self.app, &name, &change);
                 if was != "stopping" && !is_done {
