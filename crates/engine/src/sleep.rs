@@ -1,7 +1,7 @@
 //! Containers that stand still: asleep until somebody comes, or in hand for a moment. Words about it are
 //! said to their shims over the dial socket; what those do is in `shim::sleep`.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -43,6 +43,12 @@ pub struct Asleep(UnixStream);
 impl AsFd for Asleep {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl From<Asleep> for OwnedFd {
+    fn from(asleep: Asleep) -> Self {
+        asleep.0.into()
     }
 }
 
@@ -97,6 +103,11 @@ impl Engine {
     pub fn reclaim(&self, id: &str) -> Result<(), Error> {
         let cgroup = self.cgroup(id);
         cgroup.reclaim().map_err(Error::kernel("take back its memory"))
+    }
+
+    /// Lets it go on, if it sleeps.
+    pub fn rouse(&self, id: &str) {
+        drop(self.wake(id));
     }
 
     /// Wakes it; it does not fall asleep while what is returned is there. Without a shim it is thawed.
