@@ -244,9 +244,12 @@ impl Engine {
         }
     }
 
-    /// Sends the app a signal. KILL ends everything in the container, also when its shim is dead.
+    /// Sends the app a signal, which wakes it. KILL ends everything in the container, also when its shim
+    /// is dead.
     pub fn signal(&self, id: &str, signal: i32) -> Result<(), Error> {
-        send_signal(&self.init(id)?.1, signal)
+        let (_, init) = self.init(id)?;
+        let _awake = self.wake(id);
+        send_signal(&init, signal)
     }
 
     /// Asks it to end, with the signal its spec names.
@@ -273,7 +276,9 @@ impl Engine {
                 wait_for_end(Some(init));
             }
         }
-        let cgroup = Cgroup::of(&self.config.cgroup_parent, id);
+        let cgroup = self.cgroup(id);
+        // What stands still cannot end.
+        let _ = cgroup.set_frozen(false);
         cgroup.kill();
         cgroup.remove().map_err(Error::kernel("remove the container's cgroup"))?;
         if let Ok(spec) = state.spec() {
@@ -329,16 +334,7 @@ impl Engine {
     /// What it uses now.
     pub fn usage(&self, id: &str) -> Result<Usage, Error> {
         self.init(id)?;
-        Ok(Cgroup::of(&self.config.cgroup_parent, id).usage())
-    }
-
-    /// Stops all of it where it stands, or lets it go on. One that has ended needs neither.
-    pub fn set_frozen(&self, id: &str, is_frozen: bool) -> Result<(), Error> {
-        let doing = if is_frozen { "stop the container for a moment" } else { "let it go on" };
-        match Cgroup::of(&self.config.cgroup_parent, id).set_frozen(is_frozen) {
-            Err(_) if self.init(id).is_err() => Ok(()),
-            other => other.map_err(Error::kernel(doing)),
-        }
+        Ok(self.cgroup(id).usage())
     }
 
     /// What it has written where it is thrown away with it. Walks: costs as much as there is.
@@ -372,7 +368,7 @@ impl Engine {
             spec: &state.spec()?,
             shim,
             init,
-            cgroup: &Cgroup::of(&self.config.cgroup_parent, id),
+            cgroup: &self.cgroup(id),
             written: &self.written(id),
         })
     }
@@ -380,7 +376,7 @@ impl Engine {
     /// The processes in it now.
     pub fn processes(&self, id: &str) -> Result<Vec<ProcessSeen>, Error> {
         self.init(id)?;
-        Ok(inspect::process::list(&Cgroup::of(&self.config.cgroup_parent, id)))
+        Ok(inspect::process::list(&self.cgroup(id)))
     }
 
     fn written(&self, id: &str) -> [PathBuf; 2] {
@@ -420,6 +416,7 @@ impl Engine {
         let request = ExecRequest {
             id: id.to_owned(),
             init,
+            dial: self.dial_socket(id),
             cgroup_parent: self.config.cgroup_parent.clone(),
             filter: self.filter.clone(),
             open_files: container.limits.open_files,
@@ -463,8 +460,12 @@ impl Engine {
         StateFolder::at(self.config.run_dir.join("containers").join(safe))
     }
 
+    pub(crate) fn cgroup(&self, id: &str) -> Cgroup {
+        Cgroup::of(&self.config.cgroup_parent, id)
+    }
+
     /// PID 1 of a running container.
-    fn init(&self, id: &str) -> Result<(ProcessId, OwnedFd), Error> {
+    pub(crate) fn init(&self, id: &str) -> Result<(ProcessId, OwnedFd), Error> {
         let status = self.state(id).status_file()?.filter(|status| status.exit.is_none());
         let init = status.and_then(|status| status.init);
         let gone = || Error::NotRunning(id.to_owned());

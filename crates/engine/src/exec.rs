@@ -26,6 +26,7 @@ use crate::init::{End, start_program};
 use crate::process::{ProcessId, reachable_open_files};
 use crate::program::Program;
 use crate::shim::{answer, take_control};
+use crate::sleep::{self, Held};
 use crate::spec::{ExecSpec, UserRange};
 use crate::{seccomp, sys};
 
@@ -34,6 +35,8 @@ use crate::{seccomp, sys};
 pub(crate) struct ExecRequest {
     pub id: String,
     pub init: ProcessId,
+    /// Where the shim is told that somebody is inside.
+    pub dial: PathBuf,
     pub cgroup_parent: String,
     pub filter: PathBuf,
     pub open_files: u64,
@@ -104,7 +107,7 @@ pub fn shim_exec_main(_: &[OsString]) -> i32 {
         .map_err(Error::kernel("read the request"))
         .and_then(|(attach, request)| start(attach, &request));
     match started {
-        Ok(pid) => {
+        Ok((pid, _awake)) => {
             answer(&mut control, &Outcome::Started { pid: pid.as_raw().unsigned_abs() });
             drop(control);
             loop {
@@ -122,10 +125,12 @@ pub fn shim_exec_main(_: &[OsString]) -> i32 {
     }
 }
 
-fn start(attach: Attach, request: &ExecRequest) -> Result<Pid, Error> {
+fn start(attach: Attach, request: &ExecRequest) -> Result<(Pid, Option<Held>), Error> {
     let gone = || Error::NotRunning(request.id.clone());
     let pidfd = request.init.open().map_err(Error::kernel("look at the container"))?;
     let pidfd = pidfd.ok_or_else(gone)?;
+    // Before anything of it is inside, which would stand still with the rest.
+    let awake = sleep::hold(&request.dial);
     let filter = seccomp::load(&request.filter)?;
     let has_terminal = matches!(attach, Attach::Terminal(_));
     place_streams(attach, request)?;
@@ -162,7 +167,7 @@ fn start(attach: Attach, request: &ExecRequest) -> Result<Pid, Error> {
             let _ = std::io::Read::read_to_string(&mut std::fs::File::from(boot_read), &mut why);
             let pid = Pid::from_raw(pid.as_raw_nonzero().get());
             if why.is_empty() {
-                return Ok(pid);
+                return Ok((pid, awake));
             }
             let _ = waitpid(pid, None);
             Err(Error::NotStarted(why))

@@ -28,6 +28,7 @@ mod program;
 mod removal;
 mod seccomp;
 pub mod shim;
+pub mod sleep;
 pub mod spec;
 mod state;
 mod sys;

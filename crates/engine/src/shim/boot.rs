@@ -21,6 +21,7 @@ use crate::log::Pump;
 use crate::network::{namespace, resolver};
 use crate::process::{ProcessId, reachable_open_files};
 use crate::seccomp;
+use crate::shim::sleep::Sleep;
 use crate::shim::users::Users;
 use crate::shim::wire::WireKeeper;
 use crate::shim::{ShimRequest, root};
@@ -34,6 +35,7 @@ pub(crate) struct Booted {
     pub pump: Option<Pump>,
     pub dial: Dial,
     pub wire: WireKeeper,
+    pub sleep: Sleep,
     report: OwnedFd,
 }
 
@@ -114,7 +116,8 @@ pub(crate) fn boot(
     if !said.is_empty() {
         return Err(not_started(&said));
     }
-    Ok(Booted { init, pump, dial, wire, report: report_read })
+    let sleep = Sleep::new(Cgroup::of(&request.cgroup_parent, &spec.id));
+    Ok(Booted { init, pump, dial, wire, sleep, report: report_read })
 }
 
 fn create(

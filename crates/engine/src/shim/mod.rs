@@ -20,6 +20,7 @@
 mod boot;
 mod probe;
 mod root;
+mod sleep;
 mod users;
 mod watch;
 mod wire;

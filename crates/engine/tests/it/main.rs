@@ -28,6 +28,8 @@ mod outbound;
 #[cfg(test)]
 mod reach;
 #[cfg(test)]
+mod sleep;
+#[cfg(test)]
 mod starting;
 #[cfg(test)]
 mod survival;

@@ -21,6 +21,7 @@ use engine::image::store::ImageStore;
 use engine::links::{Link, Name};
 use engine::network::outbound::OutboundPool;
 use engine::network::policy::Policy;
+use engine::sleep::{Asleep, Slept};
 use engine::spec::{
     ContainerSpec, ContainerStatus, ExecSpec, LogSpec, MountSpec, NetworkSpec, RootSpec, UpperSpec,
     UserRange,
@@ -340,6 +341,32 @@ impl Local {
         true
     }
 
+    /// Has a replica stand still until somebody comes, if nobody is there.
+    pub async fn fall_asleep(self: &Arc<Self>, id: ReplicaId) -> Slept {
+        let local = Arc::clone(self);
+        let slept = blocking(move || Ok(local.engine.fall_asleep(&id.to_string())?)).await;
+        // One that has ended meanwhile needs no sleep.
+        slept.unwrap_or(Slept::Unable)
+    }
+
+    /// A replica's sleep, if it sleeps.
+    pub async fn watch_sleep(self: &Arc<Self>, id: ReplicaId) -> Option<Asleep> {
+        let local = Arc::clone(self);
+        blocking(move || Ok(local.engine.watch_sleep(&id.to_string()))).await.ok().flatten()
+    }
+
+    /// Lets a replica that stands still go on.
+    pub async fn wake(self: &Arc<Self>, id: ReplicaId) {
+        let local = Arc::clone(self);
+        let woken = blocking(move || {
+            local.engine.rouse(&id.to_string());
+            Ok(())
+        });
+        if let Err(error) = woken.await {
+            tracing::warn!(replica = %id, error = error.for_people(), "not woken");
+        }
+    }
+
     /// Sends a signal of signal(7); one that ended meanwhile needs none.
     pub async fn signal(self: &Arc<Self>, id: ReplicaId, number: i32) {
         let local = Arc::clone(self);
@@ -554,6 +581,11 @@ pub(super) async fn wait_readable(pidfd: OwnedFd) -> bool {
         tracing::warn!(%error, "cannot wait on a pidfd");
     }
     waited.is_ok()
+}
+
+/// Waits until a sleep is over.
+pub async fn until_awake(asleep: Asleep) {
+    wait_readable(asleep.into()).await;
 }
 
 pub(super) async fn blocking<T: Send + 'static>(

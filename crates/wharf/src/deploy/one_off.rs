@@ -489,8 +489,9 @@ impl Deploys {
         owner: &App,
         name: &str,
     ) -> Result<(ReplicaId, String), Problem> {
-        let views = self.replicas(app).await;
-        let running = views.iter().filter(|view| matches!(view.status, "up" | "starting"));
+        let views = self.roused(app).await;
+        let running =
+            views.iter().filter(|view| matches!(view.status, "up" | "frozen" | "starting"));
         let found = running
             .filter(|view| view.replica.name() == name || view.replica.process.as_str() == name)
             // While a deploy goes on there are two of a name: the newer one is meant.

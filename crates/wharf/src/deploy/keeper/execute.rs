@@ -209,6 +209,7 @@ impl Keeper {
             target: None,
             is_retired: false,
             is_adopted: false,
+            frozen_at: None,
             is_being_started: true,
             is_told: false,
             grace: release.shape.run.grace,
@@ -252,6 +253,7 @@ impl Keeper {
             state,
             is_paused,
             tells_timing: loaded.tells_timing,
+            sleeps_after: loaded.sleep.still_after(),
             balance,
             protocol,
             endpoints,
@@ -287,6 +289,7 @@ impl Keeper {
         let mut upstream = Upstream {
             is_paused: loaded.is_paused,
             tells_timing: loaded.tells_timing,
+            sleeps_after: loaded.sleep.still_after(),
             ..routed.upstream.clone()
         };
         for endpoint in &mut upstream.endpoints {
@@ -356,6 +359,7 @@ impl Keeper {
         self.shared.store.run(move |tx| store::replicas::delete(tx, id)).await?;
         failpoints::hit("remove.forgotten");
         self.route.leaving.remove(&id);
+        self.sleeping.forget(id);
         self.shared.surplus.notify_one();
         if let Some(life) = self.lives.remove(&id)
             && is_crash

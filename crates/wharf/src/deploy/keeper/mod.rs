@@ -10,6 +10,8 @@ mod goal;
 
 mod shelf;
 
+mod sleep;
+
 mod uses;
 
 use std::collections::BTreeMap;
@@ -35,6 +37,9 @@ use crate::logs::End;
 use crate::store::{self, StoreError};
 
 use goal::Loaded;
+use sleep::{Doze, Sleeping};
+
+pub(super) use sleep::BY_COMMAND;
 
 /// What a keeper is told.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ pub(super) enum Message {
     Views(oneshot::Sender<Vec<ReplicaView>>),
     /// Answered when the edge has what the store says now.
     Settled(oneshot::Sender<()>),
+    /// Somebody needs the app; why.
+    Knock(&'static str),
     Recycle {
         name: Option<String>,
         answer: oneshot::Sender<usize>,
@@ -62,6 +69,8 @@ pub(super) enum Fact {
     Ended(EndingKind),
     /// It left the route and has no request in flight.
     Idle,
+    /// It stood still, and goes on.
+    Awake,
 }
 
 /// One replica as the keeper knows it.
@@ -77,6 +86,8 @@ struct Life {
     is_retired: bool,
     /// It ran when this daemon came.
     is_adopted: bool,
+    /// Since when it stands still.
+    frozen_at: Option<Timestamp>,
     /// Its program does not run yet.
     is_being_started: bool,
     /// We told it to end, so its end is no news to anybody.
@@ -104,6 +115,7 @@ struct Keeper {
     stopwatch: Stopwatch,
     /// Who waits for the edge.
     waiting: Vec<oneshot::Sender<()>>,
+    sleeping: Sleeping,
 }
 
 /// When the deploy in flight reached its marks.
@@ -204,6 +216,7 @@ impl Keeper {
             routed,
             stopwatch: Stopwatch::default(),
             waiting: Vec::new(),
+            sleeping: Sleeping::default(),
         };
         for row in rows {
             keeper.adopt_replica(row, &targets).await?;
@@ -243,6 +256,7 @@ impl Keeper {
             target: targets.get(&id).copied(),
             is_retired: false,
             is_adopted: true,
+            frozen_at: None,
             is_being_started: false,
             is_told: false,
             grace: release.shape.run.grace,
@@ -260,6 +274,9 @@ impl Keeper {
                 end,
             };
             replica::spawn(&self.shared, job, self.sender.clone());
+            if is_routed && let Some(asleep) = self.shared.backend.watch_sleep(id).await {
+                self.note_frozen(id, asleep);
+            }
         }
         Ok(())
     }
@@ -272,6 +289,7 @@ impl Keeper {
     async fn take(&mut self, message: Message) {
         match message {
             Message::Wake => {}
+            Message::Knock(why) => self.knocked(why),
             Message::Views(answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.views());
@@ -288,11 +306,15 @@ impl Keeper {
         let now = self.now();
         let ended_at = match &fact {
             Fact::Ended(_) => self.shared.backend.ended_at(id).await,
-            Fact::Running | Fact::Ready(_) | Fact::Idle => None,
+            Fact::Running | Fact::Ready(_) | Fact::Idle | Fact::Awake => None,
         };
         let Some(life) = self.lives.get_mut(&id) else { return };
         let name = life.replica.name();
         match fact {
+            Fact::Awake => {
+                self.note_awake(id);
+                return;
+            }
             Fact::Idle => {
                 if let Some(leaving) = self.route.leaving.get_mut(&id) {
                     leaving.is_idle = true;
@@ -354,6 +376,7 @@ impl Keeper {
                 replica: life.replica.clone(),
                 status: match &life.condition {
                     Condition::Planned | Condition::Starting => "starting",
+                    Condition::Ready if life.frozen_at.is_some() => "frozen",
                     Condition::Ready => "up",
                     Condition::Stopping => "stopping",
                     Condition::Ended(_) => "crashed",
@@ -380,6 +403,7 @@ impl Keeper {
                 views.push(self.waiting_view(place, kind, *release, *crashes));
             }
         }
+        views.extend(self.asleep_views());
         views.sort_by(|a, b| {
             let key = |view: &ReplicaView| {
                 (view.replica.process.clone(), view.replica.index, view.replica.generation)
@@ -406,22 +430,27 @@ impl Keeper {
     ) -> ReplicaView {
         let wait = crashes.next_start().saturating_sub(self.now());
         ReplicaView {
-            replica: Replica {
-                id: ReplicaId(uuid::Uuid::nil()),
-                app: self.app,
-                generation: place.generation,
-                release,
-                process: place.process.clone(),
-                index: place.index,
-                created_at: Timestamp::now(),
-                slot: None,
-            },
+            replica: self.nobody_at(place, release),
             status: "crashed",
             note: Some(format!("{}; next start in {} s", coded(why), wait.as_secs().max(1))),
             since: Timestamp::now(),
             port: None,
             crashes: crashes.count,
             last_ending: Some(coded(why)),
+        }
+    }
+
+    /// A replica that would be at a place that is empty.
+    fn nobody_at(&self, place: &Place, release: u64) -> Replica {
+        Replica {
+            id: ReplicaId(uuid::Uuid::nil()),
+            app: self.app,
+            generation: place.generation,
+            release,
+            process: place.process.clone(),
+            index: place.index,
+            created_at: Timestamp::now(),
+            slot: None,
         }
     }
 
@@ -474,9 +503,13 @@ impl Keeper {
     /// One look, one plan, and its steps.
     async fn turn(&mut self) -> Result<Turn, Trouble> {
         let shared = Arc::clone(&self.shared);
-        let Some(loaded) = goal::load(&shared.store, self.app, &shared.domain).await? else {
+        let Some(mut loaded) = goal::load(&shared.store, self.app, &shared.domain).await? else {
+            self.shared.idle.forget(self.app);
             return Ok(Turn::Gone);
         };
+        let woken = self.wakes(&loaded);
+        loaded.goal.is_asleep &= woken.is_none();
+        self.note_stopped(&loaded);
         self.tell_uses(&loaded).await;
         let now = self.now();
         let plan = plan(&loaded.goal, &self.world(), now);
@@ -499,8 +532,20 @@ impl Keeper {
                 is_busy = true;
             }
         }
+        if let Some(why) = woken {
+            // What it takes is begun; that it was is written down now.
+            self.note_woken(why).await?;
+            is_busy = true;
+        }
         if !is_busy {
             is_busy = self.follow_routes(&loaded).await?;
+        }
+        if !is_busy {
+            match self.doze(&loaded).await? {
+                Doze::Again => is_busy = true,
+                Doze::Rest(None) => {}
+                Doze::Rest(Some(left)) => wait = Some(wait.map_or(left, |wait| wait.min(left))),
+            }
         }
         if is_busy {
             return Ok(Turn::Again);
