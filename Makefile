@@ -1,5 +1,5 @@
 # The five things people do here, and the two a newcomer does: `make demo`, `make test`.
-.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy bench-engine vm upgrade-100 needs clean-demo fuzz tls-check slow-check websocket-check
+.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy bench-engine bench-sleep vm upgrade-100 needs clean-demo fuzz tls-check slow-check websocket-check
 
 help: ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -54,6 +54,9 @@ bench-build: ## how long building takes, cold and after one line; writes docs/be
 
 bench-engine: ## containers next to crun, runc and docker; writes docs/benchmarks/engine.md
 	@bench/engine.sh
+
+bench-sleep: ## the first request to an app that sleeps; writes docs/benchmarks/sleep.md
+	@bench/sleep.sh
 
 upgrade-100: ## replace the proxy's program 100 times under load; writes docs/checks/upgrade.md
 	@scripts/upgrade.sh
