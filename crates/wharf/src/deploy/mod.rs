@@ -463,6 +463,12 @@ impl Deploys {
         views
     }
 
+    /// Wakes an app that is stopped because nobody was there, and waits until it answers.
+    pub async fn wake_up(&self, app: AppId) {
+        self.roused(app).await;
+        self.wait_routed(app).await;
+    }
+
     /// Wakes an app, as a visitor would.
     pub fn rouse(&self, app: AppId) {
         self.tell(app, keeper::Message::Knock(keeper::BY_COMMAND));
