@@ -24,9 +24,13 @@ mod links;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod oci;
+#[cfg(test)]
 mod outbound;
 #[cfg(test)]
 mod reach;
+#[cfg(test)]
+mod runc;
 #[cfg(test)]
 mod sleep;
 #[cfg(test)]
