@@ -181,6 +181,8 @@ async fn serve(
         }
     });
     let is_replaced = served.await;
+    // Nobody answers on the conversations that are open: who asked must hear it and ask the next worker.
+    drop(local);
     control.stop_cores(is_replaced);
     if is_replaced {
         control.follow_the_next().await;

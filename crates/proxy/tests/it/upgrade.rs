@@ -6,7 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::app::App;
 use crate::edge::{Edge, Raw, app_id, live, tcp, until};
@@ -222,6 +223,9 @@ async fn what_waits_in_a_replaced_worker_goes_on_when_its_app_does() {
             (edge.status().await.apps[&app_id(1)].held == 1).then_some(())
         })
         .await;
+        let mut talk = UnixStream::connect(&edge.config.control_socket).await.unwrap();
+        let mut told = [0; 256];
+        assert_ne!(talk.read(&mut told).await.unwrap(), 0, "its greeting");
         if is_orphaned {
             edge.kill_holder();
             edge.start_holder();
@@ -232,6 +236,9 @@ async fn what_waits_in_a_replaced_worker_goes_on_when_its_app_does() {
             edge.client.status().await.ok().filter(|status| status.pid != old.pid)
         })
         .await;
+        // Who talks to the old one hears that it is over, though it still has a request.
+        let ended = tokio::time::timeout(Duration::from_secs(30), talk.read(&mut told)).await;
+        assert_eq!(ended.expect("the end of the conversation").unwrap_or(0), 0);
         version += 1;
         edge.apply(live(version, vec![tcp(version.into(), app.address)])).await;
         assert_eq!(waiting.reply().await.status, 200);

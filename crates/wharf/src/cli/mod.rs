@@ -41,6 +41,7 @@ mod terminal;
 mod timing;
 mod top;
 mod trace;
+mod usage;
 mod visitors;
 mod volumes;
 mod weight;
@@ -398,8 +399,11 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(join_words(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
-            // clap prints help to stdout and errors to stderr; that it cannot is nobody's loss.
-            let _ = error.print();
+            match usage::problem(&error) {
+                Some(problem) => printer::Printer::new().problem(&problem),
+                // Help goes to stdout; that it cannot is nobody's loss.
+                None => drop(error.print()),
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
