@@ -138,23 +138,6 @@ impl Cgroup {
         Some(Freezer { is_version1: version1.is_some(), folder })
     }
 
-    /// Asks the kernel to take back what memory it can without a word to the processes. Takes as long as
-    /// there is to take.
-    pub(crate) fn reclaim(&self) -> io::Result<()> {
-        let folders = self.folders();
-        let file = |name: &str| folders.iter().map(|own| own.join(name)).find(|own| own.exists());
-        match (file("memory.force_empty"), file("memory.reclaim"), self.read("", "memory.current"))
-        {
-            (Some(version1), _, _) => fs::write(version1, "0"),
-            // It says EAGAIN when there was less to take than all.
-            (None, Some(version2), Some(all)) => match fs::write(version2, all.trim()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-                done => done,
-            },
-            (None, _, _) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
     /// Kills whatever is in it: leftovers of a container whose shim died.
     pub(crate) fn kill(&self) {
         for folder in self.folders() {

@@ -98,13 +98,6 @@ impl Engine {
         watch(&self.dial_socket(id))
     }
 
-    /// Has the kernel take back what memory it can. What was read from files is read again when it is
-    /// needed, and what has no file goes to swap, if there is any. Takes as long as there is to take.
-    pub fn reclaim(&self, id: &str) -> Result<(), Error> {
-        let cgroup = self.cgroup(id);
-        cgroup.reclaim().map_err(Error::kernel("take back its memory"))
-    }
-
     /// Lets it go on, if it sleeps.
     pub fn rouse(&self, id: &str) {
         drop(self.wake(id));

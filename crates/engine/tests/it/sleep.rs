@@ -205,18 +205,3 @@ fn one_without_a_shim_can_be_ended_all_the_same() {
     until("it ended", || !matches!(bench.status("web"), ContainerStatus::Running { .. }));
     bench.engine.remove("web").unwrap();
 }
-
-#[test]
-fn its_memory_can_be_taken_back_and_it_works_all_the_same() {
-    if skip() {
-        return;
-    }
-    let bench = Bench::new();
-    let fill = "dd if=/dev/zero of=/big bs=1M count=24 2>/dev/null; cat /big > /dev/null; ";
-    bench.start(&bench.spec("web", &format!("{fill}{SERVER}")));
-    until("it listens", || !bench.engine.listening("web").unwrap().is_empty());
-    let _asleep = sleeps(&bench, "web");
-    bench.engine.reclaim("web").unwrap();
-    assert!(is_frozen(&bench, "web"));
-    assert!(get(socket(&bench, "web")).ends_with("hello\n"));
-}
