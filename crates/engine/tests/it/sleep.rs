@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// Answers, and counts in a file as long as it is not stopped.
@@ -181,9 +182,34 @@ fn a_snapshot_lets_nobody_wake_it_until_it_is_made() {
     let asleep = sleeps(&bench, "web");
     drop(bench.engine.still("web").unwrap());
     assert!(is_frozen(&bench, "web") && !is_over(&asleep, NOW));
-    // And one whose owner died has it go on: the connection is all that holds it.
+    // To a daemon that comes it is nobody's leftover.
     bench.engine.let_go_on("web").unwrap();
-    assert!(is_frozen(&bench, "web"), "it sleeps, and is nobody's leftover");
+    assert!(is_frozen(&bench, "web") && !is_over(&asleep, NOW));
+}
+
+#[test]
+fn a_snapshot_that_dies_lets_it_go_on() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    server(&bench, "web");
+    // As a daemon does it, up to the moment of its death: then its connections end, and nothing else.
+    let mut taken = UnixStream::connect(bench.state("web").join("dial")).unwrap();
+    taken.write_all(&[0, b's']).unwrap();
+    taken.read_exact(&mut [1]).unwrap();
+    for group in bench.cgroups() {
+        for (file, text) in [("freezer.state", "FROZEN"), ("cgroup.freeze", "1")] {
+            let place = group.join("web").join(file);
+            if place.exists() {
+                std::fs::write(place, text).unwrap();
+            }
+        }
+    }
+    until("it stands still", || is_frozen(&bench, "web"));
+    drop(taken);
+    until("it goes on", || !is_frozen(&bench, "web"));
+    assert!(get(socket(&bench, "web")).ends_with("hello\n"));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use model::sleep::{Seen, Verdict, judge};
 
 use super::super::ReplicaView;
 use super::super::idle::Wanted;
-use super::{Fact, Keeper, Loaded, Message, Trouble, place_of};
+use super::{Fact, Keeper, Life, Loaded, Message, Trouble, place_of};
 use crate::store;
 
 /// The sleep of the app, as far as the keeper has to remember it.
@@ -128,12 +128,14 @@ impl Keeper {
 
     async fn drowsy(&self, loaded: &Loaded, idle: Duration) -> Seen {
         let web = || self.lives.values().filter(|life| life.replica.process.is_web());
+        let is_routed = |life: &Life| self.route.replicas.contains(&life.replica.id);
         let goal = &loaded.goal;
         let is_quiet = goal.serving.is_some()
             && goal.candidate.is_none()
             && !goal.is_doomed
             && loaded.asleep_at.is_none()
-            && web().all(|life| life.condition == Condition::Ready && !life.is_retired)
+            && web().all(|life| is_routed(life) && life.condition == Condition::Ready)
+            && !web().any(|life| life.is_retired)
             && !self.lives.keys().any(|id| self.sleeping.unable.contains(id));
         let frozen = web().filter(|life| life.frozen_at.is_some()).count();
         let refused = self.sleeping.refused_at.map(|at| self.now().saturating_sub(at));
