@@ -19,7 +19,7 @@ findings=$(sed -n '/^## Findings/,$p' "$page" 2>/dev/null || true)
   echo 'Down to the findings written by `make rounds`; do not edit. Daemon, shim, PID 1, app and the two processes of the'
   echo 'proxy are killed by SIGKILL in any order, at any moment and at stored steps, while processes print, end, are'
   echo 'deployed, scaled, restarted and run once, under 60 requests a second. What is compared after each round:'
-  echo '[faults.md](faults.md). CI plays the first 8 of the same rounds; `WHARF_SEED=n` plays one alone.'
+  echo '[faults.md](faults.md). CI plays the first 6 of the same rounds; `WHARF_SEED=n` plays one alone.'
   echo
   echo "- run on $(date -u '+%F %H:%M UTC'), commit $(git rev-parse --short HEAD), $(nproc) cores, debug build, $(uname -r), $(((SECONDS - began) / 60)) min"
   echo "- seeds $WHARF_SEED_FROM to $((WHARF_SEED_FROM + WHARF_ROUNDS - 1))"

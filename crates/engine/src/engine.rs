@@ -234,6 +234,12 @@ impl Engine {
         }
     }
 
+    /// When it ended, in milliseconds since the epoch: by its exit record or, where there is none since
+    /// its shim was killed, when this was asked first.
+    pub fn ended_at(&self, id: &str) -> Result<Option<u64>, Error> {
+        self.state(id).ended_at()
+    }
+
     /// A descriptor that is readable when the container has ended and its record is written, or when
     /// its shim was killed and it has ended. None: it has ended already, or was never there.
     pub fn watch(&self, id: &str) -> Result<Option<OwnedFd>, Error> {

@@ -51,10 +51,19 @@ fn the_death_of_the_shim_is_survived_and_then_seen() {
     bench.engine.signal("a", libc::SIGKILL).unwrap();
     assert!(is_readable(&watch, LIMIT));
     until("it is lost", || bench.status("a") == ContainerStatus::Lost);
+    // Whoever looks later is told the same time.
+    let at = bench.engine.ended_at("a").unwrap();
+    until("time has passed", || engine_now() > at.unwrap() + 5);
+    assert_eq!(bench.engine.ended_at("a").unwrap(), at);
     assert!(!is_running(pid.try_into().unwrap()));
     bench.engine.remove("a").unwrap();
     assert!(!bench.state("a").exists());
     assert!(bench.cgroups().iter().all(|group| !group.join("a").exists()));
+}
+
+fn engine_now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    now.as_millis().try_into().unwrap()
 }
 
 fn is_running(pid: i32) -> bool {

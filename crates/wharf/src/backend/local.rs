@@ -280,12 +280,16 @@ impl Local {
         })
     }
 
-    /// When it ended, by its exit record; none where there is no record.
+    /// When it ended: by its exit record or, without one, when that was first seen. The same to whoever
+    /// looks, as long as its container is not cleared away.
     pub async fn ended_at(self: &Arc<Self>, id: ReplicaId) -> Option<Timestamp> {
         let local = Arc::clone(self);
-        let found = blocking(move || Ok(local.engine.find(&id.to_string())?)).await.ok()??;
-        let ContainerStatus::Exited(record) = found.status else { return None };
-        Timestamp::from_millisecond(i64::try_from(record.at_millis).ok()?).ok()
+        let found = blocking(move || Ok(local.engine.ended_at(&id.to_string())?)).await;
+        let millis = found.unwrap_or_else(|error| {
+            tracing::warn!(replica = %id, error = error.for_people(), "its end has no time");
+            None
+        });
+        Timestamp::from_millisecond(i64::try_from(millis?).ok()?).ok()
     }
 
     /// Waits until a replica has ended. One whose shim was killed is of no use any more and is ended.

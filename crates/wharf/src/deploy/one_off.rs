@@ -137,8 +137,8 @@ impl Job {
         };
         let ending = self.shared.backend.wait_ended(id).await;
         // Told before it is cleared away: what is known of it is in its container's folder alone.
-        let (at, began) = (self.shared.backend.ended_at(id).await, ticket.replica.created_at);
-        let end = End { name: &self.name, kind: &ending, at, began };
+        let at = self.shared.backend.ended_at(id).await;
+        let end = End { name: &self.name, kind: &ending, at };
         if self.shared.logs.say_end(self.app, &end)
             && let Some((code, words)) = ending.run_code()
         {

@@ -17,28 +17,19 @@ pub struct End<'a> {
     /// `web.1`, `run.4711`.
     pub name: &'a str,
     pub kind: &'a EndingKind,
-    /// What the exit record says; none when there is no record.
+    /// What its container's folder says, the same to whoever looks; none where there is no container, and
+    /// so nobody who would find it again.
     pub at: Option<Timestamp>,
-    pub began: Timestamp,
 }
 
 impl End<'_> {
-    fn text(&self) -> String {
-        format!("Process {}", self.kind)
-    }
-
-    /// Known by its name and its time; without a time by its words, since it began.
+    /// Known by its name and its time.
     fn is_said_by(&self, line: &str) -> bool {
-        let Some((at, rest)) = line.split_once(' ') else { return false };
+        let (Some(at), Some((stamped, rest))) = (self.at, line.split_once(' ')) else {
+            return false;
+        };
         let said = rest.strip_prefix("wharf ").and_then(|rest| rest.strip_prefix(self.name));
-        let Some(said) = said.and_then(|said| said.strip_prefix(' ')) else { return false };
-        match self.at {
-            Some(known) => at == stamp(known) && said.starts_with("Process "),
-            None => {
-                let is_since = at.parse().is_ok_and(|at: Timestamp| at >= self.began);
-                is_since && said == one_line(&self.text())
-            }
-        }
+        stamped == stamp(at) && said.is_some_and(|said| said.starts_with(" Process "))
     }
 }
 
@@ -105,7 +96,8 @@ impl AppLogs {
         if text.lines().any(|line| end.is_said_by(line)) {
             return false;
         }
-        self.say_at(app, end.name, &end.text(), end.at.unwrap_or_else(Timestamp::now));
+        let said = format!("Process {}", end.kind);
+        self.say_at(app, end.name, &said, end.at.unwrap_or_else(Timestamp::now));
         true
     }
 

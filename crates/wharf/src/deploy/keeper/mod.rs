@@ -238,8 +238,7 @@ impl Keeper {
             Observed::Ended(kind) => {
                 // While there was no daemon, or one that could not say so any more.
                 let at = self.shared.backend.ended_at(id).await;
-                let (name, began) = (row.name(), row.created_at);
-                let end = End { name: &name, kind: &kind, at, began };
+                let end = End { name: &row.name(), kind: &kind, at };
                 self.shared.logs.say_end(self.app, &end);
                 (Condition::Ended(Ending { kind, at: self.now() }), false)
             }
@@ -351,8 +350,7 @@ impl Keeper {
                     let said = format!("Error {code} ({words}): {kind}");
                     self.shared.logs.say(self.app, &name, &said);
                 }
-                let began = life.replica.created_at;
-                let end = End { name: &name, kind: &kind, at: ended_at, began };
+                let end = End { name: &name, kind: &kind, at: ended_at };
                 self.shared.logs.say_end(self.app, &end);
                 failpoints::hit("end.told");
                 let change = format!("State changed from {was} to {to}");

@@ -57,7 +57,7 @@ fn seeded_rounds_of_kills_lose_nothing_under_load() {
         Some(seed) => seed..seed + 1,
         None => {
             let from = setting("WHARF_SEED_FROM").unwrap_or(1);
-            from..from + setting("WHARF_ROUNDS").unwrap_or(8)
+            from..from + setting("WHARF_ROUNDS").unwrap_or(6)
         }
     };
     let (mut tally, mut findings) = (Tally::default(), Vec::new());

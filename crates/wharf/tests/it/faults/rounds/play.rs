@@ -28,6 +28,8 @@ pub(super) struct Played {
     pub(super) kills: Vec<Kill>,
     /// The stored step at which the daemon was to die, and whether it did.
     pub(super) step: Option<(&'static str, bool)>,
+    /// A process that was told to end by itself, and when.
+    pub(super) crash: Option<(String, Instant)>,
     /// When all was at rest again.
     pub(super) rest: Instant,
 }
@@ -60,7 +62,7 @@ impl Proxy {
 
 pub(super) fn play(host: &mut Host, round: &Round) -> Played {
     let proxy = Proxy::find(host);
-    let mut played = Played { kills: Vec::new(), step: None, rest: Instant::now() };
+    let mut played = Played { kills: Vec::new(), step: None, crash: None, rest: Instant::now() };
     let mut blows = round.blows.as_slice();
     if let Some((Blow { victim: Victim::DaemonAt(point, times), .. }, rest)) = blows.split_first() {
         blows = rest;
@@ -68,7 +70,7 @@ pub(super) fn play(host: &mut Host, round: &Round) -> Played {
         host.start_daemon(&[("WHARF_FAILPOINT", &format!("{point}:{times}"))]);
         played.step = Some((point, false));
     }
-    let mut act = begin(host, round.act);
+    let mut act = begin(host, round.act, &mut played);
     let mut due = Instant::now();
     for blow in blows {
         due += blow.after;
@@ -89,7 +91,7 @@ pub(super) fn play(host: &mut Host, round: &Round) -> Played {
 }
 
 /// Begins what goes on; a command line, where it takes one.
-fn begin(host: &Host, act: Act) -> Option<Child> {
+fn begin(host: &Host, act: Act, played: &mut Played) -> Option<Child> {
     let spawn = |arguments: &[&str]| {
         let mut command = host.cli(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
@@ -100,6 +102,7 @@ fn begin(host: &Host, act: Act) -> Option<Child> {
         Act::Crash { who, code } => {
             let all = seats(host);
             let name = &all[who as usize % all.len()].name;
+            played.crash = Some((name.clone(), Instant::now()));
             let (draft, path) = (book_folder(host).join("draft"), format!("order.{name}"));
             std::fs::write(&draft, code.to_string()).unwrap();
             std::fs::rename(&draft, book_folder(host).join(path)).unwrap();

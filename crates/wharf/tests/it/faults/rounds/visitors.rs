@@ -32,6 +32,7 @@ impl Visitors {
         for request in &seen.lost {
             match played.kills.iter().find(|kill| explains(kill, request, played)) {
                 Some(kill) => lost.push(kill.victim),
+                None if is_of_crash(request, played) => lost.push(Victim::App(0)),
                 None => unexplained.push(describe(request, played)),
             }
         }
@@ -57,6 +58,14 @@ fn explains(kill: &Kill, request: &Lost, played: &Played) -> bool {
         Victim::ProxyHolder => return false,
     };
     request.since <= until + MOMENT && kill.at <= request.at + MOMENT
+}
+
+/// Whether it was in the hands of a process that ended by itself.
+fn is_of_crash(request: &Lost, played: &Played) -> bool {
+    played.crash.as_ref().is_some_and(|(name, at)| {
+        // It looks for its order now and then.
+        name.starts_with("web.") && request.at >= *at && request.since <= *at + MOMENT * 10
+    })
 }
 
 fn is_goodbye(why: &str) -> bool {
