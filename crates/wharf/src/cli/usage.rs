@@ -23,7 +23,9 @@ pub(super) fn problem(error: &clap::Error) -> Option<Problem> {
     let rule = error.source().map(ToString::to_string);
     if let Some(rule) = &rule {
         // It stands behind what is wrong, and is why.
-        what.truncate(what.strip_suffix(rule.as_str()).unwrap_or(&what).trim_end_matches([':', ' ']).len());
+        what.truncate(
+            what.strip_suffix(rule.as_str()).unwrap_or(&what).trim_end_matches([':', ' ']).len(),
+        );
         why = vec![rule];
     }
     let mut problem = Problem::new(code, what).still("nothing was asked of the daemon");

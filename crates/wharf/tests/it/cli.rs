@@ -90,7 +90,7 @@ async fn wrong_usage_is_code_2_and_help_is_data() {
         ),
         (
             &["outbound:allow", "a b", "-a", "x"],
-            &["error[P001]: invalid value 'a b' for '<HOST>", "why:   `a b`"],
+            &["error[P001]: invalid value 'a b' for '<PLACE>...'", "why:   `a b`"],
         ),
     ] {
         let run = wharf(folder.path(), words).await;
