@@ -1,5 +1,5 @@
 # The five things people do here, and the two a newcomer does: `make demo`, `make test`.
-.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy bench-engine bench-density vm upgrade-100 needs clean-demo fuzz tls-check slow-check websocket-check
+.PHONY: help demo demo-down check test host-test run release docs bench-push bench-build bench-proxy bench-engine bench-density bench-sleep vm upgrade-100 rounds needs clean-demo fuzz tls-check slow-check websocket-check
 
 help: ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -57,6 +57,12 @@ bench-density: ## 10, 100 and 1,000 apps on one machine, and idle ones beside; w
 
 bench-engine: ## containers next to crun, runc and docker; writes docs/benchmarks/engine.md
 	@bench/engine.sh
+
+rounds: ## 500 seeded rounds of kills of every process there is; writes docs/checks/rounds.md
+	@scripts/rounds.sh
+
+bench-sleep: ## the first request to an app that sleeps; writes docs/benchmarks/sleep.md
+	@bench/sleep.sh
 
 upgrade-100: ## replace the proxy's program 100 times under load; writes docs/checks/upgrade.md
 	@scripts/upgrade.sh

@@ -31,7 +31,7 @@ class Wharf:
     # --- life ---
 
     def start(self) -> None:
-        self.data.mkdir(parents=True)
+        self.data.mkdir(parents=True, exist_ok=True)
         self.run.mkdir(parents=True, exist_ok=True)
         words = [
             *(BINARY, "daemon", *self.settings, "--listen", f"127.0.0.1:{self.port}"),

@@ -1,6 +1,7 @@
 """The visitors: wrk as fast as it goes, a steady rate, a crowd that is idle, a crowd that echoes."""
 
 import asyncio
+import http.client
 import json
 import re
 import socket
@@ -43,6 +44,31 @@ def wrk(port: int, path: str, connections: int, seconds: float, *more: str, tls=
             raise Bad(said)
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])
     return {"requests": int(count[1]), "rate": rate}
+
+
+def status(port: int, host: str) -> int:
+    """What a request for that host is answered with."""
+    asked = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        asked.request("GET", "/small", headers={"Host": host})
+        return asked.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        asked.close()
+
+
+def wait_for(peer) -> None:
+    """Waits until a proxy answers."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            wrk(peer.port, "/small", 1, 1)
+            return
+        except Bad as error:
+            if time.monotonic() > until or peer.process.poll() is not None:
+                said = (peer.data / "output").read_text(errors="replace")[-2000:]
+                raise SystemExit(f"{peer.name} does not answer: {error}\n{said}") from error
 
 
 def known_as(name: str) -> list[str]:

@@ -220,13 +220,7 @@ class Wharf(Peer):
     def command(self, origin, routes):
         state, logs = self.data / "state", self.data / "log"
         state.mkdir(exist_ok=True)
-        app, echo = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
-        table = {
-            "version": 1,
-            "parts": {app: self.part("app", origin.port, 3, hosts(routes)),
-                      echo: self.part("echo", origin.echo_port, 4, ["socket.bench"])},
-        }
-        body = json.dumps(table).encode()
+        body = json.dumps({"version": 1, "parts": self.parts(origin, routes)}).encode()
         head = f"wharf-routes 2 {len(body)} {hashlib.sha256(body).hexdigest()}\n"
         (state / "routes").write_bytes(head.encode() + body)
         return [
@@ -235,6 +229,11 @@ class Wharf(Peer):
             "--control", str(self.data / "control/socket"), "--state-dir", str(state),
             "--key-file", str(self.data / "proxy.key"), "--log-dir", str(logs), "--workers", "1",
         ], {}
+
+    def parts(self, origin, routes: int) -> dict:
+        app, echo = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+        return {app: self.part("app", origin.port, 3, hosts(routes)),
+                echo: self.part("echo", origin.echo_port, 4, ["socket.bench"])}
 
     def began(self):
         secure.certify(self.data / "control/socket", APP)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import changes  # noqa: E402
 import load  # noqa: E402
 import machine  # noqa: E402
 import place  # noqa: E402
@@ -85,6 +86,7 @@ class Bench:
                 self.start_peers(count)
             self.case(f"{count} routes", names, lambda peer: load.wrk(
                 peer.port, "/small", 64, self.options.seconds))
+        self.changes()
         self.result["machine"]["busy_after"] = machine.busy(3)
 
     def wanted(self, case: str) -> bool:
@@ -96,18 +98,23 @@ class Bench:
             self.stack.callback(peer.stop)
             peer.start(self.origin, routes)
         for peer in self.peers.values():
-            self.wait_for(peer)
+            load.wait_for(peer)
 
-    def wait_for(self, peer) -> None:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                load.wrk(peer.port, "/small", 1, 1)
-                return
-            except load.Bad as error:
-                if time.monotonic() > until or peer.process.poll() is not None:
-                    said = (peer.data / "output").read_text(errors="replace")[-2000:]
-                    raise SystemExit(f"{peer.name} does not answer: {error}\n{said}") from error
+    def changes(self) -> None:
+        """A change among 100,000 routes; alone, for its memory and its fsyncs are others' noise."""
+        if not self.wanted("changes"):
+            return
+        say("a change among 100,000 routes")
+        for peer in self.peers.values():
+            peer.stop()
+        peer = changes.Crowded()
+        self.stack.callback(peer.stop)
+        peer.start(self.origin, 1)
+        load.wait_for(peer)
+        self.result["changes"] = changes.measure(peer, self.origin, 2 * self.options.seconds)
+        peer.stop()
+        self.result["changes"]["nginx_s"] = [changes.reload(self.origin) for _ in range(3)]
+        print(table.changes(self.result["changes"]), flush=True)
 
     def case(self, name: str, sides: list[str], measure, rounds: int | None = None) -> None:
         if not self.wanted(name):

@@ -51,7 +51,7 @@ def against(case: dict, *peers: str) -> float | None:
     return median(row["cpu_us"] for row in own) / min(known) if known and own else None
 
 
-def goals(cases: dict) -> str:
+def goals(cases: dict, found: dict | None) -> str:
     """What was promised and what was seen."""
     body = []
 
@@ -75,7 +75,30 @@ def goals(cases: dict) -> str:
               if name.endswith("routes") and case.get("Wharf")]
     if len(routes) > 1:
         goal("10,000 routes, of the cost with 10", "flat", routes[-1] / routes[0], 1.1)
+    if found:
+        goal("a change among 100,000 routes, ms", "≤ 50", quantile(found["times_ms"], 0.5), 50, "{:.0f}")
     return "## Goals\n\n" + rows(["", "promised", "seen", ""], body)
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def changes(found: dict) -> str:
+    """Until a change is served by every core and on the disk, and what visitors saw meanwhile."""
+    times = found["times_ms"]
+    ways = [f"{quantile(times, share):.1f}" for share in (0.5, 0.9, 0.99)] + [f"{max(times):.1f}"]
+    reloads = found["nginx_s"]
+    visitors = [[what, "0", *(f"{found[key][one]:.0f}" for one in ("p50_us", "p99_us", "p999_us"))]
+                for what, key in (("none", "calm"), (f"{len(times)}", "busy"))]
+    return f"""\
+Each change gives one app another replica or another host; it counts from the word on the control
+socket until every core serves by it and it is on the disk. nginx, told by a new configuration with one
+host more in its map, serves that host after {median(reloads):.2f} s \
+[{min(reloads):.2f}–{max(reloads):.2f}].
+
+""" + rows(["changes", "p50 ms", "p90 ms", "p99 ms", "most ms"], [[f"{len(times)}", *ways]]) + \
+        "\n" + rows(["changes meanwhile", "requests failed", "p50 µs", "p99 µs", "p99.9 µs"], visitors)
 
 
 def rows(head: list[str], body: list[list[str]]) -> str:
@@ -111,7 +134,7 @@ Other work on the machine took {on['busy_before']:.0%} of its cores before the r
 4. At a steady rate a request has its time whether or not earlier ones were answered, and its latency
    counts from that time on.
 """]
-    parts.append(goals(cases))
+    parts.append(goals(cases, result.get("changes")))
     if PROFILE.exists():
         parts.append("## Why\n\n" + PROFILE.read_text())
     work = {name: case for name, case in cases.items()
@@ -136,6 +159,8 @@ Other work on the machine took {on['busy_before']:.0%} of its cores before the r
         body = [[name, *(f"{case[side][0]['bytes']:.0f}" if case[side] else "" for side in names)]
                 for name, case in idle.items()]
         parts.append("## Memory of an idle connection, bytes\n\n" + rows(["", *names], body))
+    if "changes" in result:
+        parts.append("## A change among 10,000 apps with 100,000 routes\n\n" + changes(result["changes"]))
     if result["notes"]:
         parts.append("## Rounds that do not count\n\n" +
                      "".join(f"- {note.splitlines()[0][:200]}\n" for note in result["notes"]))

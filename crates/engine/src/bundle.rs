@@ -171,6 +171,7 @@ mod tests {
             links: vec![],
             names: vec![],
             log: None,
+            stop_signal: libc::SIGTERM,
             grace: Duration::from_secs(10),
         }
     }

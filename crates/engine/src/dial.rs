@@ -10,19 +10,21 @@
 //! client → shim   2 bytes: count (1..=64), kind (TCP 4 or 6, UDP 20 or 22)
 //! shim → client   1 byte: count, with that many descriptors by SCM_RIGHTS:
 //!                 sockets, unconnected, non-blocking, close-on-exec
-//! client → shim   2 bytes: 0, `l`: the container's links changed
-//! shim → client   1 byte: 0, once it has seen to it
+//! client → shim   2 bytes: 0, and a word's letter: [`LINKS`], or one of `sleep`'s
+//! shim → client   1 byte: what came of it, once it has seen to it
 //! ```
 //!
-//! A client may ask again on the same connection. Anything else, or a shim that cannot make sockets,
-//! closes the connection.
+//! A client may ask for sockets again on the same connection; one that said a word has it to itself, and
+//! some words hold as long as it does. Anything else, or a shim that cannot make sockets, closes the
+//! connection. All words but the links' are root's alone.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
 use crate::attach::{receive_with_fds, send_with_fds};
 
@@ -75,12 +77,31 @@ impl From<Family> for Kind {
 }
 
 /// The word that a container's links changed.
-const LINKS: [u8; 2] = [0, b'l'];
+pub(crate) const LINKS: u8 = b'l';
+/// The answer to a word that was heeded.
+pub(crate) const DONE: u8 = 0;
+
+/// How long a shim may take for a word; one that was stopped by hand never answers.
+const WORD_LIMIT: Duration = Duration::from_secs(5);
+
+/// A word that somebody said, and the connection it came by.
+#[derive(Debug)]
+pub(crate) struct Word {
+    pub letter: u8,
+    pub from: UnixStream,
+}
+
+impl Word {
+    /// Tells what came of it; false when nobody waits for that any more.
+    pub(crate) fn answer(&self, answer: u8) -> bool {
+        send_with_fds(self.from.as_fd(), &[answer], &[]).is_ok()
+    }
+}
 
 /// Asks a shim for `count` sockets (1 to [`MOST`]). Blocks; the caller connects them.
 pub fn request(path: &Path, count: u8, family: Family) -> io::Result<Vec<OwnedFd>> {
     let stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(WORD_LIMIT))?;
     send_with_fds(stream.as_fd(), &[count, Kind::from(family).byte()], &[])?;
     let mut answer = [0];
     let (length, fds) = receive_with_fds(stream.as_fd(), &mut answer)?;
@@ -92,12 +113,24 @@ pub fn request(path: &Path, count: u8, family: Family) -> io::Result<Vec<OwnedFd
 
 /// Has a shim look at its container's links; returns when it has.
 pub(crate) fn tell_links(path: &Path) -> io::Result<()> {
+    say(path, LINKS).map(drop)
+}
+
+/// Says a word to a shim: what came of it, and the connection that some words hold by.
+pub(crate) fn say(path: &Path, letter: u8) -> io::Result<(u8, UnixStream)> {
     let stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
-    send_with_fds(stream.as_fd(), &LINKS, &[])?;
-    match receive_with_fds(stream.as_fd(), &mut [0])? {
-        (1, _) => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the shim knows no links")),
+    stream.set_read_timeout(Some(WORD_LIMIT))?;
+    let answer = say_on(&stream, letter)?;
+    Ok((answer, stream))
+}
+
+/// The same on a connection that is there.
+pub(crate) fn say_on(stream: &UnixStream, letter: u8) -> io::Result<u8> {
+    send_with_fds(stream.as_fd(), &[0, letter], &[])?;
+    let mut answer = [0];
+    match receive_with_fds(stream.as_fd(), &mut answer)? {
+        (1, _) => Ok(answer[0]),
+        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the shim does not know that word")),
     }
 }
 
@@ -126,40 +159,58 @@ impl Dial {
         self.clients.iter().map(AsFd::as_fd).chain(listener)
     }
 
-    /// Serves whoever has asked; `see_to_links` is called when the links changed.
-    pub(crate) fn serve(&mut self, mut see_to_links: impl FnMut()) {
+    /// Serves whoever wants sockets; `wake` is called before there are any. Words are handed on.
+    pub(crate) fn serve(&mut self, mut wake: impl FnMut()) -> Vec<Word> {
         while self.clients.len() < MOST_CLIENTS {
             let Ok((client, _)) = self.listener.accept() else { break };
             if client.set_nonblocking(true).is_ok() {
                 self.clients.push(client);
             }
         }
-        self.clients.retain_mut(|client| serve_client(client, &mut see_to_links));
+        let mut words = Vec::new();
+        for mut client in std::mem::take(&mut self.clients) {
+            match serve_client(&mut client, &mut wake) {
+                Served::Stays => self.clients.push(client),
+                Served::Said(letter) => words.push(Word { letter, from: client }),
+                Served::Over => {}
+            }
+        }
+        words
     }
 }
 
-/// False when the client is gone or not worth keeping.
-fn serve_client(client: &mut UnixStream, see_to_links: &mut impl FnMut()) -> bool {
+/// What became of a client.
+enum Served {
+    Stays,
+    Said(u8),
+    /// Gone, or not worth keeping.
+    Over,
+}
+
+fn serve_client(client: &mut UnixStream, wake: &mut impl FnMut()) -> Served {
     use std::io::Read;
     let mut asked = [0; 2];
     match client.read(&mut asked) {
         // Two bytes sent in one write arrive together; a client that splits them is refused.
         Ok(2) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-        Ok(_) | Err(_) => return false,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Served::Stays,
+        Ok(_) | Err(_) => return Served::Over,
     }
-    if asked == LINKS {
-        see_to_links();
-        return send_with_fds(client.as_fd(), &asked[..1], &[]).is_ok();
+    let [count, letter] = asked;
+    if count == 0 {
+        let is_roots = || sockopt::socket_peercred(&*client).is_ok_and(|peer| peer.uid.is_root());
+        let may_say = letter.is_ascii_lowercase() && (letter == LINKS || is_roots());
+        return if may_say { Served::Said(letter) } else { Served::Over };
     }
-    let Some(kind) = Kind::parse(asked[1]) else { return false };
-    if !(1..=MOST).contains(&asked[0]) {
-        return false;
-    }
-    let made: io::Result<Vec<OwnedFd>> = (0..asked[0]).map(|_| make(kind)).collect();
-    let Ok(made) = made else { return false };
+    let Some(kind) = Kind::parse(letter).filter(|_| count <= MOST) else { return Served::Over };
+    wake();
+    let made: io::Result<Vec<OwnedFd>> = (0..count).map(|_| make(kind)).collect();
+    let Ok(made) = made else { return Served::Over };
     let borrowed: Vec<BorrowedFd<'_>> = made.iter().map(AsFd::as_fd).collect();
-    send_with_fds(client.as_fd(), &asked[..1], &borrowed).is_ok()
+    match send_with_fds(client.as_fd(), &[count], &borrowed) {
+        Ok(()) => Served::Stays,
+        Err(_) => Served::Over,
+    }
 }
 
 fn make(kind: Kind) -> io::Result<OwnedFd> {
@@ -186,12 +237,12 @@ mod tests {
         std::thread::scope(|scope| {
             let client = scope.spawn(|| request(&path, MOST, Family::V6).unwrap());
             while !client.is_finished() {
-                dial.serve(|| {});
+                let _ = dial.serve(|| {});
                 std::thread::yield_now();
             }
             let sockets = client.join().unwrap();
             assert_eq!(sockets.len(), 64);
-            let name = rustix::net::sockopt::socket_domain(&sockets[0]).unwrap();
+            let name = sockopt::socket_domain(&sockets[0]).unwrap();
             assert_eq!(name, AddressFamily::INET6);
         });
     }
@@ -204,7 +255,7 @@ mod tests {
         for nonsense in [[0, 4], [65, 4], [1, 5]] {
             let mut client = UnixStream::connect(&path).unwrap();
             send_with_fds(client.as_fd(), &nonsense, &[]).unwrap();
-            dial.serve(|| {});
+            let _ = dial.serve(|| {});
             assert_eq!(client.read(&mut [0]).unwrap(), 0, "{nonsense:?}");
         }
     }

@@ -13,6 +13,7 @@ use crate::attach::{Attach, Outcome, send_request};
 use crate::bundle;
 use crate::cgroup::{self, Cgroup};
 use crate::copy::Copy;
+use crate::demands::{check_host, check_spec, is_id};
 use crate::disk::{self, DiskUse};
 use crate::draft;
 use crate::error::Error;
@@ -20,7 +21,7 @@ use crate::exec::{ExecHandle, ExecRequest, send_signal};
 use crate::inspect::{self, Inspection, ProcessSeen, Subject};
 use crate::links::{self, Link, Name};
 use crate::listening;
-use crate::process::{self, ProcessId, spawn_role};
+use crate::process::{ProcessId, spawn_role};
 use crate::removal::remove_all;
 use crate::seccomp;
 use crate::shim::ShimRequest;
@@ -246,6 +247,12 @@ impl Engine {
         }
     }
 
+    /// When it ended, in milliseconds since the epoch: by its exit record or, where there is none since
+    /// its shim was killed, when this was asked first.
+    pub fn ended_at(&self, id: &str) -> Result<Option<u64>, Error> {
+        self.state(id).ended_at()
+    }
+
     /// A descriptor that is readable when the container has ended and its record is written, or when
     /// its shim was killed and it has ended. None: it has ended already, or was never there.
     pub fn watch(&self, id: &str) -> Result<Option<OwnedFd>, Error> {
@@ -256,9 +263,17 @@ impl Engine {
         }
     }
 
-    /// Sends the app a signal. KILL ends everything in the container, also when its shim is dead.
+    /// Sends the app a signal, which wakes it. KILL ends everything in the container, also when its shim
+    /// is dead.
     pub fn signal(&self, id: &str, signal: i32) -> Result<(), Error> {
-        send_signal(&self.init(id)?.1, signal)
+        let (_, init) = self.init(id)?;
+        let _awake = self.wake(id);
+        send_signal(&init, signal)
+    }
+
+    /// Asks it to end, with the signal its spec names.
+    pub fn ask_to_end(&self, id: &str) -> Result<(), Error> {
+        self.signal(id, self.state(id).spec()?.stop_signal)
     }
 
     /// Removes all that is left of one that has ended, or that was never quite made. Again is fine.
@@ -280,7 +295,9 @@ impl Engine {
                 wait_for_end(Some(init));
             }
         }
-        let cgroup = Cgroup::of(&self.config.cgroup_parent, id);
+        let cgroup = self.cgroup(id);
+        // What stands still cannot end.
+        let _ = cgroup.set_frozen(false);
         cgroup.kill();
         cgroup.remove().map_err(Error::kernel("remove the container's cgroup"))?;
         if let Ok(spec) = state.spec() {
@@ -337,16 +354,7 @@ impl Engine {
     /// What it uses now.
     pub fn usage(&self, id: &str) -> Result<Usage, Error> {
         self.init(id)?;
-        Ok(Cgroup::of(&self.config.cgroup_parent, id).usage())
-    }
-
-    /// Stops all of it where it stands, or lets it go on. One that has ended needs neither.
-    pub fn set_frozen(&self, id: &str, is_frozen: bool) -> Result<(), Error> {
-        let doing = if is_frozen { "stop the container for a moment" } else { "let it go on" };
-        match Cgroup::of(&self.config.cgroup_parent, id).set_frozen(is_frozen) {
-            Err(_) if self.init(id).is_err() => Ok(()),
-            other => other.map_err(Error::kernel(doing)),
-        }
+        Ok(self.cgroup(id).usage())
     }
 
     /// What it has written where it is thrown away with it. Walks: costs as much as there is.
@@ -380,7 +388,7 @@ impl Engine {
             spec: &state.spec()?,
             shim,
             init,
-            cgroup: &Cgroup::of(&self.config.cgroup_parent, id),
+            cgroup: &self.cgroup(id),
             written: &self.written(id),
         })
     }
@@ -388,7 +396,7 @@ impl Engine {
     /// The processes in it now.
     pub fn processes(&self, id: &str) -> Result<Vec<ProcessSeen>, Error> {
         self.init(id)?;
-        Ok(inspect::process::list(&Cgroup::of(&self.config.cgroup_parent, id)))
+        Ok(inspect::process::list(&self.cgroup(id)))
     }
 
     fn written(&self, id: &str) -> [PathBuf; 2] {
@@ -433,6 +441,7 @@ impl Engine {
         let request = ExecRequest {
             id: id.to_owned(),
             init,
+            dial: self.dial_socket(id),
             cgroup_parent: self.config.cgroup_parent.clone(),
             filter: self.filter.clone(),
             open_files: container.limits.open_files,
@@ -476,8 +485,12 @@ impl Engine {
         StateFolder::at(self.config.run_dir.join("containers").join(safe))
     }
 
+    pub(crate) fn cgroup(&self, id: &str) -> Cgroup {
+        Cgroup::of(&self.config.cgroup_parent, id)
+    }
+
     /// PID 1 of a running container.
-    fn init(&self, id: &str) -> Result<(ProcessId, OwnedFd), Error> {
+    pub(crate) fn init(&self, id: &str) -> Result<(ProcessId, OwnedFd), Error> {
         let status = self.state(id).status_file()?.filter(|status| status.exit.is_none());
         let init = status.and_then(|status| status.init);
         let gone = || Error::NotRunning(id.to_owned());
@@ -538,67 +551,4 @@ fn wait_for_end(pidfd: Option<OwnedFd>) {
         let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
         let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit));
     }
-}
-
-fn is_id(id: &str) -> bool {
-    let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=64).contains(&id.len()) && id.bytes().all(is_fit)
-}
-
-fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
-    let wrong = |text: &str| Err(Error::BadSpec(text.to_owned()));
-    if !is_id(&spec.id) {
-        return wrong("a container's id is 1 to 64 of a-z, 0-9 and -");
-    }
-    if spec.root.layers.is_empty() {
-        return wrong("a root needs at least one layer");
-    }
-    if spec.command.is_empty() {
-        return wrong("no command was given");
-    }
-    if !spec.cwd.is_absolute() || spec.mounts.iter().any(|mount| !mount.target.is_absolute()) {
-        return wrong("paths inside a container start with /");
-    }
-    if let Some(users) = spec.users
-        && (users.outside(spec.uid).is_none() || users.outside(spec.gid).is_none())
-    {
-        return wrong("users and groups inside a container are below 65536");
-    }
-    if spec.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
-        return wrong("a config var's name is not empty and has no `=`");
-    }
-    Ok(())
-}
-
-fn check_host() -> Result<(), Error> {
-    let unfit = |what: &str, remedy: &str| {
-        Err(Error::HostUnfit { what: what.to_owned(), remedy: remedy.to_owned() })
-    };
-    if !rustix::process::geteuid().is_root() {
-        return unfit("containers need root", "run the daemon as root");
-    }
-    let has_overlay = || {
-        let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-        systems.lines().any(|line| line.ends_with("overlay"))
-    };
-    if !has_overlay() {
-        // Debian's kernel has it as a module that nobody has needed yet. One that cannot be loaded
-        // is told below, in our words.
-        let _ = process::run("modprobe", "kmod", &["overlay"], None);
-    }
-    if !has_overlay() {
-        return unfit("the kernel has no overlay file system", "modprobe overlay");
-    }
-    if Cgroup::of("", "").folders().is_empty() {
-        return unfit("no cgroups are mounted", "mount them, or boot with systemd");
-    }
-    for namespace in ["mnt", "net", "pid", "ipc", "uts", "cgroup"] {
-        if !Path::new("/proc/self/ns").join(namespace).exists() {
-            return unfit(
-                &format!("the kernel has no {namespace} namespaces"),
-                "use a stock kernel",
-            );
-        }
-    }
-    Ok(())
 }

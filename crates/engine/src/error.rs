@@ -38,6 +38,9 @@ pub enum Error {
     /// The container could not be started; the text is meant for people.
     #[error("{0}")]
     NotStarted(String),
+    /// The same where the program is there, and cannot be run.
+    #[error("{0}")]
+    NotExecutable(String),
     /// A value in a spec breaks its rule.
     #[error("{0}")]
     BadSpec(String),
@@ -78,6 +81,11 @@ impl Error {
     /// For `map_err` on anything that gives a kernel error.
     pub(crate) fn kernel<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Kernel { doing, source: source.into() }
+    }
+
+    /// What a program that could not be started ended with, as shells and Docker say it.
+    pub(crate) fn exit_code(&self) -> i32 {
+        if matches!(self, Self::NotExecutable(_)) { 126 } else { 127 }
     }
 
     /// The whole chain in one line, for the hidden roles, whose only way to speak is text.

@@ -23,9 +23,10 @@ use crate::copy::{self, Copy};
 use crate::error::Error;
 use crate::init::{End, start_program};
 use crate::privileges::drop_privileges;
-use crate::process::{ProcessId, reachable_open_files};
+use crate::process::{ProcessId, reachable_open_files, take_ordinary_oom_score};
 use crate::program::Program;
 use crate::shim::{answer, take_control};
+use crate::sleep::{self, Held};
 use crate::spec::{ExecSpec, UserRange};
 use crate::{seccomp, sys};
 
@@ -34,6 +35,8 @@ use crate::{seccomp, sys};
 pub(crate) struct ExecRequest {
     pub id: String,
     pub init: ProcessId,
+    /// Where the shim is told that somebody is inside.
+    pub dial: PathBuf,
     pub cgroup_parent: String,
     pub filter: PathBuf,
     pub open_files: u64,
@@ -104,7 +107,7 @@ pub fn shim_exec_main(_: &[OsString]) -> i32 {
         .map_err(Error::kernel("read the request"))
         .and_then(|(attach, request)| start(attach, &request));
     match started {
-        Ok(pid) => {
+        Ok((pid, _awake)) => {
             answer(&mut control, &Outcome::Started { pid: pid.as_raw().unsigned_abs() });
             drop(control);
             loop {
@@ -122,13 +125,16 @@ pub fn shim_exec_main(_: &[OsString]) -> i32 {
     }
 }
 
-fn start(attach: Attach, request: &ExecRequest) -> Result<Pid, Error> {
+fn start(attach: Attach, request: &ExecRequest) -> Result<(Pid, Option<Held>), Error> {
     let gone = || Error::NotRunning(request.id.clone());
     let pidfd = request.init.open().map_err(Error::kernel("look at the container"))?;
     let pidfd = pidfd.ok_or_else(gone)?;
+    // Before anything of it is inside, which would stand still with the rest.
+    let awake = sleep::hold(&request.dial);
     let filter = seccomp::load(&request.filter)?;
     let has_terminal = matches!(attach, Attach::Terminal(_));
     place_streams(attach, request)?;
+    take_ordinary_oom_score(std::process::id());
     // From here on nobody inside may trace us or look at our descriptors.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(Error::kernel("shield the process"))?;
@@ -144,7 +150,7 @@ fn start(attach: Attach, request: &ExecRequest) -> Result<Pid, Error> {
                     sys::close_from(3);
                     sys::exit_now(copy::run(copy))
                 }
-                (Ok(Some(program)), None) => start_program(&program, has_terminal),
+                (Ok(Some(program)), None) => start_program(&program, has_terminal).why,
                 (Ok(None), None) => "there is no command".to_owned(),
                 (Err(error), _) => error.chain(),
             };
@@ -162,7 +168,7 @@ fn start(attach: Attach, request: &ExecRequest) -> Result<Pid, Error> {
             let _ = std::io::Read::read_to_string(&mut std::fs::File::from(boot_read), &mut why);
             let pid = Pid::from_raw(pid.as_raw_nonzero().get());
             if why.is_empty() {
-                return Ok(pid);
+                return Ok((pid, awake));
             }
             let _ = waitpid(pid, None);
             Err(Error::NotStarted(why))
@@ -203,7 +209,10 @@ fn become_inmate(
     let program = match &request.copy {
         None => {
             std::env::set_current_dir(&spec.cwd).map_err(Error::file("enter", &spec.cwd))?;
-            Some(Program::find(&spec.command, &spec.env).map_err(Error::NotStarted)?)
+            Some(
+                Program::find(&spec.command, &spec.env)
+                    .map_err(|unfit| Error::NotStarted(unfit.why))?,
+            )
         }
         Some(_) => {
             // Where it is not there, a path that does not begin at the root is said to be not there.

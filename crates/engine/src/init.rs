@@ -15,7 +15,8 @@
 //! look into it, since it is not dumpable.
 //!
 //! TERM, INT, QUIT and HUP go to the app's whole process group, as on Heroku: an `npm start` or a
-//! shell in between would otherwise swallow them. USR1, USR2, WINCH and CONT go to the app alone.
+//! shell in between would otherwise swallow them. All others go to the app alone, but
+//! for those by which the kernel tells of a fault.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -24,7 +25,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use seccompiler::BpfProgram;
 
-use crate::program::Program;
+use crate::program::{Program, Unfit};
 use crate::sys;
 
 /// What the last step needs; made in the shim, used in the container's first process.
@@ -40,32 +41,31 @@ pub(crate) struct Init {
 
 impl Init {
     /// Says what stood in the way; the shim reads it.
-    pub(crate) fn refuse(&self, why: &str) {
-        let _ = rustix::io::write(self.boot.as_fd(), why.as_bytes());
+    pub(crate) fn refuse(&self, unfit: &Unfit) {
+        let said = [&[unfit.code], unfit.why.as_bytes()].concat();
+        let _ = rustix::io::write(self.boot.as_fd(), &said);
     }
-}
 
-impl Init {
     /// Starts the program and stays beside it; returns only what stood in the way.
-    pub(crate) fn run(&self) -> String {
+    pub(crate) fn run(&self) -> Unfit {
         let program = match Program::find(&self.command, &self.env) {
             Ok(program) => program,
-            Err(why) => return why,
+            Err(unfit) => return unfit,
         };
         if let Err(error) = seccompiler::apply_filter(&self.filter) {
-            return format!("the system call filter was refused: {error}");
+            return Unfit::absent(format!("the system call filter was refused: {error}"));
         }
         // Before the fork, so that a child that ends at once is not missed.
         let signals = SigSet::all();
         if let Err(error) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None) {
-            return format!("signals could not be held back: {error}");
+            return Unfit::absent(format!("signals could not be held back: {error}"));
         }
         match sys::fork() {
-            Err(error) => format!("no process could be made: {error}"),
+            Err(error) => Unfit::absent(format!("no process could be made: {error}")),
             Ok(None) => {
-                let why = start_program(&program, self.has_terminal);
-                self.refuse(&why);
-                sys::exit_now(127)
+                let unfit = start_program(&program, self.has_terminal);
+                self.refuse(&unfit);
+                sys::exit_now(unfit.code.into())
             }
             Ok(Some(app)) => {
                 keep_only(&self.report);
@@ -77,17 +77,17 @@ impl Init {
 }
 
 /// In the child: an own session (and terminal), ordinary signals, then the program itself.
-pub(crate) fn start_program(program: &Program, has_terminal: bool) -> String {
+pub(crate) fn start_program(program: &Program, has_terminal: bool) -> Unfit {
     let _ = rustix::process::setsid();
     if has_terminal {
         // Job control and Ctrl-C work only with a controlling terminal.
         if let Err(error) = rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()) {
-            return format!("the terminal could not be taken: {error}");
+            return Unfit::absent(format!("the terminal could not be taken: {error}"));
         }
     }
     sys::reset_signal_actions();
     if let Err(error) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None) {
-        return format!("signals could not be set free: {error}");
+        return Unfit::absent(format!("signals could not be set free: {error}"));
     }
     sys::close_on_exec_from(3);
     program.become_it()
@@ -127,12 +127,22 @@ fn watch_over(app: Pid, signals: &SigSet) -> i32 {
                     let _ = kill(app, signal);
                 }
             }
+            // Those are the kernel's word about PID 1 itself.
             Ok(
-                signal @ (Signal::SIGUSR1 | Signal::SIGUSR2 | Signal::SIGWINCH | Signal::SIGCONT),
-            ) => {
+                Signal::SIGILL
+                | Signal::SIGTRAP
+                | Signal::SIGABRT
+                | Signal::SIGBUS
+                | Signal::SIGFPE
+                | Signal::SIGSEGV
+                | Signal::SIGSYS
+                | Signal::SIGTTIN
+                | Signal::SIGTTOU,
+            )
+            | Err(_) => {}
+            Ok(signal) => {
                 let _ = kill(app, signal);
             }
-            Ok(_) | Err(_) => {}
         }
     }
 }

@@ -77,6 +77,13 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
+/// Gives a process the ordinary place in the order in which the kernel kills for want of memory: where the
+/// daemon has a better one, no app inherits it.
+pub(crate) fn take_ordinary_oom_score(pid: u32) {
+    // It is for the process to miss, if it is gone already.
+    let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "0");
+}
+
 /// `/proc/self/mountinfo`, in as few reads as the kernel allows: for each it writes the lines anew.
 pub(crate) fn own_mounts() -> String {
     let mut table = Vec::with_capacity(64 * 1024);

@@ -13,6 +13,25 @@ use rustix::fs::{Access, access};
 pub(crate) const DEFAULT_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Why a program cannot be run, and the exit code shells and Docker give it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unfit {
+    pub why: String,
+    pub code: u8,
+}
+
+impl Unfit {
+    /// It is not there.
+    pub(crate) fn absent(why: impl Into<String>) -> Self {
+        Self { why: why.into(), code: 127 }
+    }
+
+    /// It is there, and cannot be run.
+    pub(crate) fn barred(why: impl Into<String>) -> Self {
+        Self { why: why.into(), code: 126 }
+    }
+}
+
 /// A program ready for `execve`.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
@@ -23,11 +42,11 @@ pub(crate) struct Program {
 
 impl Program {
     /// Looks the command up; the error is for people.
-    pub(crate) fn find(command: &[String], env: &[(String, String)]) -> Result<Self, String> {
-        let name = command.first().ok_or("no command was given")?;
+    pub(crate) fn find(command: &[String], env: &[(String, String)]) -> Result<Self, Unfit> {
+        let name = command.first().ok_or_else(|| Unfit::absent("no command was given"))?;
         let path = find(name, env)?;
         let text = |text: &str| {
-            CString::new(text).map_err(|_| "a word or value holds a zero byte".to_owned())
+            CString::new(text).map_err(|_| Unfit::barred("a word or value holds a zero byte"))
         };
         let mut pairs: Vec<CString> = Vec::with_capacity(env.len() + 1);
         for (name, value) in env {
@@ -38,14 +57,14 @@ impl Program {
         }
         Ok(Self {
             path: CString::new(path.as_os_str().as_bytes())
-                .map_err(|_| "the program's path holds a zero byte".to_owned())?,
+                .map_err(|_| Unfit::barred("the program's path holds a zero byte"))?,
             args: command.iter().map(|word| text(word)).collect::<Result<_, _>>()?,
             env: pairs,
         })
     }
 
     /// Becomes the program; returns only the reason why not.
-    pub(crate) fn become_it(&self) -> String {
+    pub(crate) fn become_it(&self) -> Unfit {
         let errno = match nix::unistd::execve(&self.path, &self.args, &self.env) {
             Ok(never) => match never {},
             Err(errno) => errno,
@@ -54,16 +73,16 @@ impl Program {
     }
 }
 
-fn find(name: &str, env: &[(String, String)]) -> Result<PathBuf, String> {
+fn find(name: &str, env: &[(String, String)]) -> Result<PathBuf, Unfit> {
     if name.is_empty() {
-        return Err("the command is empty".to_owned());
+        return Err(Unfit::absent("the command is empty"));
     }
     if name.contains('/') {
         let path = PathBuf::from(name);
         return match check(&path) {
             Ok(()) => Ok(path),
-            Err(Refusal::Absent) => Err(format!("`{name}`: there is no such file")),
-            Err(Refusal::Unfit(why)) => Err(format!("`{name}`: {why}")),
+            Err(Refusal::Absent) => Err(Unfit::absent(format!("`{name}`: there is no such file"))),
+            Err(Refusal::Unfit(why)) => Err(Unfit::barred(format!("`{name}`: {why}"))),
         };
     }
     let search = env.iter().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, path)| path);
@@ -74,10 +93,13 @@ fn find(name: &str, env: &[(String, String)]) -> Result<PathBuf, String> {
         match check(&path) {
             Ok(()) => return Ok(path),
             Err(Refusal::Absent) => {}
-            Err(Refusal::Unfit(why)) => refused = Some(format!("`{}`: {why}", path.display())),
+            Err(Refusal::Unfit(why)) => {
+                refused = Some(Unfit::barred(format!("`{}`: {why}", path.display())));
+            }
         }
     }
-    Err(refused.unwrap_or_else(|| format!("`{name}`: not found in PATH ({search})")))
+    let absent = || Unfit::absent(format!("`{name}`: not found in PATH ({search})"));
+    Err(refused.unwrap_or_else(absent))
 }
 
 enum Refusal {
@@ -97,9 +119,10 @@ fn check(path: &Path) -> Result<(), Refusal> {
 }
 
 /// `execve` says "no such file" also when the file is there but what should run it is not.
-fn why_not(path: &Path, error: io::Error) -> String {
+fn why_not(path: &Path, error: io::Error) -> Unfit {
     let name = path.display();
-    match error.raw_os_error() {
+    let is_absent = error.raw_os_error() == Some(libc::ENOENT);
+    let why = match error.raw_os_error() {
         Some(libc::ENOENT) => match interpreter(path) {
             Some(line) => format!("`{name}`: its first line asks for `{line}`, which is not there"),
             None => format!("`{name}`: the loader it was linked for is not there"),
@@ -111,7 +134,8 @@ fn why_not(path: &Path, error: io::Error) -> String {
             format!("`{name}`: the arguments and config vars together are too long for the kernel")
         }
         _ => format!("`{name}`: {error}"),
-    }
+    };
+    if is_absent { Unfit::absent(why) } else { Unfit::barred(why) }
 }
 
 fn interpreter(path: &Path) -> Option<String> {
@@ -130,7 +154,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn refusal(name: &str, path: &str) -> String {
-        Program::find(&[name.to_owned()], &[("PATH".into(), path.into())]).unwrap_err()
+        Program::find(&[name.to_owned()], &[("PATH".into(), path.into())]).unwrap_err().why
     }
 
     #[test]
@@ -152,12 +176,12 @@ mod tests {
         assert_eq!(refusal(&path, ""), format!("`{path}`: is a folder, not a program"));
         let windows = Program::find(&[at("windows")], &[]).unwrap();
         assert_eq!(
-            windows.become_it(),
+            windows.become_it().why,
             format!(
                 "`{}`: its first line asks for `/bin/sh\\r`, which is not there",
                 at("windows")
             )
         );
-        assert_eq!(Program::find(&[], &[]).unwrap_err(), "no command was given");
+        assert_eq!(Program::find(&[], &[]).unwrap_err().why, "no command was given");
     }
 }

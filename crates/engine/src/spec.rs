@@ -42,8 +42,15 @@ pub struct ContainerSpec {
     pub names: Vec<Name>,
     /// Where stdout and stderr go when nobody is attached.
     pub log: Option<LogSpec>,
-    /// After TERM, so long until KILL, should the shim have to stop it by itself.
+    /// What asks it to end, by its number in signal(7).
+    #[serde(default = "term")]
+    pub stop_signal: i32,
+    /// After that, so long until KILL, should the shim have to stop it by itself.
     pub grace: Duration,
+}
+
+fn term() -> i32 {
+    libc::SIGTERM
 }
 
 /// The users of one app as the machine sees them: numbers nobody else has. User 0 inside is `first`
@@ -110,6 +117,7 @@ impl ContainerSpec {
             links: Vec::new(),
             names: Vec::new(),
             log: None,
+            stop_signal: term(),
             grace: Duration::ZERO,
         }
     }

@@ -11,6 +11,7 @@
 //!   links.json            what it may reach of others, for its wire; written by the engine
 //!   fs/             0700  l/ (short links to the layers), root/ (the mount's place)
 //!   over-disk             there when it was ended for what it wrote
+//!   lost.json             when it was first seen to have ended without an exit record
 //!   shim.log              what the shim could not tell anybody else
 //! <scratch dir>/<id>/             tmp/, and upper/ and work/ of a root that is not kept
 //! ```
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::draft;
 use crate::error::Error;
+use crate::log;
 use crate::process::ProcessId;
 use crate::spec::{ContainerSpec, ContainerStatus, ExitRecord, UpperSpec};
 
@@ -128,6 +130,24 @@ impl StateFolder {
             None => false,
         };
         Ok(if is_starting { ContainerStatus::Starting } else { ContainerStatus::Lost })
+    }
+
+    /// When it ended: by its record, or when it was first seen to be lost, which is now if nobody has.
+    pub(crate) fn ended_at(&self) -> Result<Option<u64>, Error> {
+        if !self.path.is_dir() {
+            return Ok(None);
+        }
+        match self.status()? {
+            ContainerStatus::Exited(record) => return Ok(Some(record.at_millis)),
+            ContainerStatus::Starting | ContainerStatus::Running { .. } => return Ok(None),
+            ContainerStatus::Lost => {}
+        }
+        let known = self.read("lost.json")?;
+        let now = u64::try_from(log::now().as_millis()).unwrap_or(u64::MAX);
+        if known.is_none() {
+            self.write("lost.json", &now)?;
+        }
+        Ok(Some(known.unwrap_or(now)))
     }
 
     pub(crate) fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {

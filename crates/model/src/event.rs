@@ -12,6 +12,7 @@ use crate::order::OrderPhase;
 use crate::outbound::Outbound;
 use crate::problem::Problem;
 use crate::route::weight::Weight;
+use crate::sleep::Sleep;
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub enum Event {
     LinkAdded { link: LinkName, to: AppName },
     LinkRemoved { link: LinkName },
     OutboundChanged { outbound: Outbound },
+    SleepChanged { sleep: Option<Sleep> },
+    FellAsleep { idle_seconds: u64 },
+    Woken { why: String },
     CertificateAdded { name: String, names: Vec<String> },
     CertificateReplaced { name: String, names: Vec<String> },
     CertificateRemoved { name: String },

@@ -44,6 +44,8 @@ pub mod link;
 
 pub mod outbound;
 
+pub mod sleep;
+
 pub mod event;
 
 pub mod procfile;

@@ -48,6 +48,7 @@ codes! {
     NothingReleased "P015" "the app has no release yet";
     NotFound "P016" "there is no such thing";
     TooLarge "P017" "the request is larger than its limit";
+    CommandWrong "P018" "the command line was not understood";
     // P1: deploy
     CrashedOnBoot "P101" "a process ended before it was healthy";
     OutOfMemory "P102" "a process was killed because it used more memory than its limit";

@@ -16,6 +16,7 @@ use crate::name::{DomainName, ProcessType};
 use crate::route::balance::Balance;
 use crate::route::protocol::Protocol;
 use crate::route::written::RouteSpec;
+use crate::sleep::Sleep;
 use crate::volume::{Mount, User, VolumeSpec, Volumes, Writes, mounts_of, writes_of};
 
 /// An image by the digest of its OCI config: `sha256:…`.
@@ -67,6 +68,9 @@ pub struct Shape {
     /// How requests are shared among its `web` replicas.
     #[serde(default, skip_serializing_if = "Balance::is_default")]
     pub balance: Balance,
+    /// When its app file says that `web` sleeps.
+    #[serde(default, skip_serializing_if = "Sleep::is_off")]
+    pub sleep: Sleep,
     /// What its app file wants of the edge.
     #[serde(default, skip_serializing_if = "EdgeFile::is_silent")]
     pub edge: EdgeFile,

@@ -26,6 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A status line fits in there.
 const ENOUGH: usize = 64;
 
+/// When an app's count of requests was seen to change.
+struct Used {
+    requests: u64,
+    at: Instant,
+}
+
 struct Known {
     standing: Standing,
     next: Instant,
@@ -35,12 +41,13 @@ struct Known {
 /// Asks for ever.
 pub(crate) async fn run(core: Rc<Core>) {
     let mut known: HashMap<ReplicaId, Known> = HashMap::new();
+    let mut used: HashMap<AppId, Used> = HashMap::new();
     let (sender, mut findings) = mpsc::unbounded_channel::<(AppId, ReplicaId, bool)>();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = tick.tick() => ask_all(&core, &mut known, &sender),
+            _ = tick.tick() => ask_all(&core, (&mut known, &mut used), &sender),
             Some((app, replica, is_well)) = findings.recv() => {
                 let table = core.table();
                 let Some(known) = known.get_mut(&replica) else { continue };
@@ -61,7 +68,7 @@ pub(crate) async fn run(core: Rc<Core>) {
 
 fn ask_all(
     core: &Rc<Core>,
-    known: &mut HashMap<ReplicaId, Known>,
+    (known, used): (&mut HashMap<ReplicaId, Known>, &mut HashMap<AppId, Used>),
     sender: &mpsc::UnboundedSender<(AppId, ReplicaId, bool)>,
 ) {
     let table = core.table();
@@ -70,8 +77,12 @@ fn ask_all(
     }
     let now = Instant::now();
     known.retain(|replica, known| known.is_asked || table.has_replica(*replica));
+    used.retain(|app, _| table.upstream(*app).is_some());
     for upstream in table.checked.iter().filter_map(|app| table.upstream(*app)) {
         let Some(check) = &upstream.balance.check else { continue };
+        if may_sleep(upstream, used, now) {
+            continue;
+        }
         for place in 0..upstream.endpoints.len() {
             let fresh = Known { standing: Standing::default(), next: now, is_asked: false };
             let known = known.entry(upstream.endpoints[place].replica).or_insert(fresh);
@@ -88,6 +99,21 @@ fn ask_all(
             });
         }
     }
+}
+
+/// Whether nobody was there for so long that to ask how it is could be what wakes it, or keeps it awake.
+fn may_sleep(upstream: &Upstream, used: &mut HashMap<AppId, Used>, now: Instant) -> bool {
+    let Some(sleeps_after) = upstream.sleeps_after else {
+        used.remove(&upstream.app);
+        return false;
+    };
+    let requests = upstream.stats.requests();
+    let used = used.entry(upstream.app).or_insert(Used { requests, at: now });
+    if used.requests != requests {
+        *used = Used { requests, at: now };
+    }
+    let is_busy = upstream.endpoints.iter().any(|endpoint| endpoint.stats.in_flight() > 0);
+    !is_busy && now.saturating_duration_since(used.at) > sleeps_after / 2
 }
 
 async fn ask(pool: &Pool, upstream: &Upstream, place: usize) -> bool {

@@ -69,6 +69,9 @@ pub struct Config {
     /// A PEM file of authorities that are believed, beside the usual ones, when a route leads to a
     /// server elsewhere over TLS.
     pub external_authorities: Option<PathBuf>,
+    /// Folders whose files may be served and read as pages; none is all that its user may read.
+    #[serde(default)]
+    pub served: Vec<PathBuf>,
     /// How a request's line is written.
     #[serde(default)]
     pub log_form: LogForm,
@@ -109,6 +112,7 @@ impl Config {
             most_body_bytes: 0,
             trusted_peers: Vec::new(),
             external_authorities: None,
+            served: Vec::new(),
             log_form: LogForm::Logfmt,
             trace: TraceConfig::default(),
             statsd: None,

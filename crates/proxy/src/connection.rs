@@ -14,6 +14,7 @@ use http::{Request, Response};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -39,6 +40,15 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that takes nothing for this long is given up by the kernel.
 const STUCK_CLIENT_MS: u32 = 60_000;
+
+/// Says once for all connections of a listening socket how they are; Linux gives each what the socket
+/// has that it came to.
+pub(crate) fn prepare(listener: &std::net::TcpListener) {
+    let _sent_later = sockopt::set_tcp_nodelay(listener, true);
+    // Comforts, both: without this one a stuck client is only found later.
+    let _kept_longer = sockopt::set_tcp_user_timeout(listener, STUCK_CLIENT_MS);
+}
+
 /// Requests one HTTP/2 connection may have at once.
 const MOST_STREAMS: u32 = 100;
 /// Streams a client opened and took back that wait to be noticed; past it the connection ends.
@@ -88,15 +98,14 @@ impl Protocols {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(core: Rc<Core>, protocols: Rc<Protocols>, stream: TcpStream, door: Door) {
-    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
+pub(crate) async fn serve(
+    core: Rc<Core>,
+    protocols: Rc<Protocols>,
+    (stream, mut ends): (TcpStream, Ends),
+    door: Door,
+) {
     let _open = Open::new(core.meter());
-    // A comfort: without it a stuck client is only found later.
-    let _kept_longer = rustix::net::sockopt::set_tcp_user_timeout(&stream, STUCK_CLIENT_MS);
-    let mut ends = Ends { client: peer, port: local.port() };
+    let peer = ends.client;
     if core.config.proxied.contains(&door) {
         // Boxed, as all that is over before the first request: a connection that waits for its next
         // one has no room for it.

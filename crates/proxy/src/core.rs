@@ -33,6 +33,7 @@ use crate::log::{Batch, Lost, Sink};
 use crate::meter::CoreMeter;
 use crate::outside::Outside;
 use crate::pool::{ConnectFailure, Pool};
+use crate::proxied::Ends;
 use crate::request_id::RequestIds;
 use crate::table::{Table, Upstream};
 use crate::tasks::{Tasks, spawn_detached};
@@ -116,12 +117,17 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
         let plain = core.config.listen.len();
         for (position, listener) in listeners.into_iter().enumerate() {
             let door = if position < plain { Door::Http } else { Door::Https };
+            connection::prepare(&listener);
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => core.tasks.spawn(accept(core.clone(), listener, door)),
                 Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
             }
         }
-        core.read_mail(mail).await;
+        let mut mail = mail;
+        core.read_mail(&mut mail).await;
+        // Who waits for a replica goes by what the next worker is told.
+        let waiting = core.clone();
+        spawn_detached(async move { waiting.read_mail(&mut mail).await });
         // Asked for with every request, and so no question to what other threads may hold.
         core.is_stopping.set(true);
         core.stop.cancel();
@@ -134,7 +140,11 @@ pub(crate) fn run(birth: Birth, listeners: Vec<TcpListener>, mail: mpsc::Unbound
 
 async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener, door: Door) {
     let protocols = Rc::new(Protocols::new(&core.config));
-    let welcome = |stream| connection::serve(core.clone(), protocols.clone(), stream, door);
+    let port = listener.local_addr().map_or(0, |own| own.port());
+    let welcome = |(stream, client)| {
+        let ends = Ends { client, port };
+        connection::serve(core.clone(), protocols.clone(), (stream, ends), door)
+    };
     let full = full_at();
     let last = Cell::new(0);
     let next = async || {
@@ -147,9 +157,9 @@ async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener, door: Door) {
     loop {
         tokio::select! {
             accepted = next() => match accepted {
-                Ok((stream, _)) => {
-                    last.set(stream.as_raw_fd());
-                    core.tasks.spawn(welcome(stream));
+                Ok(came) => {
+                    last.set(came.0.as_raw_fd());
+                    core.tasks.spawn(welcome(came));
                 }
                 // No descriptor free, or the client is gone already: the backlog keeps the others.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -158,8 +168,8 @@ async fn accept(core: Rc<Core>, listener: tokio::net::TcpListener, door: Door) {
         }
     }
     // Who is in the backlog has been accepted by the kernel already.
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        core.tasks.spawn(welcome(stream));
+    while let Some(Ok(came)) = listener.accept().now_or_never() {
+        core.tasks.spawn(welcome(came));
     }
 }
 
@@ -209,7 +219,7 @@ impl Core {
         }
     }
 
-    async fn read_mail(&self, mut mail: mpsc::UnboundedReceiver<Mail>) {
+    async fn read_mail(&self, mail: &mut mpsc::UnboundedReceiver<Mail>) {
         while let Some(mail) = mail.recv().await {
             match mail {
                 Mail::Table(table, applied) => {

@@ -51,16 +51,15 @@ impl Client {
         tls: Option<Session>,
     ) -> Self {
         let address = peer.ip().to_canonical();
-        let value = |text: String| {
-            HeaderValue::try_from(text).expect("an address or a number is a header value")
-        };
-        let (text, port) = (value(address.to_string()), value(local_port.to_string()));
+        let text = address.to_string();
         let node = match address {
-            IpAddr::V4(address) => format!("for={address}"),
-            IpAddr::V6(address) => format!("for=\"[{address}]\""),
+            IpAddr::V4(_) => ["for=", &text].concat(),
+            IpAddr::V6(_) => ["for=\"[", &text, "]\""].concat(),
         };
+        let text = HeaderValue::try_from(text).expect("an address is a header value");
+        let port = HeaderValue::from(local_port);
         let mut client = Self { address, text, port, node, is_trusted, tls, lines: Vec::new() };
-        let mut lines = Lines::default();
+        let mut lines = Lines(Vec::with_capacity(128));
         lines.add("via", &[OWN_HOP]);
         lines.add("x-forwarded-for", &[client.text.as_bytes()]);
         lines.add("x-forwarded-proto", &[client.scheme().as_bytes()]);

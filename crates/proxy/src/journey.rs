@@ -398,7 +398,7 @@ fn connect_refusal(failure: Option<ConnectFailure>) -> Refusal {
 fn check_state(upstream: &Upstream) -> Result<(), Refusal> {
     let code = match upstream.state {
         UpstreamState::Maintenance => EdgeCode::Maintenance,
-        UpstreamState::Live => return Ok(()),
+        UpstreamState::Live | UpstreamState::Asleep => return Ok(()),
         UpstreamState::Crashed | UpstreamState::Stopped | UpstreamState::Empty
             if !upstream.endpoints.is_empty() =>
         {

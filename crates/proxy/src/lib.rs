@@ -9,7 +9,7 @@ pub mod config;
 pub mod error;
 
 mod child;
-mod confinement;
+pub mod confinement;
 mod handover;
 pub mod holder;
 

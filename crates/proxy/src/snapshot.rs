@@ -12,6 +12,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use model::route::{RouteTable, TableChange};
 use sha2::{Digest, Sha256};
@@ -52,8 +53,22 @@ impl Keeper {
         }
     }
 
+    /// Writes the table that was found anew, beside everything else: what the first change comes after.
+    pub(crate) fn begin(&mut self, found: RouteTable) {
+        let folder = self.folder.clone();
+        self.writing = Some(tokio::task::spawn_blocking(move || store(&folder, &found)));
+    }
+
     /// Keeps a change that led to this table; when it returns, both survive a power cut.
     pub(crate) async fn keep(&mut self, change: &TableChange, table: &RouteTable) -> Result<()> {
+        if self.changes.is_none()
+            && let Some(writing) = self.writing.take()
+        {
+            match writing.await {
+                Ok(Ok(())) => self.begin_changes()?,
+                Ok(Err(_)) | Err(_) => return self.keep_whole(table).await,
+            }
+        }
         self.look_after_writing().await;
         if self.changes.is_none() {
             return self.keep_whole(table).await;
@@ -162,6 +177,14 @@ fn store(folder: &Path, table: &RouteTable) -> Result<()> {
     })
 }
 
+/// What tells without reading them whether the files have changed.
+pub(crate) fn mark(folder: &Path) -> [Option<(u64, SystemTime)>; 2] {
+    [CURRENT, CHANGES].map(|name| {
+        let found = fs::metadata(folder.join(name)).ok()?;
+        Some((found.len(), found.modified().ok()?))
+    })
+}
+
 /// The newest table that can be put together, if there is one.
 pub(crate) fn load(folder: &Path) -> Option<RouteTable> {
     let mut table = [CURRENT, PREVIOUS].into_iter().find_map(|name| read(&folder.join(name)))?;
@@ -258,6 +281,30 @@ mod tests {
         damage(folder, CHANGES, |version| (3..5).contains(&version));
         damage(folder, CHANGES_BEFORE, |version| version == 5);
         damage(folder, PREVIOUS, |version| version == 5);
+    }
+
+    #[tokio::test]
+    async fn what_was_found_is_written_anew_before_the_first_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let mut keeper = Keeper::new(folder);
+        keeper.keep(&to(1), &table(1)).await.unwrap();
+        keeper.keep(&to(2), &table(2)).await.unwrap();
+        let mut keeper = Keeper::new(folder);
+        keeper.begin(load(folder).unwrap());
+        assert_eq!(load(folder), Some(table(2)), "whether it is written yet or not");
+        keeper.keep(&to(3), &table(3)).await.unwrap();
+        assert_eq!(load(folder), Some(table(3)));
+        assert_eq!(read(&folder.join(CURRENT)), Some(table(2)), "the change is a line");
+        // What cannot be written beside is written with the first change, or that is not kept.
+        fs::create_dir(folder.join("routes.draft")).unwrap();
+        let mut keeper = Keeper::new(folder);
+        keeper.begin(load(folder).unwrap());
+        keeper.keep(&to(4), &table(4)).await.unwrap_err();
+        assert_eq!(load(folder), Some(table(3)));
+        fs::remove_dir(folder.join("routes.draft")).unwrap();
+        keeper.keep(&to(4), &table(4)).await.unwrap();
+        assert_eq!(load(folder), Some(table(4)));
     }
 
     #[tokio::test]

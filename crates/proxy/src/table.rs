@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use model::id::{AppId, ReplicaId};
 use model::name::AppName;
@@ -43,6 +44,7 @@ pub(crate) struct Upstream {
     pub(crate) state: UpstreamState,
     pub(crate) is_paused: bool,
     pub(crate) tells_timing: bool,
+    pub(crate) sleeps_after: Option<Duration>,
     pub(crate) balance: Balance,
     pub(crate) protocol: Protocol,
     pub(crate) endpoints: Vec<Endpoint>,
@@ -217,6 +219,7 @@ impl Registry {
             state,
             is_paused: part.upstream.is_paused,
             tells_timing: part.upstream.tells_timing,
+            sleeps_after: part.upstream.sleeps_after,
             balance: part.upstream.balance.clone(),
             protocol,
             is_weighted: endpoints.windows(2).any(|two| two[0].weight != two[1].weight),

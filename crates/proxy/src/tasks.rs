@@ -38,8 +38,9 @@ impl Tasks {
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.inner.count.set(self.inner.count.get() + 1);
         let counted = Counted(self.inner.clone());
-        // Not an async block around it, which would have room for the task twice.
-        tokio::task::spawn_local(task.map(move |()| drop(counted)));
+        // Boxed: what is started, stored and ended by value would be moved eight times. And not in an
+        // async block, which would have room for the task twice.
+        tokio::task::spawn_local(Box::pin(task).map(move |()| drop(counted)));
     }
 
     /// Waits until one of them ends, or so long.

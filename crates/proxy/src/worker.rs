@@ -41,6 +41,7 @@ pub fn worker_main() -> Result<()> {
     let holder = std::io::stdin().as_fd().try_clone_to_owned().map_err(system("take stdin"))?;
     let (handover, sockets) = handover::receive(holder.as_fd())?;
     let config = Arc::new(handover.config);
+    confinement::fence(&config)?;
     let (writer, log, lost) =
         Writer::start(config.log_dir.clone()).map_err(system("start the request log"))?;
     let mut registry = Registry::new(handover.cores);
@@ -164,6 +165,7 @@ async fn serve(
     handover::say_serving(holder.as_fd());
     let local = tokio::task::LocalSet::new();
     let served = local.run_until(async {
+        control.begin_keeping().await;
         if let Some(collector) = control.config.trace.collector.clone() {
             let outside = Outside::new(control.config.external_authorities.clone());
             spawn_detached(trace::export(collector, outside, spans, fate));
@@ -179,7 +181,12 @@ async fn serve(
         }
     });
     let is_replaced = served.await;
+    // Nobody answers on the conversations that are open: who asked must hear it and ask the next worker.
+    drop(local);
     control.stop_cores(is_replaced);
+    if is_replaced {
+        control.follow_the_next().await;
+    }
     Ok(())
 }
 

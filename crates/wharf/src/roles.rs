@@ -10,6 +10,7 @@ use std::time::Duration;
 use model::address::AddressRange;
 use proxy::config::{Collector, Door, LogForm, StatsdConfig, TraceConfig};
 
+use crate::backend::published::PUBLISHED;
 use crate::config::{Config, Seen, Settings};
 
 /// Flags of `wharf proxy`, as the daemon or a systemd unit gives them.
@@ -66,6 +67,9 @@ pub struct ProxyArgs {
     /// Where request logs go
     #[arg(long, default_value = "/var/lib/wharf/logs/router")]
     pub log_dir: PathBuf,
+    /// A folder whose files may be served; without any, all that its user may read
+    #[arg(long)]
+    pub served: Vec<PathBuf>,
     /// The user and group it serves as
     #[arg(long, default_value_t = 65534)]
     pub uid: u32,
@@ -87,6 +91,7 @@ pub fn proxy_arguments(config: &Config) -> Vec<OsString> {
         ("--key-file", config.proxy_key_path()),
         ("--state-dir", config.proxy_state_dir()),
         ("--log-dir", config.request_log_dir()),
+        ("--served", config.data_dir.join(PUBLISHED)),
     ] {
         arguments.extend([flag.into(), value.into()]);
     }
@@ -159,6 +164,7 @@ impl ProxyArgs {
             control_socket: self.control,
             state_dir: self.state_dir,
             log_dir: self.log_dir,
+            served: self.served,
             uid: self.uid,
             gid: self.uid,
             workers: self.workers.unwrap_or(0),

@@ -79,6 +79,7 @@ impl Wharf {
                 rotate_at: ByteSize::mib(64),
                 keep: 2,
             }),
+            stop_signal: 15,
             grace: Duration::from_secs(2),
         }
     }

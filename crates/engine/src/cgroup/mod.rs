@@ -6,6 +6,7 @@
 mod make;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,7 +100,7 @@ impl Cgroup {
     }
 
     /// Puts the calling process, which has one thread, into it, wherever it exists.
-    pub(crate) fn join(&self) -> std::io::Result<()> {
+    pub(crate) fn join(&self) -> io::Result<()> {
         for folder in self.folders() {
             // Version 1 lets a thread move itself without the wait of [`open_moves`].
             let tasks = folder.join("tasks");
@@ -111,26 +112,18 @@ impl Cgroup {
 
     /// Stops all that is in it where it stands, or lets it go on. Returns when it has happened. On
     /// version 1 not even KILL ends what stands still.
-    pub(crate) fn set_frozen(&self, is_frozen: bool) -> std::io::Result<()> {
-        for folder in self.folders() {
-            let (old, new) = (folder.join("freezer.state"), folder.join("cgroup.freeze"));
-            let (file, text) = match (old.exists(), new.exists()) {
-                (true, _) => (old, if is_frozen { "FROZEN" } else { "THAWED" }),
-                (false, true) => (new, if is_frozen { "1" } else { "0" }),
-                (false, false) => continue,
-            };
-            fs::write(&file, text)?;
-            for _ in 0..FREEZE_LOOKS {
-                if has_settled(&folder, is_frozen) {
-                    return Ok(());
-                }
-                // Version 1 tells nobody when it is done, so there is nothing to wait on but time.
-                let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-                let _ = rustix::event::poll(&mut [], Some(&pause));
-            }
-            return Err(std::io::Error::from(std::io::ErrorKind::TimedOut));
-        }
-        Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
+    pub(crate) fn set_frozen(&self, is_frozen: bool) -> io::Result<()> {
+        let freezer = self.freezer().ok_or(io::ErrorKind::Unsupported)?;
+        freezer.set(is_frozen, FREEZE_LIMIT)
+    }
+
+    /// Where it is frozen, if this kernel can.
+    pub(crate) fn freezer(&self) -> Option<Freezer> {
+        let folders = self.folders();
+        let version1 = folders.iter().find(|folder| folder.join("freezer.state").exists());
+        let version2 = || folders.iter().find(|folder| folder.join("cgroup.freeze").exists());
+        let folder = version1.or_else(version2)?.clone();
+        Some(Freezer { is_version1: version1.is_some(), folder })
     }
 
     /// Kills whatever is in it: leftovers of a container whose shim died.
@@ -147,7 +140,7 @@ impl Cgroup {
     }
 
     /// Removes it. Its processes are dead, but the kernel may need a moment to let go of them.
-    pub(crate) fn remove(&self) -> std::io::Result<()> {
+    pub(crate) fn remove(&self) -> io::Result<()> {
         let mut left = Ok(());
         for _ in 0..20 {
             left = self.folders().iter().try_for_each(|folder| remove_tree(folder));
@@ -196,16 +189,53 @@ impl Cgroup {
     }
 }
 
-/// So many looks, a millisecond apart, a freeze may take: a process in the middle of a long write stops
-/// when that is over.
-const FREEZE_LOOKS: u32 = 5_000;
+/// How long a freeze may take: a process in the middle of a long write stops when that is over.
+const FREEZE_LIMIT: Duration = Duration::from_secs(5);
+const FREEZE_LOOK: Duration = Duration::from_millis(1);
 
-fn has_settled(folder: &Path, is_frozen: bool) -> bool {
-    if let Ok(state) = fs::read_to_string(folder.join("freezer.state")) {
-        return state.trim() == if is_frozen { "FROZEN" } else { "THAWED" };
+/// The place where a cgroup is frozen and thawed, looked up once.
+#[derive(Debug, Clone)]
+pub(crate) struct Freezer {
+    folder: PathBuf,
+    is_version1: bool,
+}
+
+impl Freezer {
+    /// Freezes or thaws; returns when it has happened.
+    pub(crate) fn set(&self, is_frozen: bool, limit: Duration) -> io::Result<()> {
+        let (file, text) = match (self.is_version1, is_frozen) {
+            (true, true) => ("freezer.state", "FROZEN"),
+            (true, false) => ("freezer.state", "THAWED"),
+            (false, true) => ("cgroup.freeze", "1"),
+            (false, false) => ("cgroup.freeze", "0"),
+        };
+        fs::write(self.folder.join(file), text)?;
+        let looks = limit.as_millis() / FREEZE_LOOK.as_millis();
+        for _ in 0..=looks {
+            if self.has_settled(is_frozen) {
+                return Ok(());
+            }
+            // Version 1 tells nobody when it is done, so there is nothing to wait on but time.
+            let nanos = i64::from(FREEZE_LOOK.subsec_nanos());
+            let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: nanos };
+            let _ = rustix::event::poll(&mut [], Some(&pause));
+        }
+        Err(io::ErrorKind::TimedOut.into())
     }
-    let events = fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default();
-    field(&events, "frozen") == Some(u64::from(is_frozen))
+
+    /// Whether all of it stands still.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.has_settled(true)
+    }
+
+    fn has_settled(&self, is_frozen: bool) -> bool {
+        if self.is_version1 {
+            let state = fs::read_to_string(self.folder.join("freezer.state")).unwrap_or_default();
+            return state.trim() == if is_frozen { "FROZEN" } else { "THAWED" };
+        }
+        let events = fs::read_to_string(self.folder.join("cgroup.events")).unwrap_or_default();
+        field(&events, "frozen") == Some(u64::from(is_frozen))
+    }
 }
 
 /// Whoever moves a process between cgroups waits for the kernel's own bookkeeping (an RCU grace period,
@@ -268,10 +298,10 @@ fn gather_pids(folder: &Path, pids: &mut Vec<u32>) {
 }
 
 /// A group may hold groups its processes made (version 2 with delegation, or a nested engine).
-fn remove_tree(folder: &Path) -> std::io::Result<()> {
+fn remove_tree(folder: &Path) -> io::Result<()> {
     // Mostly there are none, and to look at all the files in it costs more than to try.
     let Err(error) = fs::remove_dir(folder) else { return Ok(()) };
-    if error.kind() == std::io::ErrorKind::NotFound {
+    if error.kind() == io::ErrorKind::NotFound {
         return Ok(());
     }
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -15,6 +15,8 @@ pub mod key;
 
 pub mod config;
 
+pub mod process;
+
 pub mod store;
 
 pub mod archive;

@@ -20,9 +20,10 @@ use crate::init::{End, Init};
 use crate::links;
 use crate::log::Pump;
 use crate::network::{namespace, resolver};
-use crate::process::{ProcessId, reachable_open_files};
+use crate::process::{ProcessId, reachable_open_files, take_ordinary_oom_score};
 use crate::seccomp;
 use crate::shim::inside::{self, Prepared};
+use crate::shim::sleep::Sleep;
 use crate::shim::users::Users;
 use crate::shim::wire::WireKeeper;
 use crate::shim::{ShimRequest, root, tree};
@@ -47,6 +48,7 @@ pub(crate) struct Booted {
     pub pump: Option<Pump>,
     pub dial: Dial,
     pub wire: WireKeeper,
+    pub sleep: Sleep,
     report: OwnedFd,
 }
 
@@ -104,11 +106,14 @@ pub(crate) fn boot(
             // One that is gone has said why; one that waits is not to wait for ever.
             let _ = child.control.shutdown(std::net::Shutdown::Both);
         }
-        let why = read_all(&boot_read);
-        if why.is_empty() { Ok(init) } else { Err(Error::NotStarted(why)) }
+        let said = read_all(&boot_read);
+        if said.is_empty() { Ok(init) } else { Err(not_started(&said)) }
     });
     match started {
-        Ok(init) => Ok(Booted { init, pump, dial, wire, report: report_read }),
+        Ok(init) => {
+            let sleep = Sleep::new(host.cgroup.clone());
+            Ok(Booted { init, pump, dial, wire, sleep, report: report_read })
+        }
         Err(error) => {
             child.end();
             Err(error)
@@ -119,7 +124,11 @@ pub(crate) fn boot(
 /// What the last step inside said is nearer to the truth than that it ended.
 fn ended_early(boot: &OwnedFd) -> Error {
     let said = read_all(boot);
-    Error::NotStarted(if said.is_empty() { "it ended at once".to_owned() } else { said })
+    if said.is_empty() {
+        Error::NotStarted("it ended at once".to_owned())
+    } else {
+        not_started(&said)
+    }
 }
 
 /// The container's first process, from the shim's side, until it runs.
@@ -159,6 +168,7 @@ impl FirstProcess {
         spec: &ContainerSpec,
         request: &ShimRequest,
     ) -> Result<Vec<OwnedFd>, Error> {
+        take_ordinary_oom_score(self.pid());
         let users = spec.users.map(|range| Users::of(self.pid, range)).transpose()?;
         let _ = inside::tell_mapped(&self.control);
         root::mount_root(state, spec, &request.scratch, users.as_ref())?;
@@ -172,12 +182,19 @@ impl FirstProcess {
     }
 }
 
-fn read_all(pipe: &OwnedFd) -> String {
+/// What `Init::refuse` wrote: the exit code, then the reason.
+fn not_started(said: &[u8]) -> Error {
+    let (code, why) = said.split_first().unwrap_or((&127, &[]));
+    let why = String::from_utf8_lossy(why).into_owned();
+    if *code == 126 { Error::NotExecutable(why) } else { Error::NotStarted(why) }
+}
+
+fn read_all(pipe: &OwnedFd) -> Vec<u8> {
     let mut said = Vec::new();
     if let Ok(copy) = pipe.try_clone() {
         let _ = File::from(copy).read_to_end(&mut said);
     }
-    String::from_utf8_lossy(&said).into_owned()
+    said
 }
 
 /// What the first process needs of the host, opened while we may.

@@ -22,6 +22,7 @@ use crate::attach::{receive_with_fds, send_with_fds};
 use crate::error::Error;
 use crate::init::Init;
 use crate::privileges::drop_privileges;
+use crate::program::Unfit;
 use crate::shim::tree::{self, Place, attach, place};
 use crate::spec::ContainerSpec;
 use crate::sys::{self, MountChange};
@@ -72,12 +73,12 @@ pub(crate) fn become_container(
     init: Init,
     control: UnixStream,
 ) -> ! {
-    let why = match build(spec, prepared, control) {
+    let unfit = match build(spec, prepared, control) {
         Ok(()) => init.run(),
-        Err(error) => error.chain(),
+        Err(error) => Unfit::absent(error.chain()),
     };
-    init.refuse(&why);
-    sys::exit_now(127)
+    init.refuse(&unfit);
+    sys::exit_now(unfit.code.into())
 }
 
 fn build(spec: &ContainerSpec, prepared: Prepared, control: UnixStream) -> Result<(), Error> {

@@ -21,6 +21,7 @@ mod boot;
 mod inside;
 mod probe;
 mod root;
+mod sleep;
 mod tree;
 mod users;
 mod watch;
@@ -107,7 +108,7 @@ fn run(state: &StateFolder) -> Result<(), Error> {
         }
         Err(error) => {
             let why = error.chain();
-            let mut record = ending(&spec, cgroup, 127, None);
+            let mut record = ending(&spec, cgroup, error.exit_code(), None);
             record.error = Some(why.clone());
             status.exit = Some(record);
             state.write("status.json", &status)?;

@@ -113,7 +113,37 @@ pub(crate) fn mount_root(
         .map_err(Error::kernel("mount the layers"))
     });
     std::env::set_current_dir("/").map_err(Error::file("enter", Path::new("/")))?;
-    mounted
+    mounted?;
+    make_cwd(&place(state), &spec.cwd, spec.users)
+}
+
+/// Makes the folder the program begins in. What cannot be made is missed, and said, when it begins.
+fn make_cwd(root: &Path, cwd: &Path, users: Option<UserRange>) -> Result<(), Error> {
+    as_first_of(users, || {
+        let _ = make_folder(root, cwd);
+        Ok(())
+    })
+}
+
+/// Makes a folder of the container's root where it is missing, as its root; links lead nowhere else.
+fn make_folder(root: &Path, path: &Path) -> rustix::io::Result<()> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat2(CWD, root, flags, Mode::empty(), ResolveFlags::empty())?;
+    let mut folder = root.try_clone().map_err(|_| rustix::io::Errno::MFILE)?;
+    let mut so_far = PathBuf::new();
+    for part in path.components().skip(1) {
+        so_far.push(part);
+        let open = || openat2(&root, &so_far, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+        folder = match open() {
+            Err(rustix::io::Errno::NOENT) => {
+                mkdirat(&folder, part.as_os_str(), Mode::from_raw_mode(0o755))?;
+                open()?
+            }
+            other => other?,
+        };
+    }
+    Ok(())
 }
 
 /// The host's view of `source` at `target`: a link, or with users a mount that maps owners.
@@ -155,6 +185,9 @@ pub(crate) fn tmp(spec: &ContainerSpec, scratch: &Path) -> Result<OwnedFd, Error
         let first = range.first();
         std::os::unix::fs::chown(&folder, Some(first), Some(first))
             .map_err(Error::file("give away", &folder))?;
+    }
+    if let Ok(below) = spec.cwd.strip_prefix("/tmp") {
+        make_cwd(&folder, &Path::new("/").join(below), spec.users)?;
     }
     let tree = tree::copy_of(&folder, false)?;
     tree::wall_in(tree.as_fd(), false)?;

@@ -13,6 +13,8 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::pidfd_send_signal;
 
+use crate::dial::{DONE, LINKS};
+use crate::exec::send_signal;
 use crate::init::End;
 use crate::log::{self, Pump};
 use crate::shim::boot::Booted;
@@ -33,7 +35,7 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
     // Gone before we could open it: nothing to wait for.
     while let Some(pidfd) = &pidfd {
         let now = log::now();
-        let (has_ended, has_dial, has_wire) = {
+        let (has_ended, has_dial, has_wire, has_sleep) = {
             let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
             fds.extend(
                 signals.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)),
@@ -45,6 +47,9 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
             let wire = container.wire.waiting_on();
             fds.extend(wire.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             let wires = fds.len();
+            let sleep = container.sleep.waiting_on();
+            fds.extend(sleep.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            let sleeps = fds.len();
             let pump = container.pump.iter().flat_map(Pump::waiting_on);
             fds.extend(pump.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             let due = container.pump.as_ref().and_then(Pump::due);
@@ -56,9 +61,14 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
                 is_ready(&fds[0]),
                 fds[fixed..dials].iter().any(is_ready),
                 fds[dials..wires].iter().any(is_ready),
+                fds[wires..sleeps].iter().any(is_ready),
             )
         };
         let now = log::now();
+        // First: somebody waits for it.
+        if has_sleep {
+            container.sleep.look();
+        }
         if let Some(pump) = &mut container.pump {
             pump.pump(now);
             pump.tick(now);
@@ -67,15 +77,23 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
             break;
         }
         if has_dial {
-            let wire = &mut container.wire;
-            container.dial.serve(|| wire.look(now));
+            let sleep = &mut container.sleep;
+            for word in container.dial.serve(|| sleep.wake()) {
+                if word.letter == LINKS {
+                    container.wire.look(now);
+                    word.answer(DONE);
+                } else {
+                    sleep.heed(word);
+                }
+            }
         }
         if has_wire {
             container.wire.ended(now);
         }
         container.wire.tick(now);
         while let Some(Ok(Some(_))) = signals.as_ref().map(SignalFd::read_signal) {
-            let _ = pidfd_send_signal(pidfd, rustix::process::Signal::TERM);
+            container.sleep.wake();
+            let _ = send_signal(pidfd, spec.stop_signal);
             kill_at = kill_at.or(Some(now + spec.grace));
         }
         if kill_at.is_some_and(|at| at <= now) {

@@ -98,6 +98,7 @@ impl Bench {
                 rotate_at: ByteSize::mib(64),
                 keep: 2,
             }),
+            stop_signal: libc::SIGTERM,
             grace: Duration::from_secs(2),
         }
     }

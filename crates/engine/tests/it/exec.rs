@@ -37,6 +37,20 @@ fn a_command_is_as_confined_as_the_app() {
 }
 
 #[test]
+fn nobody_inside_has_the_daemons_place_when_memory_runs_out() {
+    if skip() {
+        return;
+    }
+    // What this process has, its children would have.
+    std::fs::write("/proc/self/oom_score_adj", "300").unwrap();
+    let bench = Bench::new();
+    let look = "cat /proc/self/oom_score_adj";
+    bench.start(&bench.spec("a", &format!("{look}; sleep 1000")));
+    bench.wait_until_said("a", "0");
+    assert_eq!((bench.said("a").trim(), exec(&bench, look).1.as_str()), ("0", "0\n"));
+}
+
+#[test]
 fn codes_signals_and_refusals_come_back() {
     if skip() {
         return;

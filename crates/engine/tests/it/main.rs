@@ -6,6 +6,8 @@ mod bench;
 #[cfg(test)]
 mod copy;
 #[cfg(test)]
+mod docker_run;
+#[cfg(test)]
 mod ending;
 #[cfg(test)]
 mod exec;
@@ -24,9 +26,15 @@ mod logs;
 #[cfg(test)]
 mod making;
 #[cfg(test)]
+mod oci;
+#[cfg(test)]
 mod outbound;
 #[cfg(test)]
 mod reach;
+#[cfg(test)]
+mod runc;
+#[cfg(test)]
+mod sleep;
 #[cfg(test)]
 mod starting;
 #[cfg(test)]

@@ -97,3 +97,29 @@ fn forty_layers_and_a_kept_upper_folder() {
     let left: Vec<_> = std::fs::read_dir(bench.path("kept")).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
 }
+
+#[test]
+fn a_missing_working_folder_is_made_inside_whatever_links_say() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    // Not below /tmp, which is a mount inside.
+    let outside = tempfile::tempdir_in("/var/tmp").unwrap();
+    let outside = outside.path();
+    // Absolute, and out of the root by steps up: both mean places inside.
+    let inside = bench.path("base").join(outside.strip_prefix("/").unwrap());
+    std::fs::create_dir_all(inside).unwrap();
+    std::os::unix::fs::symlink(outside, bench.path("base/out")).unwrap();
+    std::os::unix::fs::symlink("../../../../../..", bench.path("base/up")).unwrap();
+    for (id, cwd, said) in [
+        ("a", "/out/deep", outside.join("deep")),
+        ("b", "/up/wharf-test-cwd", "/wharf-test-cwd".into()),
+    ] {
+        let mut spec = bench.spec(id, "pwd -P");
+        spec.cwd = cwd.into();
+        assert_eq!(bench.run(&spec).1, said.display().to_string());
+    }
+    assert!(!outside.join("deep").exists());
+    assert!(!std::path::Path::new("/wharf-test-cwd").exists());
+}

@@ -1,6 +1,5 @@
-use crate::bench::{Bench, LIMIT, USERS, is_readable, skip, until};
+use crate::bench::{Bench, LIMIT, is_readable, skip, until};
 use engine::spec::ContainerStatus;
-use std::path::Path;
 
 fn shim_pid(bench: &Bench, id: &str) -> i32 {
     let status = std::fs::read_to_string(bench.state(id).join("status.json")).unwrap();
@@ -52,10 +51,19 @@ fn the_death_of_the_shim_is_survived_and_then_seen() {
     bench.engine.signal("a", libc::SIGKILL).unwrap();
     assert!(is_readable(&watch, LIMIT));
     until("it is lost", || bench.status("a") == ContainerStatus::Lost);
+    // Whoever looks later is told the same time.
+    let at = bench.engine.ended_at("a").unwrap();
+    until("time has passed", || engine_now() > at.unwrap() + 5);
+    assert_eq!(bench.engine.ended_at("a").unwrap(), at);
     assert!(!is_running(pid.try_into().unwrap()));
     bench.engine.remove("a").unwrap();
     assert!(!bench.state("a").exists());
     assert!(bench.cgroups().iter().all(|group| !group.join("a").exists()));
+}
+
+fn engine_now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    now.as_millis().try_into().unwrap()
 }
 
 fn is_running(pid: i32) -> bool {
@@ -145,40 +153,6 @@ fn a_shim_asked_to_stop_stops_its_container_with_grace() {
     rustix::process::kill_process(shim, rustix::process::Signal::TERM).unwrap();
     let end = bench.end("a");
     assert_eq!((end.code, end.signal), (137, Some(9)));
-}
-
-#[test]
-fn runc_runs_the_same_bundle() {
-    if skip() {
-        return;
-    }
-    if !Path::new("/usr/sbin/runc").exists() {
-        crate::bench::skipped("runc");
-        return;
-    }
-    let bench = Bench::new();
-    bench.start(&bench.spec("a", "echo same; id -u"));
-    bench.end("a");
-    // runc gets a plain root, since ours was mounted where only the shim could see it.
-    let bundle = bench.path("bundle");
-    std::fs::create_dir(&bundle).unwrap();
-    let mut config = bench.engine.bundle("a").unwrap();
-    config["root"]["path"] = bench.path("base").display().to_string().into();
-    config["linux"]["cgroupsPath"] = format!("/{}/runc", bench.cgroup_parent).into();
-    // The plain root is given to the users both map.
-    for folder in ["", "etc"] {
-        let folder = bench.path("base").join(folder);
-        std::os::unix::fs::chown(folder, Some(USERS), Some(USERS)).unwrap();
-    }
-    std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
-    #[expect(clippy::disallowed_methods, reason = "a test runs a program of the host")]
-    let output = std::process::Command::new("/usr/sbin/runc")
-        .args(["--root".as_ref(), bench.path("runc").as_os_str()])
-        .args(["run".as_ref(), "--bundle".as_ref(), bundle.as_os_str(), "r".as_ref()])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(said, "same\n1000\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// So few descriptors left, until it is dropped.

@@ -24,6 +24,7 @@ use crate::problem::{Code, Problem};
 use crate::release::RunSettings;
 use crate::route::protocol::Protocol;
 use crate::route::written::{RouteSpec, find_twice};
+use crate::sleep::Sleep;
 use crate::volume::VolumeSpec;
 
 /// The file's name, at the root of the app's source.
@@ -69,6 +70,9 @@ pub struct Manifest {
     /// What the edge does for the app beside passing requests on.
     #[serde(default, deserialize_with = "edge")]
     pub edge: EdgeFile,
+    /// After how long without a request `web` sleeps.
+    #[serde(default, deserialize_with = "sleep")]
+    pub sleep: Sleep,
     #[serde(default)]
     pub domains: Domains,
     /// Which requests come to the app, beside all those for its hosts.
@@ -212,18 +216,18 @@ pub fn render_duration(duration: Duration) -> String {
     }
 }
 
-mod duration {
+pub(crate) mod duration {
     use super::{Deserialize, Deserializer, Duration, Serialize, parse_duration, render_duration};
     use serde::{Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         value: &Option<Duration>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         value.map(render_duration).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
@@ -270,6 +274,12 @@ fn edge<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EdgeFile, D::Error
     let edge = EdgeFile::deserialize(deserializer)?;
     edge.check().map_err(D::Error::custom)?;
     Ok(edge)
+}
+
+fn sleep<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sleep, D::Error> {
+    let sleep = Sleep::deserialize(deserializer)?;
+    sleep.check().map_err(D::Error::custom)?;
+    Ok(sleep)
 }
 
 fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RouteSpec>, D::Error> {

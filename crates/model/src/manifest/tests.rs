@@ -97,7 +97,7 @@ fn mistakes_name_their_line_and_rule() {
         shown += &format!("{} | {} | {}\n", mistake.line, mistake.text, mistake.why);
     }
     insta::assert_snapshot!(shown, @r#"
-    2 | prot = 1 | unknown field `prot`, expected one of `port`, `protocol`, `grace`, `drain`, `read_only`, `health`, `processes`, `build`, `release`, `static`, `limits`, `balance`, `edge`, `domains`, `routes`, `volumes`, `uses`
+    2 | prot = 1 | unknown field `prot`, expected one of `port`, `protocol`, `grace`, `drain`, `read_only`, `health`, `processes`, `build`, `release`, `static`, `limits`, `balance`, `edge`, `sleep`, `domains`, `routes`, `volumes`, `uses`
     1 | port = 70000 | invalid value: integer `70000`, expected u16
     1 | port = | string values must be quoted, expected literal string
     1 | protocol = "h2" | unknown variant `h2`, expected `http1` or `h2c`

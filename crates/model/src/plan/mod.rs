@@ -42,8 +42,16 @@ pub struct Goal {
     /// domains it was given.
     pub hosts: BTreeSet<DomainName>,
     pub is_in_maintenance: bool,
+    /// Nobody was there for long: no `web` replica is wanted until somebody is. Not with a candidate.
+    pub is_asleep: bool,
     /// The app is being destroyed: nothing is wanted.
     pub is_doomed: bool,
+}
+
+impl Goal {
+    fn sleeps(&self) -> bool {
+        self.is_asleep && self.candidate.is_none()
+    }
 }
 
 /// What one deploy wants.
@@ -274,7 +282,9 @@ fn wanted_places(goal: &Goal, world: &World) -> BTreeMap<Place, Option<u64>> {
     }
     if let Some(serving) = &goal.serving {
         let yielding = turns::yielding(goal, world);
-        let places = places_of(serving).into_iter().filter(|place| !yielding.contains(place));
+        let sleeps = |place: &Place| goal.sleeps() && place.process.is_web();
+        let places = places_of(serving).into_iter();
+        let places = places.filter(|place| !yielding.contains(place) && !sleeps(place));
         wanted.extend(places.map(|place| (place, None)));
     }
     if let Some(candidate) = &goal.candidate {
@@ -353,6 +363,9 @@ fn route_step(goal: &Goal, world: &World) -> Option<Step> {
                 continue;
             }
             places += 1;
+            if goal.sleeps() {
+                continue;
+            }
             is_hopeless |= world.crashes.get(&place).is_some_and(|crashes| crashes.is_hopeless());
             if let Some(seen) = holder(world, &place)
                 && seen.condition == Condition::Ready
@@ -368,6 +381,8 @@ fn route_step(goal: &Goal, world: &World) -> Option<Step> {
         UpstreamState::Empty
     } else if places == 0 {
         UpstreamState::Stopped
+    } else if goal.sleeps() || is_waking(world, &replicas, is_hopeless) {
+        UpstreamState::Asleep
     } else if replicas.is_empty() && is_hopeless {
         UpstreamState::Crashed
     } else {
@@ -385,6 +400,11 @@ fn route_step(goal: &Goal, world: &World) -> Option<Step> {
         return None;
     }
     Some(Step::Route(RouteGoal { state, release, hosts, replicas }))
+}
+
+/// Whether there is nothing to tell the proxy yet: visitors wait in both states.
+fn is_waking(world: &World, replicas: &BTreeSet<ReplicaId>, is_hopeless: bool) -> bool {
+    world.route.state == Some(UpstreamState::Asleep) && replicas.is_empty() && !is_hopeless
 }
 
 /// Gets a wanted place filled.

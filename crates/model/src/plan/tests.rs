@@ -59,6 +59,39 @@ fn an_empty_app_gets_its_route_and_no_more() {
 }
 
 #[test]
+fn an_app_that_falls_asleep_leaves_the_route_first_and_its_workers_go_on() {
+    let mut goal = Goal {
+        serving: Some(generation(1, &["web", "worker"])),
+        is_asleep: true,
+        ..Goal::default()
+    };
+    let worker = Place { process: "worker".parse().unwrap(), ..seen(2, 1, Condition::Ready).place };
+    let worker = Seen { place: worker, ..seen(2, 1, Condition::Ready) };
+    let web = seen(1, 1, Condition::Ready);
+    let mut world = World { replicas: vec![web, worker], route: routed(&[1]), ..World::default() };
+    goal.serving.as_mut().unwrap().formation.insert("worker".parse().unwrap(), 1);
+    assert_snapshot!(plan(&goal, &world, NOW), @"route Asleep to 0 of v1");
+    world.route = RouteSeen { state: Some(UpstreamState::Asleep), ..routed(&[]) };
+    world.route.release = 1;
+    assert_snapshot!(plan(&goal, &world, NOW), @"stop 00000000-0000-0000-0000-000000000001");
+    world.replicas.remove(0);
+    assert_snapshot!(plan(&goal, &world, NOW), @"");
+    // Somebody comes: the proxy hears of it when there is somebody to go to.
+    goal.is_asleep = false;
+    assert_snapshot!(plan(&goal, &world, NOW), @"start web.1 of g1");
+    world.replicas.push(seen(3, 1, Condition::Ready));
+    assert_snapshot!(plan(&goal, &world, NOW), @"route Live to 1 of v1");
+    // A deploy wakes it, whatever was noted.
+    goal.is_asleep = true;
+    goal.candidate = Some(candidate(2, DeployPhase::Starting));
+    world.replicas.pop();
+    assert_snapshot!(plan(&goal, &world, NOW), @r"
+    start web.1 of g1
+    start web.1 of g2
+    ");
+}
+
+#[test]
 fn a_deploy_starts_new_replicas_and_leaves_the_old_alone() {
     let goal = Goal {
         serving: Some(generation(1, &["web"])),

@@ -217,6 +217,7 @@ impl Town {
                 }
             }
             5 => self.goal.is_in_maintenance = !self.goal.is_in_maintenance,
+            7 => self.goal.is_asleep = !self.goal.is_asleep,
             _ => self.live_a_little(),
         }
     }

@@ -38,6 +38,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +95,9 @@ pub struct Upstream {
     /// Whether answers tell how long they took (`Server-Timing` and `X-Request-Time`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tells_timing: bool,
+    /// After so long without a request its endpoints may sleep: well before, nobody asks how they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleeps_after: Option<Duration>,
     /// How requests are shared among the endpoints.
     #[serde(default, skip_serializing_if = "Balance::is_default")]
     pub balance: Balance,
@@ -111,6 +115,9 @@ pub struct Upstream {
 pub enum UpstreamState {
     /// Endpoints are there or about to be: hold the request until one is, up to the hold limit.
     Live,
+    /// Stopped because nobody was there for long: hold the request; who waits is told of, and it is
+    /// started.
+    Asleep,
     /// Replicas crash again and again: answer H10 at once when no endpoint is there.
     Crashed,
     /// Scaled to none: answer H14.
@@ -187,6 +194,7 @@ mod tests {
             state: UpstreamState::Live,
             is_paused: false,
             tells_timing: false,
+            sleeps_after: None,
             balance: Balance::default(),
             protocol: Protocol::default(),
             endpoints: Vec::new(),

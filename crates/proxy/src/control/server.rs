@@ -26,7 +26,7 @@ use crate::core::Mail;
 use crate::error::{Error, Result};
 use crate::log::Lost;
 use crate::meter::{self, CoreMeter};
-use crate::snapshot::Keeper;
+use crate::snapshot::{self, Keeper};
 use crate::table::{PartEdit, Registry};
 use crate::tasks::spawn_detached;
 use crate::tls::{self, SealKey, Tls};
@@ -52,6 +52,9 @@ pub(crate) struct Control {
 
 /// What was counted beside the table: by the cores, and of spans.
 type Counted = (Arc<[CoreMeter]>, Arc<Fate>);
+
+/// How often a worker that was replaced looks what the next one keeps.
+const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 
 /// What was told last.
 pub(crate) struct Kept {
@@ -112,6 +115,14 @@ impl Control {
         }
     }
 
+    /// Makes the disk ready for changes while nobody waits for it.
+    pub(crate) async fn begin_keeping(&self) {
+        let Kept { table, keeper, .. } = &mut *self.truth.lock().await;
+        if table.version > 0 {
+            keeper.begin(table.clone());
+        }
+    }
+
     /// Serves from a whole table.
     async fn apply(&self, table: RouteTable) -> Reply {
         let mut truth = self.truth.lock().await;
@@ -143,16 +154,25 @@ impl Control {
     /// Swaps the next table in on every core, then keeps it. Serving comes first: a crash between the
     /// two is mended by the daemon, which did not hear of success and applies again.
     async fn swap(&self, truth: &mut Kept, change: &TableChange, is_whole: bool) -> Reply {
+        if let Err(conflict) = self.serve(truth, change).await {
+            return Reply::Refused(conflict);
+        }
+        keep(truth, (!is_whole).then_some(change)).await
+    }
+
+    /// Has every core serve from the changed table.
+    async fn serve(
+        &self,
+        truth: &mut Kept,
+        change: &TableChange,
+    ) -> std::result::Result<(), String> {
         let Kept { registry, table, .. } = &mut *truth;
         let edits: Vec<PartEdit<'_>> = change
             .parts
             .iter()
             .map(|(app, after)| (*app, table.parts.get(app).map(Arc::as_ref), after.as_deref()))
             .collect();
-        let compiled = match registry.apply(&edits) {
-            Ok(compiled) => compiled,
-            Err(conflict) => return Reply::Refused(conflict.to_string()),
-        };
+        let compiled = registry.apply(&edits).map_err(|conflict| conflict.to_string())?;
         self.tls.know_routes(compiled.clone());
         let mut answers = Vec::new();
         for core in &self.mail {
@@ -168,7 +188,30 @@ impl Control {
         self.tls.claims().wake();
         registry.forget_gone(change.parts.keys().copied());
         let _is_of_this_version = table.change(change);
-        keep(truth, (!is_whole).then_some(change)).await
+        Ok(())
+    }
+
+    /// Until the cores have finished what they have: what waits for a replica, or tries one, goes by the
+    /// table that the worker in this one's place keeps. Nobody tells this one any more, and it keeps nothing.
+    pub(crate) async fn follow_the_next(&self) {
+        let folder = &self.config.state_dir;
+        let mut tick = tokio::time::interval(FOLLOW_EVERY);
+        let mut known = None;
+        while self.mail.iter().any(|core| !core.is_closed()) {
+            tick.tick().await;
+            let mark = snapshot::mark(folder);
+            if known.as_ref() == Some(&mark) {
+                continue;
+            }
+            known = Some(mark);
+            let mut truth = self.truth.lock().await;
+            let next = snapshot::load(folder).filter(|next| next.version > truth.table.version);
+            let Some(next) = next else { continue };
+            let change = truth.table.difference(&next);
+            if let Err(conflict) = self.serve(&mut truth, &change).await {
+                tracing::error!(conflict, "the next worker's table contradicts itself");
+            }
+        }
     }
 
     /// Puts certificates in place: serving first, then the disk, as with routes.

@@ -319,6 +319,7 @@ pub(crate) fn shop(version: u64, state: UpstreamState, endpoints: Vec<Endpoint>)
         state,
         is_paused: false,
         tells_timing: false,
+        sleeps_after: None,
         balance: Balance::default(),
         protocol: model::route::protocol::Protocol::default(),
         endpoints,

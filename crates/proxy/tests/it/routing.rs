@@ -33,6 +33,7 @@ fn part(name: &str, toml: &str, app: Option<(u128, &App)>) -> Arc<Part> {
         state: UpstreamState::Live,
         is_paused: false,
         tells_timing: false,
+        sleeps_after: None,
         balance: Balance::default(),
         protocol: model::route::protocol::Protocol::default(),
         endpoints: app.iter().map(|(number, app)| tcp(*number, app.address)).collect(),

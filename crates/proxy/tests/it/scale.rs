@@ -32,6 +32,7 @@ fn part(number: usize, app: &App, extra: usize) -> Arc<Part> {
         state: UpstreamState::Live,
         is_paused: false,
         tells_timing: false,
+        sleeps_after: None,
         balance: model::route::balance::Balance::default(),
         protocol: model::route::protocol::Protocol::default(),
         endpoints: vec![tcp(number as u128 + 1, app.address)],

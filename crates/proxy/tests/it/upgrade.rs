@@ -6,10 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::app::App;
-use crate::edge::{Edge, Raw, live, tcp, until};
+use crate::edge::{Edge, Raw, app_id, live, tcp, until};
 use crate::faults::shops;
 use crate::traffic::Traffic;
 
@@ -204,4 +205,44 @@ async fn after_a_kill_nobody_is_refused_and_it_serves_again_soon() {
          {answered} requests answered, 0 failed",
         time.as_millis()
     ));
+}
+
+/// A request that waits for a replica when its worker is replaced is answered when there is one: only
+/// the next worker is told of it.
+#[tokio::test]
+async fn what_waits_in_a_replaced_worker_goes_on_when_its_app_does() {
+    let mut edge = Edge::tuned(|config| config.drain_limit = Duration::from_secs(60)).await;
+    let app = App::start("shop").await;
+    let mut version = 1;
+    edge.apply(live(version, Vec::new())).await;
+    for is_orphaned in [false, true] {
+        let old = edge.status().await;
+        let mut waiting = edge.connect().await;
+        waiting.send("GET /waits HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
+        until("it to wait", async || {
+            (edge.status().await.apps[&app_id(1)].held == 1).then_some(())
+        })
+        .await;
+        let mut talk = UnixStream::connect(&edge.config.control_socket).await.unwrap();
+        let mut told = [0; 256];
+        assert_ne!(talk.read(&mut told).await.unwrap(), 0, "its greeting");
+        if is_orphaned {
+            edge.kill_holder();
+            edge.start_holder();
+        } else {
+            tell(old.holder_pid.unwrap(), Signal::HUP);
+        }
+        until("the next worker", async || {
+            edge.client.status().await.ok().filter(|status| status.pid != old.pid)
+        })
+        .await;
+        // Who talks to the old one hears that it is over, though it still has a request.
+        let ended = tokio::time::timeout(Duration::from_secs(30), talk.read(&mut told)).await;
+        assert_eq!(ended.expect("the end of the conversation").unwrap_or(0), 0);
+        version += 1;
+        edge.apply(live(version, vec![tcp(version.into(), app.address)])).await;
+        assert_eq!(waiting.reply().await.status, 200);
+        version += 1;
+        edge.apply(live(version, Vec::new())).await;
+    }
 }

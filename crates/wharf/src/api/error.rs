@@ -30,6 +30,7 @@ impl From<Problem> for ErrorBody {
 pub fn status(code: Code) -> u16 {
     match code {
         Code::BadInput
+        | Code::CommandWrong
         | Code::ProcfileBroken
         | Code::AppFileBroken
         | Code::NoAppGiven

@@ -22,6 +22,7 @@ pub mod edge;
 pub mod link;
 
 pub mod outbound;
+pub mod sleep;
 
 pub mod route;
 

@@ -51,7 +51,7 @@ pub struct ProxyStatus {
 pub struct AppStatus {
     pub name: AppName,
     pub url: String,
-    /// `live`, `deploying`, `crashed`, `stopped`, `empty`, `maintenance`.
+    /// `live`, `deploying`, `asleep`, `crashed`, `stopped`, `empty`, `maintenance`.
     pub status: String,
     /// The release that serves.
     pub release: Option<u64>,

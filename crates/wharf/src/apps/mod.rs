@@ -22,7 +22,9 @@ pub mod asks;
 
 pub mod links;
 pub mod outbound;
+
 pub mod routes;
+pub mod sleep;
 pub mod weights;
 
 pub mod edge;

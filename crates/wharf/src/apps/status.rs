@@ -74,9 +74,13 @@ pub async fn list(
     let mut views = Vec::with_capacity(stored.len());
     for (app, serving, deploy, wanted) in stored {
         let replicas = context.deploys.replicas(app.id).await;
-        let up = replicas.iter().filter(|view| view.status == "up").count();
+        let up = replicas.iter().filter(|view| matches!(view.status, "up" | "frozen")).count();
+        let is_asleep = replicas.iter().any(|view| view.status == "asleep");
         let up = u32::try_from(up).unwrap_or(u32::MAX);
-        let status = word(&app, serving.is_some(), deploy.is_some(), (up, wanted));
+        let status = match word(&app, serving.is_some(), deploy.is_some(), (up, wanted)) {
+            "live" | "down" if is_asleep => "asleep",
+            word => word,
+        };
         let ids: Vec<_> = replicas.iter().map(|view| view.replica.id).collect();
         let endpoints = ids.iter().filter_map(|id| proxy?.endpoints.get(id));
         let in_flight = endpoints.map(|endpoint| endpoint.in_flight).sum();

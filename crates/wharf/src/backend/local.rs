@@ -21,10 +21,12 @@ use engine::image::store::ImageStore;
 use engine::links::{Link, Name};
 use engine::network::outbound::OutboundPool;
 use engine::network::policy::Policy;
+use engine::sleep::{Asleep, Slept};
 use engine::spec::{
     ContainerSpec, ContainerStatus, ExecSpec, LogSpec, MountSpec, NetworkSpec, RootSpec, UpperSpec,
     UserRange,
 };
+use jiff::Timestamp;
 use model::id::{AppId, ReplicaId};
 use model::limits::ProcessLimits;
 use model::release::ImageRef;
@@ -221,7 +223,6 @@ impl Local {
         let mut env = image_config.env();
         env.retain(|(key, _)| !spec.env.iter().any(|(other, _)| other == key));
         env.extend(spec.env);
-        let cwd = image_config.config.working_dir.clone();
         let container = ContainerSpec {
             id,
             labels: [("app", spec.app.to_string()), ("name", spec.name.clone())]
@@ -233,7 +234,7 @@ impl Local {
             root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: spec.is_read_only },
             command: super::command::shell(&spec.command),
             env,
-            cwd: if cwd.is_empty() { PathBuf::from("/") } else { PathBuf::from(cwd) },
+            cwd: image_config.config.cwd(),
             uid: APP_UID,
             gid: APP_UID,
             users,
@@ -250,6 +251,7 @@ impl Local {
                 }),
                 keep: LOGS_KEPT,
             }),
+            stop_signal: image_config.config.stop_signal().unwrap_or(TERM),
             grace: spec.grace,
         };
         Ok((container, slot.index))
@@ -276,6 +278,18 @@ impl Local {
             ContainerStatus::Exited(record) => Observed::Ended(ending(record)),
             ContainerStatus::Lost => Observed::Ended(EndingKind::Lost),
         })
+    }
+
+    /// When it ended: by its exit record or, without one, when that was first seen. The same to whoever
+    /// looks, as long as its container is not cleared away.
+    pub async fn ended_at(self: &Arc<Self>, id: ReplicaId) -> Option<Timestamp> {
+        let local = Arc::clone(self);
+        let found = blocking(move || Ok(local.engine.ended_at(&id.to_string())?)).await;
+        let millis = found.unwrap_or_else(|error| {
+            tracing::warn!(replica = %id, error = error.for_people(), "its end has no time");
+            None
+        });
+        Timestamp::from_millisecond(i64::try_from(millis?).ok()?).ok()
     }
 
     /// Waits until a replica has ended. One whose shim was killed is of no use any more and is ended.
@@ -319,12 +333,42 @@ impl Local {
 
     /// TERM, and KILL after the grace; whether it had to be killed.
     pub async fn stop(self: &Arc<Self>, id: ReplicaId, grace: Duration) -> bool {
-        self.signal(id, TERM).await;
+        let (local, name) = (Arc::clone(self), id.to_string());
+        let asked = blocking(move || Ok(local.engine.ask_to_end(&name)?)).await;
+        if let Err(error) = asked {
+            tracing::debug!(replica = %id, error = error.for_people(), "not asked to end");
+        }
         if tokio::time::timeout(grace, self.wait_ended(id)).await.is_ok() {
             return false;
         }
         self.signal(id, KILL).await;
         true
+    }
+
+    /// Has a replica stand still until somebody comes, if nobody is there.
+    pub async fn fall_asleep(self: &Arc<Self>, id: ReplicaId) -> Slept {
+        let local = Arc::clone(self);
+        let slept = blocking(move || Ok(local.engine.fall_asleep(&id.to_string())?)).await;
+        // One that has ended meanwhile needs no sleep.
+        slept.unwrap_or(Slept::Unable)
+    }
+
+    /// A replica's sleep, if it sleeps.
+    pub async fn watch_sleep(self: &Arc<Self>, id: ReplicaId) -> Option<Asleep> {
+        let local = Arc::clone(self);
+        blocking(move || Ok(local.engine.watch_sleep(&id.to_string()))).await.ok().flatten()
+    }
+
+    /// Lets a replica that stands still go on.
+    pub async fn wake(self: &Arc<Self>, id: ReplicaId) {
+        let local = Arc::clone(self);
+        let woken = blocking(move || {
+            local.engine.rouse(&id.to_string());
+            Ok(())
+        });
+        if let Err(error) = woken.await {
+            tracing::warn!(replica = %id, error = error.for_people(), "not woken");
+        }
     }
 
     /// Sends a signal of signal(7); one that ended meanwhile needs none.
@@ -537,6 +581,11 @@ pub(super) async fn wait_readable(pidfd: OwnedFd) -> bool {
         tracing::warn!(%error, "cannot wait on a pidfd");
     }
     waited.is_ok()
+}
+
+/// Waits until a sleep is over.
+pub async fn until_awake(asleep: Asleep) {
+    wait_readable(asleep.into()).await;
 }
 
 pub(super) async fn blocking<T: Send + 'static>(

@@ -27,6 +27,8 @@ pub const MOST_PAGE: usize = 64 * 1024;
 /// What is younger may be on its way into the route table and is left alone.
 pub const YOUNG: Duration = Duration::from_secs(600);
 
+/// Where it lies in the data directory.
+pub const PUBLISHED: &str = "published";
 /// Paths in an app file are relative to the app's folder.
 const APP_FOLDER: &str = "app";
 
@@ -58,7 +60,7 @@ impl Published {
         group: u32,
         (layers, images): (Arc<LayerStore>, Arc<ImageStore>),
     ) -> Result<Self, PublishError> {
-        let folder = data_dir.join("published");
+        let folder = data_dir.join(PUBLISHED);
         let make = || {
             fs::create_dir_all(&folder)?;
             chown(&folder, Some(Uid::ROOT), Some(Gid::from_raw(group)))?;

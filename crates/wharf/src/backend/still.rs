@@ -2,34 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::Engine;
+use engine::sleep::Still;
 use engine::spec::ContainerStatus;
 
 use super::error::BackendError;
 use super::local::Local;
 
-/// Containers that stand still; dropping it lets them go on.
-#[derive(Debug)]
-pub struct Still<'a> {
-    engine: &'a Engine,
-    ids: Vec<String>,
-}
-
-impl Drop for Still<'_> {
-    fn drop(&mut self) {
-        for id in &self.ids {
-            if let Err(error) = self.engine.set_frozen(id, false) {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(container = id, error, "a container stands still");
-            }
-        }
-    }
-}
-
 impl Local {
     /// Stops all containers that can write below a folder, until what is returned is dropped.
-    pub fn still(&self, folder: &Path) -> Result<Still<'_>, engine::error::Error> {
-        let mut still = Still { engine: &self.engine, ids: Vec::new() };
+    pub fn still(&self, folder: &Path) -> Result<Vec<Still>, engine::error::Error> {
+        let mut still = Vec::new();
         for spec in self.engine.specs()? {
             let mut mounts = spec.mounts.iter();
             if !mounts.any(|one| !one.is_read_only && one.source.starts_with(folder)) {
@@ -37,9 +19,7 @@ impl Local {
             }
             let status = self.engine.find(&spec.id)?.map(|state| state.status);
             if matches!(status, Some(ContainerStatus::Running { .. })) {
-                // Noted first: one that was told to stop is let go on, whatever became of it.
-                still.ids.push(spec.id.clone());
-                self.engine.set_frozen(&spec.id, true)?;
+                still.push(self.engine.still(&spec.id)?);
             }
         }
         Ok(still)
@@ -49,7 +29,7 @@ impl Local {
     pub fn let_all_go_on(&self) -> Result<(), BackendError> {
         for state in self.engine.list()? {
             if matches!(state.status, ContainerStatus::Running { .. }) {
-                self.engine.set_frozen(&state.spec.id, false)?;
+                self.engine.let_go_on(&state.spec.id)?;
             }
         }
         Ok(())

@@ -73,6 +73,7 @@ impl<'a> Draft<'a> {
                 run,
                 routes,
                 balance,
+                sleep: at.manifest.sleep,
                 edge,
                 ask,
                 volumes: at.manifest.volumes.clone(),

@@ -62,6 +62,7 @@ impl BuildContext {
             names: Vec::new(),
             network,
             log: None,
+            stop_signal: 15,
             grace: Duration::from_secs(1),
         };
         let limits = (self.config.step_limit, &request.cancel);

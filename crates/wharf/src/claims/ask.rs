@@ -11,8 +11,8 @@ use hyper_util::rt::TokioIo;
 use model::claim::AskRule;
 use model::id::AppId;
 use model::name::DomainName;
-use model::route::EndpointAddress;
 use model::route::protocol::Protocol;
+use model::route::{EndpointAddress, UpstreamState};
 use tokio::net::TcpStream;
 
 use crate::certificates::acme::http::{Boxed, Http};
@@ -74,7 +74,12 @@ impl Asker {
     /// Asks the first replica that can be reached, as the health probe does: not by the proxy, whose
     /// redirects and passwords are for visitors.
     async fn ask_replica(&self, app: AppId, target: &str) -> Result<u16, Boxed> {
-        let part = self.context.deploys.served(app).await.ok_or("nothing of it serves")?;
+        let deploys = &self.context.deploys;
+        let mut part = deploys.served(app).await.ok_or("nothing of it serves")?;
+        if part.upstream.state == UpstreamState::Asleep {
+            deploys.wake_up(app).await;
+            part = deploys.served(app).await.ok_or("nothing of it serves")?;
+        }
         let upstream = &part.upstream;
         if upstream.protocol != Protocol::Http1 {
             return Err("a path is asked over HTTP/1, which it does not speak: give a URL".into());

@@ -33,6 +33,7 @@ mod routes;
 mod run;
 mod session;
 mod settings;
+mod sleep;
 mod stats;
 mod status;
 mod table;
@@ -40,6 +41,7 @@ mod terminal;
 mod timing;
 mod top;
 mod trace;
+mod usage;
 mod visitors;
 mod volumes;
 mod weight;
@@ -221,6 +223,20 @@ enum Command {
     /// Take places off the list
     #[command(name = "outbound:remove")]
     OutboundRemove(outbound::RemoveArgs),
+    /// Show when the app sleeps, and whether it does
+    Sleep(sleep::ShowArgs),
+    /// Say after how long without a request it sleeps
+    #[command(name = "sleep:set")]
+    SleepSet(sleep::SetArgs),
+    /// Have the app never sleep
+    #[command(name = "sleep:off")]
+    SleepOff(sleep::OffArgs),
+    /// Take back what was said, so that the app file holds again
+    #[command(name = "sleep:unset")]
+    SleepUnset(sleep::UnsetArgs),
+    /// Wake the app now
+    #[command(name = "sleep:wake")]
+    SleepWake(sleep::WakeArgs),
     /// Show what the edge does for the app beside passing requests on
     Edge(edge::ShowArgs),
     /// Set what the edge does: compression, CORS, rates, headers, passwords
@@ -383,8 +399,11 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(join_words(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
-            // clap prints help to stdout and errors to stderr; that it cannot is nobody's loss.
-            let _ = error.print();
+            match usage::problem(&error) {
+                Some(problem) => printer::Printer::new().problem(&problem),
+                // Help goes to stdout; that it cannot is nobody's loss.
+                None => drop(error.print()),
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -483,6 +502,11 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::OutboundSet(args) => outbound::set(session, &args).await,
         Command::OutboundAllow(args) => outbound::allow(session, &args).await,
         Command::OutboundRemove(args) => outbound::remove(session, &args).await,
+        Command::Sleep(args) => sleep::show(session, &args).await,
+        Command::SleepSet(args) => sleep::set(session, &args).await,
+        Command::SleepOff(args) => sleep::off(session, &args).await,
+        Command::SleepUnset(args) => sleep::unset(session, &args).await,
+        Command::SleepWake(args) => sleep::wake(session, &args).await,
         Command::Edge(args) => edge::show(session, &args).await,
         Command::EdgeSet(args) => edge::set(session, &args).await,
         Command::EdgeUnset(args) => edge::unset(session, &args).await,

@@ -17,6 +17,8 @@ mod registry;
 
 pub mod routes;
 
+mod idle;
+
 mod keeper;
 
 mod probe;
@@ -59,6 +61,7 @@ use crate::proxy_link::ProxyLink;
 use crate::store::{self, Store, StoreError};
 use crate::tasks::Tasks;
 
+use idle::Idle;
 use progress::{Hub, News, Timings};
 use release::{Frozen, NewRelease};
 use routes::Routes;
@@ -92,6 +95,7 @@ struct Shared {
     one_offs: one_off::Register,
     wires: Wires,
     ways: Ways,
+    idle: Arc<Idle>,
     /// Only so many replicas start and boot at once, so that a hundred apps come up without a stampede.
     starts: tokio::sync::Semaphore,
     /// Held for reading by those who make a release of an image that is there, for writing by the
@@ -128,7 +132,7 @@ pub struct Parts {
 #[derive(Debug, Clone)]
 pub struct ReplicaView {
     pub replica: Replica,
-    /// `starting`, `up`, `stopping`, `crashed`.
+    /// `starting`, `up`, `frozen`, `asleep`, `stopping`, `crashed`.
     pub status: &'static str,
     /// Why, when it is not up: the last ending.
     pub note: Option<String>,
@@ -160,7 +164,8 @@ impl Deploys {
     /// The room, with no keeper at work yet.
     pub fn new(parts: Parts) -> Self {
         let Parts { store, backend, routes, link, logs, tasks, domain, sockets, resolver } = parts;
-        let wires = Wires::new(Arc::clone(&backend));
+        let idle = Arc::new(Idle::new(link.clone()));
+        let wires = Wires::new(Arc::clone(&backend), Arc::clone(&idle));
         let ways = Ways::new(Arc::clone(&backend), resolver);
         let shared = Shared {
             store,
@@ -175,6 +180,7 @@ impl Deploys {
             one_offs: one_off::Register::default(),
             wires,
             ways,
+            idle,
             starts: tokio::sync::Semaphore::new(STARTS_AT_ONCE),
             images: Arc::default(),
             surplus: tokio::sync::Notify::new(),
@@ -192,6 +198,10 @@ impl Deploys {
         for app in apps {
             self.wake(app.id);
         }
+        let shared = Arc::clone(&self.inner.shared);
+        self.inner.shared.tasks.spawn_until_stop("idle apps", async move {
+            shared.idle.keep().await;
+        });
         let shared = Arc::clone(&self.inner.shared);
         self.inner.shared.tasks.spawn_until_stop("outbound names", async move {
             shared.ways.keep().await;
@@ -434,6 +444,34 @@ impl Deploys {
             }
         };
         tokio::time::timeout(limit, gone).await.is_ok()
+    }
+
+    /// The replicas of an app somebody wants to look into: one that is stopped because nobody was there
+    /// is started, and waited for.
+    async fn roused(&self, app: AppId) -> Vec<ReplicaView> {
+        let until = tokio::time::Instant::now() + SEEN_WITHIN;
+        let mut views = self.replicas(app).await;
+        if !views.iter().any(|view| view.status == "asleep") {
+            return views;
+        }
+        self.rouse(app);
+        let is_up = |view: &ReplicaView| view.replica.process.is_web() && view.status == "up";
+        while !views.iter().any(is_up) && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            views = self.replicas(app).await;
+        }
+        views
+    }
+
+    /// Wakes an app that is stopped because nobody was there, and waits until it answers.
+    pub async fn wake_up(&self, app: AppId) {
+        self.roused(app).await;
+        self.wait_routed(app).await;
+    }
+
+    /// Wakes an app, as a visitor would.
+    pub fn rouse(&self, app: AppId) {
+        self.tell(app, keeper::Message::Knock(keeper::BY_COMMAND));
     }
 
     fn tell(&self, app: AppId, message: keeper::Message) {

@@ -30,6 +30,8 @@ use super::{Deploys, ReplicaView, Shared, release, replica, store_problem, volum
 use crate::backend::command::shell;
 use crate::backend::error::BackendError;
 use crate::backend::local::{APP_UID, Exec, Observed, ReplicaSpec};
+use crate::failpoints;
+use crate::logs::End;
 use crate::store::{self, StoreError};
 
 /// After HUP, and again after TERM, so long until the next harder word.
@@ -134,16 +136,21 @@ impl Job {
             Kind::OneOff(id, ticket) => (id, ticket),
         };
         let ending = self.shared.backend.wait_ended(id).await;
+        // Told before it is cleared away: what is known of it is in its container's folder alone.
+        let at = self.shared.backend.ended_at(id).await;
+        let end = End { name: &self.name, kind: &ending, at };
+        if self.shared.logs.say_end(self.app, &end)
+            && let Some((code, words)) = ending.run_code()
+        {
+            let said = format!("Error {code} ({words}): {ending}");
+            self.shared.logs.say(self.app, &self.name, &said);
+        }
+        failpoints::hit("run.told");
         if let Err(error) = self.shared.backend.remove(id).await {
             tracing::warn!(one_off = self.name, error = error.for_people(), "not cleared away");
         }
         self.shared.wires.forget(id).await;
         self.shared.ways.forget(id).await;
-        if let Some((code, words)) = ending.run_code() {
-            let said = format!("Error {code} ({words}): {ending}");
-            self.shared.logs.say(self.app, &self.name, &said);
-        }
-        self.shared.logs.say(self.app, &self.name, &format!("Process {ending}"));
         drop(ticket);
         match ending {
             EndingKind::Exited(code) => code,
@@ -482,8 +489,9 @@ impl Deploys {
         owner: &App,
         name: &str,
     ) -> Result<(ReplicaId, String), Problem> {
-        let views = self.replicas(app).await;
-        let running = views.iter().filter(|view| matches!(view.status, "up" | "starting"));
+        let views = self.roused(app).await;
+        let running =
+            views.iter().filter(|view| matches!(view.status, "up" | "frozen" | "starting"));
         let found = running
             .filter(|view| view.replica.name() == name || view.replica.process.as_str() == name)
             // While a deploy goes on there are two of a name: the newer one is meant.

@@ -17,6 +17,7 @@ use model::name::{AppName, LinkName, ProcessType};
 use model::problem::{Code, Problem};
 use tokio::sync::Mutex;
 
+use super::idle::Idle;
 use super::release::ground;
 use crate::backend::local::Local;
 use crate::store::{StoreError, Tx, apps, links};
@@ -111,6 +112,7 @@ pub(super) type Answering = BTreeMap<ProcessType, BTreeSet<ReplicaId>>;
 #[derive(Debug)]
 pub(super) struct Wires {
     backend: Arc<Local>,
+    idle: Arc<Idle>,
     known: Mutex<Known>,
 }
 
@@ -132,8 +134,8 @@ struct User {
 }
 
 impl Wires {
-    pub(super) fn new(backend: Arc<Local>) -> Self {
-        Self { backend, known: Mutex::default() }
+    pub(super) fn new(backend: Arc<Local>, idle: Arc<Idle>) -> Self {
+        Self { backend, idle, known: Mutex::default() }
     }
 
     /// What answers for an app from now on. When this returns, new connections go there.
@@ -168,13 +170,25 @@ impl Wires {
             }
             None => {}
         }
+        for to in uses.iter().filter_map(|one| one.to) {
+            self.idle.knock(to, "an app that uses it is there");
+        }
         known.users.insert(id, User { uses: uses.to_vec(), is_settled: false });
         self.tell(&mut known, id).await;
+    }
+
+    /// Whether a replica that is there has a link to that app.
+    pub(super) async fn is_used(&self, app: AppId) -> bool {
+        let known = self.known.lock().await;
+        known.users.values().any(|user| user.uses.iter().any(|one| one.to == Some(app)))
     }
 
     /// The links a replica is started with; what follows it hears of.
     pub(super) async fn begin(&self, id: ReplicaId, uses: &[Use]) -> Vec<Link> {
         let mut known = self.known.lock().await;
+        for to in uses.iter().filter_map(|one| one.to) {
+            self.idle.knock(to, "an app that uses it starts");
+        }
         known.users.insert(id, User { uses: uses.to_vec(), is_settled: uses.is_empty() });
         self.links(&mut known, uses, &[]).await
     }

@@ -89,6 +89,16 @@ fn filter(kernel: &Kernel) -> Check {
     trouble(found, NONE_START, "a kernel with CONFIG_SECCOMP_FILTER")
 }
 
+/// The proxy's worker is fenced in by it.
+pub(super) fn fence(is_there: bool) -> Check {
+    if is_there {
+        return fine(AREA, "landlock", "yes");
+    }
+    let found = check(AREA, "landlock", Level::Warn, "the kernel has none, or it is off");
+    let costs = "the proxy may read every file that everybody may read";
+    trouble(found, costs, "a kernel of 5.13 or newer with `lsm=` naming landlock")
+}
+
 fn pidfd(kernel: &Kernel) -> Check {
     if kernel.has_pidfd {
         return fine(AREA, "pidfd", "yes");

@@ -46,6 +46,7 @@ fn look_blocking(config: &Config, asked: Asked) -> Vec<Check> {
     let mut checks = kernel::checks(&engine::host::kernel(), is_root);
     let place = place(&config.data_dir);
     checks.push(kernel::users(config, &place));
+    checks.push(kernel::fence(proxy::confinement::has_fence()));
     checks.extend(disk::checks(&place, config.disk_reserve));
     checks.extend(clock::checks());
     checks.extend(limits::checks());

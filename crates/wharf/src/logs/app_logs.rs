@@ -9,7 +9,29 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use model::id::AppId;
-use model::replica::Replica;
+use model::replica::{EndingKind, Replica};
+
+/// The end of one process, to be told.
+#[derive(Debug)]
+pub struct End<'a> {
+    /// `web.1`, `run.4711`.
+    pub name: &'a str,
+    pub kind: &'a EndingKind,
+    /// What its container's folder says, the same to whoever looks; none where there is no container, and
+    /// so nobody who would find it again.
+    pub at: Option<Timestamp>,
+}
+
+impl End<'_> {
+    /// Known by its name and its time.
+    fn is_said_by(&self, line: &str) -> bool {
+        let (Some(at), Some((stamped, rest))) = (self.at, line.split_once(' ')) else {
+            return false;
+        };
+        let said = rest.strip_prefix("wharf ").and_then(|rest| rest.strip_prefix(self.name));
+        stamped == stamp(at) && said.is_some_and(|said| said.starts_with(" Process "))
+    }
+}
 
 /// The log folder of all apps.
 #[derive(Debug, Clone)]
@@ -50,8 +72,12 @@ impl AppLogs {
     /// Says something in an app's log; `source` is `web.1`, `deploy` … A log that cannot be written
     /// stops nothing.
     pub fn say(&self, app: AppId, source: &str, text: &str) {
+        self.say_at(app, source, text, Timestamp::now());
+    }
+
+    fn say_at(&self, app: AppId, source: &str, text: &str, at: Timestamp) {
         let path = self.wharf_path(app);
-        let line = format!("{} wharf {source} {}\n", stamp(Timestamp::now()), one_line(text));
+        let line = format!("{} wharf {source} {}\n", stamp(at), one_line(text));
         let append = || {
             fs::create_dir_all(self.app_folder(app))?;
             let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
@@ -60,6 +86,19 @@ impl AppLogs {
         if let Err(error) = append() {
             tracing::warn!(path = %path.display(), %error, "cannot write an app's log");
         }
+    }
+
+    /// Says how a process ended, once: whoever dies before the container is cleared away has the next
+    /// daemon find the same end again. Whether it was news.
+    pub fn say_end(&self, app: AppId, end: &End<'_>) -> bool {
+        let path = self.wharf_path(app);
+        let text = tail_of(&path).unwrap_or_default();
+        if text.lines().any(|line| end.is_said_by(line)) {
+            return false;
+        }
+        let said = format!("Process {}", end.kind);
+        self.say_at(app, end.name, &said, end.at.unwrap_or_else(Timestamp::now));
+        true
     }
 
     /// The last lines a replica printed, without their times.

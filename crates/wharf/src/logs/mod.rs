@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use model::id::ReplicaId;
 
-pub use app_logs::{AppLogs, stamp};
+pub use app_logs::{AppLogs, End, stamp};
 pub use follow::{Lines, open};
 pub use record::Line;
 

@@ -135,3 +135,22 @@ async fn following_loses_nothing_and_repeats_nothing_over_rotations() {
         (0..3000).map(|n| n.to_string()).chain(["new file".into()]).collect();
     assert_eq!(seen, expected);
 }
+
+#[test]
+fn an_end_is_known_by_its_time_and_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = AppLogs::new(folder.path().to_owned());
+    let app = model::id::AppId(uuid::Uuid::nil());
+    let lost = model::replica::EndingKind::Lost;
+    let at = |millis| Some(Timestamp::from_millisecond(millis).unwrap());
+    let end = |name, at| End { name, kind: &lost, at };
+    // The same end again is no news; another of that name is, and so is one at that time.
+    assert!(logs.say_end(app, &end("web.1", at(1000))));
+    assert!(!logs.say_end(app, &end("web.1", at(1000))));
+    assert!(logs.say_end(app, &end("web.1", at(1001))));
+    assert!(logs.say_end(app, &end("web.11", at(1000))));
+    // One without a container cannot be found again.
+    assert!(logs.say_end(app, &end("web.1", None)) && logs.say_end(app, &end("web.1", None)));
+    let said = fs::read_to_string(logs.wharf_path(app)).unwrap();
+    assert_eq!(said.lines().count(), 5, "{said}");
+}

@@ -54,7 +54,7 @@ pub(super) async fn attach(
 ) -> Answer {
     let (app, running) = replicas::find(&context, &key, &name).await?;
     let view = running.view;
-    if !matches!(view.status, "up" | "starting" | "stopping") {
+    if !matches!(view.status, "up" | "starting" | "stopping" | "frozen" | "asleep") {
         let what = format!("`{name}` does not run");
         let problem = Problem::new(Code::ReplicaUnknown, what).why(view.note.unwrap_or_default());
         return Err(problem.next(format!("wharf logs -a {} -p {name}", app.name)).into());

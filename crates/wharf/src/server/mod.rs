@@ -26,6 +26,7 @@ mod domains;
 mod links;
 
 mod outbound;
+mod sleep;
 
 mod routes;
 

@@ -16,7 +16,7 @@ use super::stats::Looks;
 use super::{
     account, answer, apps, attach, builds, certificates, config_vars, copy, disk, doctor, domains,
     dynos, edge, follow, formation, inspect, links, logs, metrics, outbound, push, releases,
-    request, routes, runs, stats, status, stream, trace, volumes,
+    request, routes, runs, sleep, stats, status, stream, trace, volumes,
 };
 use crate::collect::Scale;
 use crate::config::Config;
@@ -138,6 +138,11 @@ fn house() -> Router<Context> {
         .route("/wharf/apps/{app}/links", get(links::list).post(links::add))
         .route("/wharf/apps/{app}/links/{link}", delete(links::remove))
         .route("/wharf/apps/{app}/outbound", get(outbound::show).patch(outbound::change))
+        .route(
+            "/wharf/apps/{app}/sleep",
+            get(sleep::show).patch(sleep::change).delete(sleep::unset),
+        )
+        .route("/wharf/apps/{app}/sleep/wake", post(sleep::wake))
         .route("/wharf/apps/{app}/edge", get(edge::show).patch(edge::set))
         .route("/wharf/apps/{app}/edge/access", post(edge::change_access))
         .route("/wharf/apps/{app}/visitors", get(edge::visitors))

@@ -173,6 +173,7 @@ fn state(app: &AppMeasures) -> &'static str {
     match app.state {
         _ if app.is_paused => "paused",
         UpstreamState::Live => "live",
+        UpstreamState::Asleep => "asleep",
         UpstreamState::Crashed => "crashed",
         UpstreamState::Stopped => "stopped",
         UpstreamState::Empty => "empty",

@@ -33,6 +33,8 @@ pub mod replicas;
 pub mod links;
 pub mod routes;
 
+pub mod sleep;
+
 pub mod snapshots;
 
 pub mod tokens;

@@ -262,6 +262,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX links_by_target ON links(to_app);
     ALTER TABLE apps ADD COLUMN outbound TEXT;
     ",
+    "
+    -- When it sleeps, where that was said by command; and since when it is stopped for want of visitors.
+    ALTER TABLE apps ADD COLUMN sleep TEXT;
+    ALTER TABLE apps ADD COLUMN asleep_at INTEGER;
+    ",
 ];
 
 /// Brings the file to the newest schema, one migration a transaction.

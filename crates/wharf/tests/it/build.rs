@@ -137,6 +137,7 @@ impl Machine {
             links: Vec::new(),
             names: Vec::new(),
             log: None,
+            stop_signal: 15,
             grace: Duration::from_secs(5),
         };
         self.ctx.engine.start(&spec, Attach::Log).unwrap();

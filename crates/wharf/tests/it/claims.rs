@@ -111,6 +111,15 @@ fn an_app_claims_the_domains_it_knows() {
     assert!(is_welcome(&answer, "late.customer.test"), "{answer}\n{}", host.daemon_log());
     assert!(host.wharf(&["domains", "shop"]).contains("late.customer.test"));
 
+    // One that is stopped because nobody was there is started to be asked.
+    host.wharf(&["sleep:set", "--stop-after", "1s", "-a", "shop"]);
+    wait_for("it to sleep", Duration::from_secs(30), || {
+        (host.json(&["sleep", "shop"])["state"] == "asleep").then_some(())
+    });
+    let answer = visit(&host, "local.pem", "early.customer.test");
+    assert!(is_welcome(&answer, "early.customer.test"), "{answer}\n{}", host.daemon_log());
+    host.wharf(&["sleep:off", "shop"]);
+
     // A release without the rule ends it.
     repo.write("wharf.toml", "");
     repo.commit("knows nobody");

@@ -80,7 +80,24 @@ async fn explain_needs_no_daemon() {
 #[tokio::test]
 async fn wrong_usage_is_code_2_and_help_is_data() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(wharf(folder.path(), &["fly"]).await.code, Some(2));
+    for (words, told) in [
+        (&["lgos"][..], &["error[P018]: unrecognized subcommand 'lgos'", "'logs'"][..]),
+        (&["logs", "--folow"], &["error[P018]: unexpected argument '--folow' found", "'--follow'"]),
+        (&["config:set"], &["error[P018]: the following required arguments", "why:   <NAME"]),
+        (
+            &["outbound:set", "maybe", "-a", "x"],
+            &["error[P001]: invalid value 'maybe'", "why:   `maybe` is none of on, off, only"],
+        ),
+        (
+            &["outbound:allow", "a b", "-a", "x"],
+            &["error[P001]: invalid value 'a b' for '<PLACE>...'", "why:   `a b`"],
+        ),
+    ] {
+        let run = wharf(folder.path(), words).await;
+        assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{words:?}");
+        assert!(told.iter().all(|part| run.err.contains(part)), "{words:?}: {}", run.err);
+        assert!(run.err.contains("still: nothing was asked of the daemon"), "{}", run.err);
+    }
     let help = wharf(folder.path(), &["config", "set", "--help"]).await;
     assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
     assert!(help.out.contains("wharf config:set LOG_LEVEL=debug"), "{}", help.out);

@@ -310,6 +310,7 @@ fn a_table_whose_answer_was_lost_is_followed_by_a_newer_one() {
             state: UpstreamState::Maintenance,
             is_paused: false,
             tells_timing: false,
+            sleeps_after: None,
             balance: model::route::balance::Balance::default(),
             protocol: model::route::protocol::Protocol::default(),
             endpoints: Vec::new(),

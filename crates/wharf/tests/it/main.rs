@@ -75,6 +75,8 @@ mod tls;
 
 mod volumes;
 
+mod sleep;
+
 mod status;
 
 mod why;

@@ -209,6 +209,7 @@ impl Keeper {
             target: None,
             is_retired: false,
             is_adopted: false,
+            frozen_at: None,
             is_being_started: true,
             is_told: false,
             grace: release.shape.run.grace,
@@ -252,6 +253,7 @@ impl Keeper {
             state,
             is_paused,
             tells_timing: loaded.tells_timing,
+            sleeps_after: loaded.sleep.still_after(),
             balance,
             protocol,
             endpoints,
@@ -287,6 +289,7 @@ impl Keeper {
         let mut upstream = Upstream {
             is_paused: loaded.is_paused,
             tells_timing: loaded.tells_timing,
+            sleeps_after: loaded.sleep.still_after(),
             ..routed.upstream.clone()
         };
         for endpoint in &mut upstream.endpoints {
@@ -356,12 +359,18 @@ impl Keeper {
         self.shared.store.run(move |tx| store::replicas::delete(tx, id)).await?;
         failpoints::hit("remove.forgotten");
         self.route.leaving.remove(&id);
+        self.sleeping.forget(id);
         self.shared.surplus.notify_one();
         if let Some(life) = self.lives.remove(&id)
             && is_crash
         {
             let now = self.now();
-            let crashes = self.crashes.entry(place_of(&life.replica)).or_default();
+            let place = place_of(&life.replica);
+            if let (true, Condition::Ended(ending)) = (life.is_adopted, life.condition) {
+                // One that ended while there was no daemon.
+                self.last_ending.insert(place.clone(), (ending.kind, life.replica.release));
+            }
+            let crashes = self.crashes.entry(place).or_default();
             *crashes = crashes.crashed(now, Jitter::of(getrandom::u64().unwrap_or_default()));
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use model::app::App;
 use model::deploy::{Deploy, DeployPhase};
 use model::id::AppId;
@@ -14,9 +15,10 @@ use model::release::Release;
 use model::route::edge::Edge;
 use model::route::weight::Weight;
 use model::route::written::RouteSpec;
+use model::sleep::Sleep;
 
 use super::super::wires::{Use, uses};
-use crate::store::{Store, StoreError, Tx, apps, deploys, domains, edge, releases, routes};
+use crate::store::{Store, StoreError, Tx, apps, deploys, domains, edge, releases, routes, sleep};
 
 /// The goal, and what it takes to reach it.
 #[derive(Debug)]
@@ -40,6 +42,10 @@ pub(super) struct Loaded {
     pub(super) outbound: Outbound,
     /// Release → what its replicas may reach of other apps.
     pub(super) uses: BTreeMap<u64, Vec<Use>>,
+    /// When it sleeps.
+    pub(super) sleep: Sleep,
+    /// Since when it is stopped because nobody was there.
+    pub(super) asleep_at: Option<Timestamp>,
     /// The deploy in flight.
     pub(super) deploy: Option<Deploy>,
     /// Generation → release.
@@ -112,7 +118,12 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
         hosts.extend(domains::list(tx, id)?.into_iter().map(|domain| domain.host));
     }
     let (is_in_maintenance, is_doomed) = (app.is_in_maintenance, app.is_doomed);
-    let goal = Goal { serving, candidate, hosts, is_in_maintenance, is_doomed };
+    let asleep_at = sleep::asleep_at(tx, id)?;
+    let is_asleep = asleep_at.is_some();
+    let serves = serving.as_ref().and_then(|serving: &Generation| known.get(&serving.number));
+    let said = sleep::find(tx, id)?;
+    let sleep = said.or(serves.map(|release| release.shape.sleep)).unwrap_or_default();
+    let goal = Goal { serving, candidate, hosts, is_in_maintenance, is_asleep, is_doomed };
     let routes = routes::list(tx, id)?.into_iter().map(|route| route.spec).collect();
     let (edge, visitors) = (edge::settings(tx, id)?, edge::visitors(tx, id)?);
     let visitors = visitors.into_iter().map(|one| (one.name.to_string(), one.hash)).collect();
@@ -133,6 +144,8 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
         routes,
         edge,
         visitors,
+        sleep,
+        asleep_at,
         deploy,
     }))
 }

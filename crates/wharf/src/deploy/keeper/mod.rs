@@ -10,6 +10,8 @@ mod goal;
 
 mod shelf;
 
+mod sleep;
+
 mod uses;
 
 use std::collections::BTreeMap;
@@ -30,9 +32,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ReplicaView, Shared, replica};
 use crate::backend::local::Observed;
+use crate::failpoints;
+use crate::logs::End;
 use crate::store::{self, StoreError};
 
 use goal::Loaded;
+use sleep::{Doze, Sleeping};
+
+pub(super) use sleep::BY_COMMAND;
 
 /// What a keeper is told.
 #[derive(Debug)]
@@ -44,6 +51,8 @@ pub(super) enum Message {
     Views(oneshot::Sender<Vec<ReplicaView>>),
     /// Answered when the edge has what the store says now.
     Settled(oneshot::Sender<()>),
+    /// Somebody needs the app; why.
+    Knock(&'static str),
     Recycle {
         name: Option<String>,
         answer: oneshot::Sender<usize>,
@@ -60,6 +69,8 @@ pub(super) enum Fact {
     Ended(EndingKind),
     /// It left the route and has no request in flight.
     Idle,
+    /// It stood still, and goes on.
+    Awake,
 }
 
 /// One replica as the keeper knows it.
@@ -75,6 +86,8 @@ struct Life {
     is_retired: bool,
     /// It ran when this daemon came.
     is_adopted: bool,
+    /// Since when it stands still.
+    frozen_at: Option<Timestamp>,
     /// Its program does not run yet.
     is_being_started: bool,
     /// We told it to end, so its end is no news to anybody.
@@ -102,6 +115,7 @@ struct Keeper {
     stopwatch: Stopwatch,
     /// Who waits for the edge.
     waiting: Vec<oneshot::Sender<()>>,
+    sleeping: Sleeping,
 }
 
 /// When the deploy in flight reached its marks.
@@ -134,7 +148,7 @@ pub(super) async fn keep(
     };
     loop {
         while let Ok(message) = inbox.try_recv() {
-            keeper.take(message);
+            keeper.take(message).await;
         }
         let wait = match keeper.turn().await {
             Ok(Turn::Again) => continue,
@@ -153,7 +167,7 @@ pub(super) async fn keep(
             }
         };
         let Some(message) = message else { return };
-        keeper.take(message);
+        keeper.take(message).await;
     }
 }
 
@@ -202,6 +216,7 @@ impl Keeper {
             routed,
             stopwatch: Stopwatch::default(),
             waiting: Vec::new(),
+            sleeping: Sleeping::default(),
         };
         for row in rows {
             keeper.adopt_replica(row, &targets).await?;
@@ -220,7 +235,13 @@ impl Keeper {
         let is_routed = self.route.replicas.contains(&id);
         let (condition, is_alive) = match self.shared.backend.observe(id).await {
             Observed::Absent => (Condition::Planned, false),
-            Observed::Ended(kind) => (Condition::Ended(Ending { kind, at: self.now() }), false),
+            Observed::Ended(kind) => {
+                // While there was no daemon, or one that could not say so any more.
+                let at = self.shared.backend.ended_at(id).await;
+                let end = End { name: &row.name(), kind: &kind, at };
+                self.shared.logs.say_end(self.app, &end);
+                (Condition::Ended(Ending { kind, at: self.now() }), false)
+            }
             Observed::Alive | Observed::Abandoned if is_routed => (Condition::Ready, true),
             Observed::Alive | Observed::Abandoned => (Condition::Starting, true),
         };
@@ -234,6 +255,7 @@ impl Keeper {
             target: targets.get(&id).copied(),
             is_retired: false,
             is_adopted: true,
+            frozen_at: None,
             is_being_started: false,
             is_told: false,
             grace: release.shape.run.grace,
@@ -251,6 +273,9 @@ impl Keeper {
                 end,
             };
             replica::spawn(&self.shared, job, self.sender.clone());
+            if is_routed && let Some(asleep) = self.shared.backend.watch_sleep(id).await {
+                self.note_frozen(id, asleep);
+            }
         }
         Ok(())
     }
@@ -260,9 +285,10 @@ impl Keeper {
     }
 
     /// Takes a message in; what follows from it is planned in the next turn.
-    fn take(&mut self, message: Message) {
+    async fn take(&mut self, message: Message) {
         match message {
             Message::Wake => {}
+            Message::Knock(why) => self.knocked(why),
             Message::Views(answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.views());
@@ -271,15 +297,23 @@ impl Keeper {
             Message::Recycle { name, answer } => {
                 let _ = answer.send(self.retire(name.as_deref()));
             }
-            Message::Fact(id, fact) => self.learn(id, fact),
+            Message::Fact(id, fact) => self.learn(id, fact).await,
         }
     }
 
-    fn learn(&mut self, id: ReplicaId, fact: Fact) {
+    async fn learn(&mut self, id: ReplicaId, fact: Fact) {
         let now = self.now();
+        let ended_at = match &fact {
+            Fact::Ended(_) => self.shared.backend.ended_at(id).await,
+            Fact::Running | Fact::Ready(_) | Fact::Idle | Fact::Awake => None,
+        };
         let Some(life) = self.lives.get_mut(&id) else { return };
         let name = life.replica.name();
         match fact {
+            Fact::Awake => {
+                self.note_awake(id);
+                return;
+            }
             Fact::Idle => {
                 if let Some(leaving) = self.route.leaving.get_mut(&id) {
                     leaving.is_idle = true;
@@ -316,7 +350,9 @@ impl Keeper {
                     let said = format!("Error {code} ({words}): {kind}");
                     self.shared.logs.say(self.app, &name, &said);
                 }
-                self.shared.logs.say(self.app, &name, &format!("Process {kind}"));
+                let end = End { name: &name, kind: &kind, at: ended_at };
+                self.shared.logs.say_end(self.app, &end);
+                failpoints::hit("end.told");
                 let change = format!("State changed from {was} to {to}");
                 self.shared.logs.say(self.app, &name, &change);
                 if was != "stopping" && !is_done {
@@ -338,6 +374,7 @@ impl Keeper {
                 replica: life.replica.clone(),
                 status: match &life.condition {
                     Condition::Planned | Condition::Starting => "starting",
+                    Condition::Ready if life.frozen_at.is_some() => "frozen",
                     Condition::Ready => "up",
                     Condition::Stopping => "stopping",
                     Condition::Ended(_) => "crashed",
@@ -364,6 +401,7 @@ impl Keeper {
                 views.push(self.waiting_view(place, kind, *release, *crashes));
             }
         }
+        views.extend(self.asleep_views());
         views.sort_by(|a, b| {
             let key = |view: &ReplicaView| {
                 (view.replica.process.clone(), view.replica.index, view.replica.generation)
@@ -390,22 +428,27 @@ impl Keeper {
     ) -> ReplicaView {
         let wait = crashes.next_start().saturating_sub(self.now());
         ReplicaView {
-            replica: Replica {
-                id: ReplicaId(uuid::Uuid::nil()),
-                app: self.app,
-                generation: place.generation,
-                release,
-                process: place.process.clone(),
-                index: place.index,
-                created_at: Timestamp::now(),
-                slot: None,
-            },
+            replica: self.nobody_at(place, release),
             status: "crashed",
             note: Some(format!("{}; next start in {} s", coded(why), wait.as_secs().max(1))),
             since: Timestamp::now(),
             port: None,
             crashes: crashes.count,
             last_ending: Some(coded(why)),
+        }
+    }
+
+    /// A replica that would be at a place that is empty.
+    fn nobody_at(&self, place: &Place, release: u64) -> Replica {
+        Replica {
+            id: ReplicaId(uuid::Uuid::nil()),
+            app: self.app,
+            generation: place.generation,
+            release,
+            process: place.process.clone(),
+            index: place.index,
+            created_at: Timestamp::now(),
+            slot: None,
         }
     }
 
@@ -458,9 +501,13 @@ impl Keeper {
     /// One look, one plan, and its steps.
     async fn turn(&mut self) -> Result<Turn, Trouble> {
         let shared = Arc::clone(&self.shared);
-        let Some(loaded) = goal::load(&shared.store, self.app, &shared.domain).await? else {
+        let Some(mut loaded) = goal::load(&shared.store, self.app, &shared.domain).await? else {
+            self.shared.idle.forget(self.app);
             return Ok(Turn::Gone);
         };
+        let woken = self.wakes(&loaded);
+        loaded.goal.is_asleep &= woken.is_none();
+        self.note_stopped(&loaded);
         self.tell_uses(&loaded).await;
         let now = self.now();
         let plan = plan(&loaded.goal, &self.world(), now);
@@ -483,8 +530,20 @@ impl Keeper {
                 is_busy = true;
             }
         }
+        if let Some(why) = woken {
+            // What it takes is begun; that it was is written down now.
+            self.note_woken(why).await?;
+            is_busy = true;
+        }
         if !is_busy {
             is_busy = self.follow_routes(&loaded).await?;
+        }
+        if !is_busy {
+            match self.doze(&loaded).await? {
+                Doze::Again => is_busy = true,
+                Doze::Rest(None) => {}
+                Doze::Rest(Some(left)) => wait = Some(wait.map_or(left, |wait| wait.min(left))),
+            }
         }
         if is_busy {
             return Ok(Turn::Again);

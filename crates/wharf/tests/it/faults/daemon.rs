@@ -114,7 +114,7 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_change_of_counts_keeps_what_serves
     for point in points.filter(|point| **point != "deploy.releasing") {
         // Replicas are started for more of them, and ended for less.
         let wanted = if point.starts_with("start.") || count == 1 { 2 } else { 1 };
-        let is_ending = point.starts_with("stop.") || point.starts_with("remove.");
+        let is_ending = ["end.", "stop.", "remove."].iter().any(|room| point.starts_with(room));
         if wanted == count || (is_ending && wanted > count) {
             count = 3 - count;
             version += 1;
@@ -153,10 +153,11 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_change_of_counts_keeps_what_serves
 /// fails them.
 const OF_A_FAILURE: [&str; 1] = ["deploy.failed"];
 
-/// The collector's, the certificate orders' and the snapshots' own are passed in `collect`, `acme` and
-/// `volumes`.
+/// The collector's, the certificate orders', the snapshots' and the one-offs' own are passed in `collect`,
+/// `acme`, `volumes` and `endings`.
 fn is_of_a_deploy(point: &str) -> bool {
-    let is_elsewhere = ["collect.", "order.", "volume."].iter().any(|room| point.starts_with(room));
+    let rooms = ["collect.", "order.", "volume.", "run."];
+    let is_elsewhere = rooms.iter().any(|room| point.starts_with(room));
     !is_elsewhere && !OF_A_FAILURE.contains(&point)
 }
 

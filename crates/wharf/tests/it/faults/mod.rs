@@ -6,11 +6,15 @@ mod boot;
 
 mod daemon;
 
+mod endings;
+
 mod machine;
 
 mod proxy;
 
 mod replicas;
+
+mod rounds;
 
 use std::time::Duration;
 

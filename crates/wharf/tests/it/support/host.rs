@@ -186,6 +186,11 @@ impl Host {
         daemon.wait().unwrap();
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn is_daemon_dead(&mut self) -> bool {
+        self.daemon.as_mut().is_none_or(|daemon| daemon.try_wait().unwrap().is_some())
+    }
+
     /// Tells the daemon to stop and waits until it has.
     pub(crate) fn stop_daemon(&mut self) {
         let pid = rustix::process::Pid::from_child(self.daemon.as_ref().expect("a daemon runs"));
@@ -328,6 +333,14 @@ impl Host {
         std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
         let (head, body) = super::load::read_answer(&mut stream).unwrap();
         (head.split_whitespace().nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// How many wires of this Wharf's end on the host.
+    #[expect(clippy::disallowed_methods, reason = "a test drives real programs")]
+    pub(crate) fn wires(&self) -> usize {
+        let output = Command::new("ip").args(["-o", "-4", "addr", "show"]).output().unwrap();
+        let start = format!(" 10.{}.", 220 + u16::from(self.number));
+        String::from_utf8_lossy(&output.stdout).lines().filter(|l| l.contains(&start)).count()
     }
 
     /// What the daemon logged, for a failing test.

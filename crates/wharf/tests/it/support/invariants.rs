@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::host::{Host, wait_for};
 
@@ -43,6 +43,45 @@ fn wrongs(host: &Host, replicas: usize) -> Vec<String> {
     }
     wrongs
 }
+
+/// What no container of this Wharf owns: processes, folders of what was written, network namespaces and
+/// wires. Waits a moment for what is just being cleared away.
+pub(crate) fn strays(host: &Host) -> Vec<String> {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let found = strays_now(host);
+        if found.is_empty() || Instant::now() > until {
+            return found;
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+fn strays_now(host: &Host) -> Vec<String> {
+    let containers = names(&host.run.join("containers"));
+    let mut strays = Vec::new();
+    for pid in names(Path::new("/proc")).into_iter().filter(|name| name.parse::<u32>().is_ok()) {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let start = format!("/{}/", host.cgroup);
+        let of = groups.lines().find_map(|line| line.split_once(&start));
+        if let Some((_, id)) = of.filter(|(_, id)| !containers.iter().any(|known| known == id)) {
+            strays.push(format!("process {pid} of the container {id}"));
+        }
+    }
+    let written = names(&host.data().join("scratch"));
+    let written = written.iter().filter(|name| !containers.contains(name));
+    strays.extend(written.map(|name| format!("what {name} had written")));
+    let slots = names(&host.run.join("net")).into_iter().filter(|name| name.parse::<u32>().is_ok());
+    let (slots, wires) = (slots.count(), host.wires());
+    if slots != wires || slots > containers.len() + READY {
+        let containers = containers.len();
+        strays.push(format!("{slots} namespaces, {wires} wires, {containers} containers"));
+    }
+    strays
+}
+
+/// How many ways out a daemon holds ready.
+const READY: usize = 8;
 
 fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };

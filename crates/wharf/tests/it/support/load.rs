@@ -22,9 +22,20 @@ pub(crate) struct Seen {
     pub(crate) bodies: BTreeMap<String, u64>,
     /// What went wrong, in words → how often.
     pub(crate) failures: BTreeMap<String, u64>,
+    /// The same, one by one.
+    pub(crate) lost: Vec<Lost>,
     pub(crate) slowest: Duration,
     /// Method and path of all that were answered; counted at the end.
     pub(crate) lines: Vec<String>,
+}
+
+/// A request that failed.
+#[derive(Debug, Clone)]
+pub(crate) struct Lost {
+    /// When it was asked; where its connection was kept, when that was last known to be well.
+    pub(crate) since: Instant,
+    pub(crate) at: Instant,
+    pub(crate) why: String,
 }
 
 /// Load that runs until it is stopped.
@@ -46,6 +57,15 @@ impl Load {
 
     /// So many in all, to each of the apps in turn.
     pub(crate) fn among(address: SocketAddr, apps: &[&str], per_second: u32) -> Self {
+        Self::begin(address, apps, per_second, 0)
+    }
+
+    /// One of several loads on the same app, whose requests are told apart by that number.
+    pub(crate) fn numbered(address: SocketAddr, app: &str, per_second: u32, number: u32) -> Self {
+        Self::begin(address, &[app], per_second, number)
+    }
+
+    fn begin(address: SocketAddr, apps: &[&str], per_second: u32, load: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let beat = Duration::from_secs(1) * CLIENTS / per_second;
@@ -54,7 +74,9 @@ impl Load {
                 let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
                 let apps = apps.iter().map(|app| (*app).to_owned()).collect();
                 let keeps = number % 2 == 0;
-                let client = Client { address, apps, number, asked: 0, keeps, stream: None };
+                let number = load * CLIENTS + number;
+                let (asked, stream, well_at) = (0, None, Instant::now());
+                let client = Client { address, apps, number, asked, keeps, stream, well_at };
                 std::thread::spawn(move || client.run(beat, &stop, &seen))
             })
             .collect();
@@ -84,6 +106,8 @@ struct Client {
     asked: usize,
     keeps: bool,
     stream: Option<TcpStream>,
+    /// When the connection that is kept was known to be well.
+    well_at: Instant,
 }
 
 impl Client {
@@ -102,7 +126,9 @@ impl Client {
             let app = self.apps[self.asked / 2 % self.apps.len()].clone();
             let line = format!("{method} /seen/{app}-{}-{}", self.number, self.asked);
             self.asked += 1;
+            let since = if self.stream.is_some() { self.well_at } else { began };
             let result = self.ask(&app, &line);
+            self.well_at = Instant::now();
             let mut seen = seen.lock().unwrap();
             seen.slowest = seen.slowest.max(began.elapsed());
             match result {
@@ -114,6 +140,8 @@ impl Client {
                 }
                 Err(why) => {
                     self.stream = None;
+                    let said = format!("{method}: {why}");
+                    seen.lost.push(Lost { since, at: self.well_at, why: said });
                     *seen.failures.entry(format!("{method}: {why}")).or_default() += 1;
                 }
             }

@@ -1,0 +1,181 @@
+"""The first request to an app that sleeps, at the client: frozen, frozen with its memory taken back, and
+stopped. Beside them the same request to the app awake, and how long the app itself takes to boot.
+
+Starts a Wharf of its own, writes docs/benchmarks/sleep.md, and takes everything away again.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median, quantiles
+
+import machine
+import wharf
+from docker import free_port
+from examples import EXAMPLES, TREE, Repository
+from memory import wait_for
+
+DATA = Path("/var/lib/wharf-bench-sleep")
+RUN = Path("/run/wharf-bench-sleep")
+APPS = ("node-web", "python-web")
+CGROUPS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
+
+
+def say(text: str) -> None:
+    print(f"-----> {text}", flush=True)
+
+
+def request(port: int, app: str) -> float:
+    """Milliseconds from the connect to the last byte of a good answer."""
+    began = time.perf_counter()
+    with socket.create_connection(("127.0.0.1", port), 30) as stream:
+        stream.sendall(f"GET / HTTP/1.1\r\nHost: {app}.localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: stream.recv(65536), b""))
+    took = (time.perf_counter() - began) * 1000
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(answer[:300])
+    return took
+
+
+class Bench:
+    def __init__(self, options, stack: ExitStack):
+        self.options = options
+        self.wharf = wharf.Wharf(DATA / "wharf", RUN, free_port(), free_port())
+        stack.callback(shutil.rmtree, DATA, ignore_errors=True)
+        # Also what a run before this one left.
+        self.wharf.stop()
+        shutil.rmtree(DATA, ignore_errors=True)
+        stack.callback(self.wharf.stop)
+        self.wharf.data.mkdir(parents=True)
+        for name in ("layers", "images", "keys") if options.warm else ():
+            words = ["cp", "-al", Path(options.warm) / name, self.wharf.data]
+            subprocess.run(words, check=True)
+        say("Starting a Wharf")
+        self.wharf.start()
+
+        self.folder = DATA / "sources"
+        self.folder.mkdir()
+
+    def status(self, app: str) -> dict:
+        return json.loads(self.wharf.call("ps", "-a", app, "--json").stdout)[0]
+
+    def wait(self, app: str, status: str) -> dict:
+        wait_for(f"{app} to be {status}", lambda: self.status(app)["status"] == status, 60, 0.1)
+        return self.status(app)
+
+    def memory(self, replica: str) -> int:
+        """Bytes its cgroup has, the cache of files among them."""
+        for root in CGROUPS:
+            for name in ("memory.usage_in_bytes", "memory.current"):
+                file = root / wharf.NAME / replica / name
+                if file.exists():
+                    return int(file.read_text())
+        return 0
+
+    def reclaim(self, replica: str) -> None:
+        for root in CGROUPS:
+            folder = root / wharf.NAME / replica
+            if (folder / "memory.force_empty").exists():
+                (folder / "memory.force_empty").write_text("0")
+            elif (folder / "memory.reclaim").exists():
+                subprocess.run(["sh", "-c", f"cat {folder}/memory.current > {folder}/memory.reclaim"])
+
+    def measure(self, name: str) -> dict:
+        example = next(one for one in EXAMPLES if one.name == name)
+        repository = Repository(example, self.folder / name)
+        self.wharf.create(repository, name)
+        say(f"Pushing {name}")
+        boots = []
+        for marker in ("cold", *(f"boot {number}" for number in range(5))):
+            (repository.folder / "marker").write_text(marker)
+            repository.git("add", "-A")
+            repository.git("commit", "-q", "-m", marker)
+            phases = wharf.parse_phases(self.wharf.push(repository)[2])
+            boots.append((phases["boot"] + phases["health"]) * 1000)
+        port, rounds = self.wharf.port, self.options.rounds
+        ask = lambda: request(port, name)
+        result = {"awake": [ask() for _ in range(rounds + 5)][5:], "boot": boots[1:]}
+        result["rss"] = {"awake": self.memory(self.status(name)["id"])}
+        self.wharf.call("sleep:set", "--freeze-after", "1s", "-a", name)
+        for level in ("frozen", "taken back"):
+            say(f"{name}: {level}, {rounds} rounds")
+            result[level] = []
+            for _ in range(rounds):
+                replica = self.wait(name, "frozen")["id"]
+                if level == "taken back":
+                    self.reclaim(replica)
+                    result["rss"][level] = self.memory(replica)
+                result[level].append(ask())
+        self.wharf.call("sleep:set", "--freeze-after", "never", "--stop-after", "1s", "-a", name)
+        say(f"{name}: stopped, {rounds} rounds")
+        result["stopped"] = []
+        for _ in range(rounds):
+            self.wait(name, "asleep")
+            result["stopped"].append(ask())
+        self.wharf.call("sleep:off", name)
+        return result
+
+
+ROWS = (
+    ("awake", "a new connection to the app awake"),
+    ("frozen", "frozen"),
+    ("taken back", "frozen, its memory taken back"),
+    ("stopped", "stopped"),
+    ("boot", "its own boot: container, program, health"),
+)
+
+
+def render(on: dict, results: dict, rounds: int) -> str:
+    lines = [
+        "# The first request to an app that sleeps",
+        "",
+        "Written by `make bench-sleep`.",
+        "",
+        f"{on['date']}, commit {on['commit']}. {on['cores']} cores ({on['processor']}), "
+        f"{on['memory_gib']} GiB, kernel {on['kernel']}.",
+        f"Other work took {on['busy_before']:.0%} of the cores before and {on['busy_after']:.0%} after.",
+        "",
+        f"Milliseconds at the client, from the connect to the last byte, {rounds} rounds: median, and the",
+        "ninth of ten. The memory is what the replica's cgroup has, with its files in the cache.",
+        "",
+    ]
+    for name, result in results.items():
+        lines += [f"## {name}", "", "| | median ms | p90 ms | memory MiB |", "| --- | --- | --- | --- |"]
+        for key, text in ROWS:
+            values = result[key]
+            ninth = quantiles(values, n=10)[8]
+            memory = result["rss"].get(key)
+            memory = f"{memory / 2**20:.1f}" if memory else ""
+            lines.append(f"| {text} | {median(values):.2f} | {ninth:.2f} | {memory} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--binary", type=Path)
+    parser.add_argument("--warm")
+    parser.add_argument("--out", type=Path, default=TREE / "docs/benchmarks/sleep.md")
+    options = parser.parse_args()
+    if options.binary:
+        wharf.BINARY = options.binary.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    on = machine.describe()
+    with ExitStack() as stack:
+        bench = Bench(options, stack)
+        on["busy_before"] = machine.busy(3)
+        results = {name: bench.measure(name) for name in APPS}
+        on["busy_after"] = machine.busy(3)
+    options.out.write_text(render(on, results, options.rounds))
+    print(options.out.read_text())
+
+
+main()

@@ -1,0 +1,47 @@
+//! A command line that cannot be followed, told as every other mistake is.
+
+use std::error::Error as _;
+
+use clap::error::ErrorKind;
+use model::problem::{Code, Problem};
+
+/// What clap says, as a problem; none for what is no mistake (help, the version).
+pub(super) fn problem(error: &clap::Error) -> Option<Problem> {
+    if !error.use_stderr() {
+        return None;
+    }
+    let code = match error.kind() {
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => Code::BadInput,
+        _ => Code::CommandWrong,
+    };
+    let text = error.render().to_string();
+    let mut paragraphs = text.split("\n\n").map(str::trim).filter(|text| !text.is_empty());
+    let first = paragraphs.next().unwrap_or_default();
+    let mut lines = first.strip_prefix("error: ").unwrap_or(first).lines();
+    let mut what = lines.next().unwrap_or_default().trim_end_matches(':').to_owned();
+    let mut why: Vec<&str> = lines.map(|line| line.trim().trim_matches(['[', ']'])).collect();
+    let rule = error.source().map(ToString::to_string);
+    if let Some(rule) = &rule {
+        // It stands behind what is wrong, and is why.
+        what.truncate(
+            what.strip_suffix(rule.as_str()).unwrap_or(&what).trim_end_matches([':', ' ']).len(),
+        );
+        why = vec![rule];
+    }
+    let mut problem = Problem::new(code, what).still("nothing was asked of the daemon");
+    if !why.is_empty() {
+        problem = problem.why(why.join(", "));
+    }
+    for rest in paragraphs {
+        for line in rest.lines().map(str::trim) {
+            if let Some(usage) = line.strip_prefix("Usage: ") {
+                problem = problem.next(usage);
+            } else if let Some(tip) = line.strip_prefix("tip: ") {
+                problem = problem.next(tip);
+            } else if line.starts_with("For more information") {
+                continue;
+            }
+        }
+    }
+    Some(problem)
+}

@@ -1,0 +1,77 @@
+//! `/wharf/apps/{app}/sleep`.
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use model::manifest::{parse_duration, render_duration};
+use model::problem::{Code, Problem};
+
+use super::answer::{Answer, ok};
+use super::auth::Caller;
+use super::encode::app_ref;
+use super::request::Input;
+use crate::api::sleep::{ChangeSleep, Sleep};
+use crate::apps::sleep::{self, AppSleep, Change, SaidBy};
+use crate::context::Context;
+
+pub(super) async fn show(State(context): State<Context>, Path(key): Path<String>) -> Answer {
+    ok(&encode(&sleep::show(&context, &key).await?))
+}
+
+pub(super) async fn change(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+    Input(body): Input<ChangeSleep>,
+) -> Answer {
+    let change = Change {
+        freeze_after: body.freeze_after.as_deref().map(read).transpose()?,
+        stop_after: body.stop_after.as_deref().map(read).transpose()?,
+    };
+    if change == Change::default() {
+        return Err(Problem::new(Code::BadInput, "that is no change of when it sleeps")
+            .why("`freeze_after` or `stop_after` is needed")
+            .still("nothing was changed")
+            .into());
+    }
+    ok(&encode(&sleep::change(&context, &key, change, &caller.user).await?))
+}
+
+pub(super) async fn unset(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Answer {
+    ok(&encode(&sleep::unset(&context, &key, &caller.user).await?))
+}
+
+pub(super) async fn wake(State(context): State<Context>, Path(key): Path<String>) -> Answer {
+    ok(&encode(&sleep::wake(&context, &key).await?))
+}
+
+/// A time, or none for `never`.
+fn read(text: &str) -> Result<Option<Duration>, Problem> {
+    if text == "never" {
+        return Ok(None);
+    }
+    parse_duration(text).map(Some).ok_or_else(|| {
+        Problem::new(Code::BadInput, format!("`{text}` is no time to sleep after"))
+            .why("it is a whole number and ms, s, m or h, like 15m, or `never`")
+            .still("nothing was changed")
+    })
+}
+
+fn encode(all: &AppSleep) -> Sleep {
+    let said_by = match all.said_by {
+        SaidBy::Command => "command",
+        SaidBy::AppFile => "app-file",
+        SaidBy::Default => "default",
+    };
+    Sleep {
+        app: app_ref(&all.app),
+        freeze_after: all.sleep.freeze_after.map(render_duration),
+        stop_after: all.sleep.stop_after.map(render_duration),
+        said_by: said_by.to_owned(),
+        state: all.state.to_owned(),
+    }
+}
