@@ -1,7 +1,7 @@
 //! Wharf's container engine: sync, root, one small process per container.
 //!
 //! This crate never sees tokio, the store or HTTP. The daemon calls [`Engine`] from blocking threads;
-//! libcontainer is called only inside the shim, a fresh single-threaded process of our own binary.
+//! containers are made in the shim, a fresh single-threaded process of our own binary.
 //! The engine keeps no truth in memory: everything it says, it reads from the state folders and from
 //! the kernel, so that a new one on the same run directory knows as much as the one before.
 
