@@ -1,5 +1,6 @@
 //! How a process ended is told, whoever was dead when it did; and told once.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::web_is_up;
@@ -23,16 +24,24 @@ fn times(host: &Host, said: &str) -> usize {
     host.wharf(&["logs", "-a", "shop", "-n", "1000"]).matches(said).count()
 }
 
+/// Has the app end itself. Not by a GET, which the proxy would try on its next replica, too.
+fn crash(host: &Host) {
+    let mut stream = std::net::TcpStream::connect(host.edge()).unwrap();
+    let request = "POST /crash HTTP/1.1\r\nHost: shop.localhost\r\nConnection: close\r\n\
+                   Content-Length: 0\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 50"), "{answer}");
+}
+
 #[test]
 fn an_end_that_no_daemon_saw_is_told_by_the_next_one() {
     let Some(mut host) = shop() else { return };
     let first = web_is_up(&host, "shop").unwrap();
-    let edge = host.edge();
     host.kill_daemon();
     // The proxy serves on, and the app ends itself in the middle of a request.
-    let mut stream = std::net::TcpStream::connect(edge).unwrap();
-    let request = "GET /crash HTTP/1.1\r\nHost: shop.localhost\r\nConnection: close\r\n\r\n";
-    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    crash(&host);
     wait_for("its shim to be gone", Duration::from_secs(20), || {
         invariants::shims(&host).is_empty().then_some(())
     });
@@ -53,7 +62,7 @@ fn an_end_is_told_once_by_two_daemons() {
         host.kill_daemon();
         host.start_daemon(&[("WHARF_FAILPOINT", point)]);
         wait_for("the replica", Duration::from_secs(30), || web_is_up(&host, "shop"));
-        host.get("shop.localhost", "/crash");
+        crash(&host);
         host.wait_daemon_death();
         host.start_daemon(&[]);
         invariants::check(&host, 1);
