@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
 use serde_json::json;
 
+use crate::network::in_namespace;
 use crate::side::{LIMIT, Side, call};
-use crate::{Result, crowd};
+use crate::wharf::CGROUP;
+use crate::{Result, crowd, network};
 
 /// A small web server that ends at TERM.
 const SERVER: &str = "trap 'exit 0' TERM; httpd -f -p 8080 -h /www & wait";
@@ -24,6 +25,11 @@ const WORK: [(&str, &str); 4] = [
     ),
 ];
 
+/// Where the kernel keeps what processor time a cgroup used.
+const ACCOUNTS: &str = "/sys/fs/cgroup/cpuacct";
+/// Where it is done outside.
+const OUTSIDE: &str = "/var/tmp/wharf-bench-work";
+
 pub(crate) type Sides<'a> = &'a mut [Box<dyn Side>];
 
 pub(crate) fn run(sides: Sides<'_>, rounds: usize, cases: &str) -> Result<()> {
@@ -33,6 +39,9 @@ pub(crate) fn run(sides: Sides<'_>, rounds: usize, cases: &str) -> Result<()> {
     }
     if is_asked("crowd") {
         crowd::run(sides)?;
+    }
+    if is_asked("network") {
+        network::run(sides, rounds.div_ceil(6))?;
     }
     if is_asked("work") {
         works(sides, rounds.div_ceil(6))?;
@@ -106,8 +115,7 @@ fn life(side: &mut dyn Side, id: &str) -> Result<[f64; 5]> {
 /// Asks from a thread in the container's network namespace until something comes.
 fn first_byte(pid: u32) -> Result<()> {
     let namespace = fs::File::open(format!("/proc/{pid}/ns/net"))?;
-    let ask = move || -> std::io::Result<()> {
-        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
+    in_namespace(namespace, || {
         let (address, until) = (SocketAddr::from(([127, 0, 0, 1], 8080)), Instant::now() + LIMIT);
         loop {
             match TcpStream::connect(address) {
@@ -121,34 +129,49 @@ fn first_byte(pid: u32) -> Result<()> {
                 Err(_) => std::thread::park_timeout(Duration::from_micros(500)),
             }
         }
-    };
-    std::thread::spawn(ask).join().map_err(|_| "the asking thread is gone")??;
-    Ok(())
+    })
 }
 
-/// The same work inside, to its end, and outside.
+/// The same work inside, to its end, and outside: processor time, and time that passed.
 fn works(sides: Sides<'_>, rounds: usize) -> Result<()> {
     for (case, script) in WORK {
         let mut table = Vec::new();
         for round in 0..rounds {
-            let began = Instant::now();
-            let inside = script.replace("/work", "/tmp/wharf-bench-work");
-            fs::create_dir_all("/tmp/wharf-bench-work")?;
+            let inside = script.replace("/work", OUTSIDE);
+            fs::create_dir_all(OUTSIDE)?;
+            let group = format!("{CGROUP}/outside");
+            let folder = Path::new(ACCOUNTS).join(&group);
+            fs::create_dir_all(&folder)?;
+            let inside = format!("echo $$ >{}/cgroup.procs; {inside}", folder.display());
+            let (began, used) = (Instant::now(), group_ms(&group)?);
             call("/bin/busybox", &["sh", "-c", &inside])?;
-            table.push(("outside".to_owned(), ms(began)));
-            fs::remove_dir_all("/tmp/wharf-bench-work")?;
+            table.push(("outside".to_owned(), [group_ms(&group)? - used, ms(began)]));
+            fs::remove_dir_all(OUTSIDE)?;
             each(sides, "work", round, |side, id| {
-                let began = Instant::now();
+                let (began, used) = (Instant::now(), group_ms(side.group())?);
                 let pid = side.start(id, script)?;
                 side.wait(id, pid)?;
-                table.push((side.name().to_owned(), ms(began)));
+                table.push((side.name().to_owned(), [group_ms(side.group())? - used, ms(began)]));
                 side.remove(id)
             })?;
         }
-        let own = table.iter().filter(|(name, _)| name == "outside");
-        let values: Vec<f64> = own.map(|(_, value)| *value).collect();
-        println!("{}", json!({ "case": case, "side": "outside", "values": values }));
-        tell(case, sides, &table, |value| *value);
+        for (at, what) in ["processor", "elapsed"].iter().enumerate() {
+            let case = format!("{case}, {what}");
+            let own = table.iter().filter(|(name, _)| name == "outside");
+            let values: Vec<f64> = own.map(|(_, row)| row[at]).collect();
+            println!("{}", json!({ "case": case, "side": "outside", "values": values }));
+            tell(&case, sides, &table, |row| row[at]);
+        }
     }
     Ok(())
+}
+
+/// Processor time of everything that ever ran in or below a cgroup; none while it is not there.
+fn group_ms(group: &str) -> Result<f64> {
+    let file = Path::new(ACCOUNTS).join(group).join("cpuacct.usage");
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(text.trim().parse::<f64>()? / 1e6),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0.0),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -17,7 +17,7 @@ use crate::side::{LIMIT, Side};
 /// A container that ends at TERM and does nothing.
 const IDLE: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
 /// So many of each side.
-const CROWD: usize = 50;
+const CROWD: usize = 100;
 /// So many starts under way at once, where they are not one after the other.
 const AT_ONCE: usize = 4;
 /// Rounds that are to count, and how many are tried for them.
@@ -55,19 +55,18 @@ pub(crate) fn run(sides: Sides<'_>) -> Result<()> {
             let at = (round + step) % sides.len();
             let counted = all[at].iter().filter(|seen| seen.doubt() <= SAME).count();
             if counted < ROUNDS {
-                all[at].push(one(sides[at].as_mut(), 1)?);
+                all[at].push(one(sides[at].as_mut())?);
             }
         }
     }
+    rates_at_once(sides)?;
     for (side, mut seen) in sides.iter_mut().zip(all) {
         seen.sort_by(|one, other| one.doubt().total_cmp(&other.doubt()));
-        let at_once = one(side.as_mut(), AT_ONCE)?.rate;
         let best = &seen[..ROUNDS.min(seen.len())];
         let say = |case: &str, values: Vec<f64>| {
             println!("{}", json!({ "case": case, "side": side.name(), "values": values }));
         };
         say("starts a second", seen.iter().map(|one| one.rate).collect());
-        say("starts a second, several at once", vec![at_once]);
         say("KiB beside the app, each", best.iter().map(|one| one.carriers).collect());
         say("KiB in all, each", best.iter().map(Seen::memory).collect());
         say("doubt in KiB in all", best.iter().map(Seen::doubt).collect());
@@ -75,19 +74,31 @@ pub(crate) fn run(sides: Sides<'_>) -> Result<()> {
     Ok(())
 }
 
-fn one(side: &mut dyn Side, at_once: usize) -> Result<Seen> {
+/// How many start in a second when several are under way at once.
+fn rates_at_once(sides: Sides<'_>) -> Result<()> {
+    let mut rates: Vec<Vec<f64>> = sides.iter().map(|_| Vec::new()).collect();
+    for round in 0..ROUNDS {
+        for step in 0..sides.len() {
+            let at = (round + step) % sides.len();
+            let (pids, rate) = start(sides[at].as_ref(), AT_ONCE)?;
+            end(sides[at].as_mut(), pids)?;
+            rates[at].push(rate);
+        }
+    }
+    for (side, values) in sides.iter().zip(rates) {
+        let case = "starts a second, several at once";
+        println!("{}", json!({ "case": case, "side": side.name(), "values": values }));
+    }
+    Ok(())
+}
+
+fn one(side: &mut dyn Side) -> Result<Seen> {
     let before = steady_kib()?;
-    let began = Instant::now();
-    let pids = start(side, at_once)?;
+    let (pids, rate) = start(side, 1)?;
     let count = CROWD as f64;
-    let rate = count / began.elapsed().as_secs_f64();
     let carriers = side.carriers().iter().map(|program| pss_kib(program)).sum::<u64>();
     let during = steady_kib()?;
-    for (id, pid) in pids {
-        side.terminate(&id)?;
-        side.wait(&id, pid)?;
-        side.remove(&id)?;
-    }
+    end(side, pids)?;
     let after = steady_kib()?;
     Ok(Seen {
         rate,
@@ -97,7 +108,18 @@ fn one(side: &mut dyn Side, at_once: usize) -> Result<Seen> {
     })
 }
 
-fn start(side: &dyn Side, at_once: usize) -> Result<Vec<(String, u32)>> {
+fn end(side: &mut dyn Side, pids: Vec<(String, u32)>) -> Result<()> {
+    for (id, pid) in pids {
+        side.terminate(&id)?;
+        side.wait(&id, pid)?;
+        side.remove(&id)?;
+    }
+    Ok(())
+}
+
+/// Starts a crowd; also says how many came up in a second.
+fn start(side: &dyn Side, at_once: usize) -> Result<(Vec<(String, u32)>, f64)> {
+    let began = Instant::now();
     let next = AtomicUsize::new(0);
     let work = || -> std::result::Result<Vec<(String, u32)>, String> {
         let mut pids = Vec::new();
@@ -117,13 +139,15 @@ fn start(side: &dyn Side, at_once: usize) -> Result<Vec<(String, u32)>> {
         for one in all {
             pids.extend(one.join().map_err(|_| "a starting thread is gone")??);
         }
-        Ok(pids)
+        Ok((pids, CROWD as f64 / began.elapsed().as_secs_f64()))
     })
 }
 
 /// The machine's free memory once it stands still: the kernel gives back what ended containers had in its
-/// own time, long after they are gone.
+/// own time, long after they are gone. Caches are dropped first: what they hold is no container's.
 fn steady_kib() -> Result<f64> {
+    rustix::fs::sync();
+    fs::write("/proc/sys/vm/drop_caches", "3")?;
     let until = Instant::now() + LIMIT / 20;
     let mut seen: Vec<f64> = Vec::new();
     loop {

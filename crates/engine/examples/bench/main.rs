@@ -3,14 +3,15 @@
 //!
 //! `bench FOLDER SHIM ROUNDS [CASES [SIDE]...]` prints one JSON object a line: `case`,
 //! `side` and the figures of every round, in milliseconds unless the case says otherwise. CASES is `all`
-//! or some of `life,crowd,work`; a SIDE is `crun`, `runc`, `docker HOST IMAGE`, or
+//! or some of `life,crowd,network,work`; a SIDE is `crun`, `runc`, `docker HOST IMAGE`, or
 //! `and SHIM`: an older shim of ours.
 
-#![expect(clippy::print_stdout, reason = "its output is its result")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is its result")]
 
 mod cases;
 mod crowd;
 mod docker;
+mod network;
 mod oci;
 mod place;
 mod side;

@@ -98,6 +98,10 @@ impl Side for Oci {
         Ok(fs::remove_dir_all(self.place(id))?)
     }
 
+    fn group(&self) -> &str {
+        CGROUP
+    }
+
     fn carriers(&self) -> Vec<PathBuf> {
         // They leave; nobody keeps the log or learns how it ends.
         Vec::new()

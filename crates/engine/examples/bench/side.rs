@@ -1,5 +1,6 @@
 //! What a maker of containers can do.
 
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,6 +19,15 @@ pub(crate) trait Side: Sync {
     fn name(&self) -> &str;
     /// Starts one; returns when its program runs, and says which process that is.
     fn start(&self, id: &str, script: &str) -> Result<u32>;
+    /// Starts one that is reached and has a way out, as its maker has it by default; none where the maker
+    /// leaves networks to others.
+    fn start_with_network(&self, _id: &str, _script: &str) -> Result<Option<u32>> {
+        Ok(None)
+    }
+    /// A connection to `network::PORT` in such a one, the way its visitors' come.
+    fn reach(&self, id: &str) -> Result<TcpStream> {
+        Err(format!("{id} has no network").into())
+    }
     /// Runs `true` in it, to its end.
     fn exec(&mut self, id: &str) -> Result<()>;
     /// Has it end by TERM.
@@ -32,6 +42,8 @@ pub(crate) trait Side: Sync {
     }
     /// Takes away what is left of an ended one.
     fn remove(&mut self, id: &str) -> Result<()>;
+    /// The cgroup its containers' are in.
+    fn group(&self) -> &str;
     /// What carries containers beside their own processes: the command lines of those begin so.
     fn carriers(&self) -> Vec<PathBuf>;
 }

@@ -1,11 +1,15 @@
 //! Our own engine, called as the daemon calls it.
 
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use engine::attach::Attach;
+use engine::dial::{self, Family};
+use engine::network::outbound::{OutboundConfig, OutboundPool};
 use engine::spec::{
     ContainerSpec, ContainerStatus, ExecSpec, Limits, LogSpec, NetworkSpec, RootSpec, UpperSpec,
     UserRange,
@@ -15,6 +19,7 @@ use model::size::ByteSize;
 use serde_json::Value;
 
 use crate::Result;
+use crate::network::PORT;
 use crate::side::{Side, wait_readable};
 
 pub(crate) const CGROUP: &str = "wharf-bench-engine";
@@ -27,6 +32,8 @@ pub(crate) struct Wharf {
     engine: Engine,
     folder: PathBuf,
     shim: PathBuf,
+    /// Made when the first container with a way out is.
+    outbound: OnceLock<OutboundPool>,
 }
 
 impl Wharf {
@@ -40,7 +47,13 @@ impl Wharf {
             cgroup_parent: CGROUP.to_owned(),
             dial_gid: 0,
         })?;
-        Ok(Self { name, engine, folder: folder.to_owned(), shim: shim.to_owned() })
+        Ok(Self {
+            name,
+            engine,
+            folder: folder.to_owned(),
+            shim: shim.to_owned(),
+            outbound: OnceLock::new(),
+        })
     }
 
     /// The bundle of one of its containers, for others to run the same.
@@ -85,18 +98,62 @@ impl Wharf {
     }
 }
 
+impl Wharf {
+    fn start_spec(&self, spec: &ContainerSpec) -> Result<u32> {
+        self.engine.start(spec, Attach::Log)?;
+        match self.engine.find(&spec.id)?.map(|found| found.status) {
+            Some(ContainerStatus::Running { pid }) => Ok(pid),
+            // One that is over already has none to wait for.
+            _ => Ok(0),
+        }
+    }
+
+    fn outbound(&self) -> Result<&OutboundPool> {
+        if let Some(pool) = self.outbound.get() {
+            return Ok(pool);
+        }
+        let pool = OutboundPool::open(OutboundConfig {
+            run_dir: self.folder.join(self.name).join("run"),
+            range: "10.217.0.0/16".parse()?,
+            table: CGROUP.to_owned(),
+            prefix: "wbe-".to_owned(),
+        })?;
+        Ok(self.outbound.get_or_init(|| pool))
+    }
+}
+
+impl Drop for Wharf {
+    fn drop(&mut self) {
+        if let Some(pool) = self.outbound.get()
+            && let Err(error) = pool.teardown()
+        {
+            eprintln!("the way out of the containers is left: {error}");
+        }
+    }
+}
+
 impl Side for Wharf {
     fn name(&self) -> &str {
         self.name
     }
 
     fn start(&self, id: &str, script: &str) -> Result<u32> {
-        self.engine.start(&self.spec(id, script), Attach::Log)?;
-        match self.engine.find(id)?.map(|found| found.status) {
-            Some(ContainerStatus::Running { pid }) => Ok(pid),
-            // One that is over already has none to wait for.
-            _ => Ok(0),
-        }
+        self.start_spec(&self.spec(id, script))
+    }
+
+    fn start_with_network(&self, id: &str, script: &str) -> Result<Option<u32>> {
+        let slot = self.outbound()?.take()?;
+        let network = NetworkSpec::Prepared(slot.path);
+        self.start_spec(&ContainerSpec { network, ..self.spec(id, script) }).map(Some)
+    }
+
+    /// As the proxy does it: a socket made inside by the shim, connected from here.
+    fn reach(&self, id: &str) -> Result<TcpStream> {
+        let made = dial::request(&self.engine.dial_socket(id), 1, Family::V4)?;
+        let socket = made.into_iter().next().ok_or("the shim made no socket")?;
+        rustix::io::ioctl_fionbio(&socket, false)?;
+        rustix::net::connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT))?;
+        Ok(TcpStream::from(socket))
     }
 
     fn exec(&mut self, id: &str) -> Result<()> {
@@ -120,6 +177,10 @@ impl Side for Wharf {
 
     fn remove(&mut self, id: &str) -> Result<()> {
         Ok(self.engine.remove(id)?)
+    }
+
+    fn group(&self) -> &str {
+        CGROUP
     }
 
     fn carriers(&self) -> Vec<PathBuf> {
