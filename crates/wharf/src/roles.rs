@@ -224,7 +224,8 @@ impl ProxyCommand {
     fn settle(self) -> Result<ProxyArgs, Problem> {
         let Some(file) = self.config else { return Ok(self.args) };
         let config = settle(Some(file), Settings::default())?;
-        Ok(parse::<Self>("wharf proxy", &proxy_arguments(&config)).args)
+        let words = std::iter::once(OsString::from("wharf proxy")).chain(proxy_arguments(&config));
+        Ok(<Self as clap::Parser>::parse_from(words).args)
     }
 }
 
@@ -258,20 +259,27 @@ pub fn run() -> ExitCode {
         Some("shim-exec") => code(engine::exec::shim_exec_main(rest)),
         Some("wire") => code(engine::wire::wire_main(rest)),
         Some("proxy-worker") => proxy_end(proxy::worker_main()),
-        Some("proxy") => proxy_role(rest),
+        Some("proxy") => with_args("wharf proxy", rest, proxy_role),
         Some("static") => crate::static_site::static_main(rest),
-        Some("daemon") => daemon_role(rest),
-        Some("teardown") => finish(teardown_role(rest)),
+        Some("daemon") => with_args("wharf daemon", rest, daemon_role),
+        Some("teardown") => with_args("wharf teardown", rest, |args| finish(teardown_role(args))),
         Some(_) | None => crate::cli::run(arguments),
     }
 }
 
-fn parse<T: clap::Parser>(name: &str, rest: &[OsString]) -> T {
-    T::parse_from(std::iter::once(OsString::from(name)).chain(rest.iter().cloned()))
+/// Does a role with its arguments, or says what is wrong with them.
+fn with_args<T: clap::Parser>(
+    name: &str,
+    rest: &[OsString],
+    role: impl FnOnce(T) -> ExitCode,
+) -> ExitCode {
+    match T::try_parse_from(std::iter::once(OsString::from(name)).chain(rest.iter().cloned())) {
+        Ok(args) => role(args),
+        Err(error) => crate::cli::usage::tell(&error, "nothing was started or changed"),
+    }
 }
 
-fn proxy_role(rest: &[OsString]) -> ExitCode {
-    let command: ProxyCommand = parse("wharf proxy", rest);
+fn proxy_role(command: ProxyCommand) -> ExitCode {
     log_to_stderr();
     let program = crate::daemon::own_program()
         .map_err(|error| crate::daemon::host_problem("cannot find this program", &error));
@@ -281,8 +289,7 @@ fn proxy_role(rest: &[OsString]) -> ExitCode {
     }
 }
 
-fn daemon_role(rest: &[OsString]) -> ExitCode {
-    let args: DaemonArgs = parse("wharf daemon", rest);
+fn daemon_role(args: DaemonArgs) -> ExitCode {
     let (is_check, as_json) = (args.check, args.json);
     if !is_check {
         log_to_stderr();
@@ -306,8 +313,7 @@ fn check_role(config: Config, as_json: bool) -> ExitCode {
     if report.is_fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn teardown_role(rest: &[OsString]) -> Result<(), Problem> {
-    let args: TeardownArgs = parse("wharf teardown", rest);
+fn teardown_role(args: TeardownArgs) -> Result<(), Problem> {
     log_to_stderr();
     let config = settle(args.config, args.settings)?;
     crate::teardown::run(&config, args.with_data)

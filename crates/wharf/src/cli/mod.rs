@@ -41,7 +41,7 @@ mod terminal;
 mod timing;
 mod top;
 mod trace;
-mod usage;
+pub(crate) mod usage;
 mod visitors;
 mod volumes;
 mod weight;
@@ -100,6 +100,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make an app, and the git remote to push it to
+    #[command(visible_alias = "apps:create")]
     Create(apps::CreateArgs),
     /// List the apps
     Apps(apps::AppsArgs),
@@ -398,14 +399,7 @@ impl Failure {
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(join_words(arguments)) {
         Ok(cli) => cli,
-        Err(error) => {
-            match usage::problem(&error) {
-                Some(problem) => printer::Printer::new().problem(&problem),
-                // Help goes to stdout; that it cannot is nobody's loss.
-                None => drop(error.print()),
-            }
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return usage::tell(&error, "nothing was asked of the daemon"),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -1,12 +1,25 @@
 //! A command line that cannot be followed, told as every other mistake is.
 
 use std::error::Error as _;
+use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use model::problem::{Code, Problem};
 
-/// What clap says, as a problem; none for what is no mistake (help, the version).
-pub(super) fn problem(error: &clap::Error) -> Option<Problem> {
+use super::printer::Printer;
+
+/// Says it, and returns what to end with. Help and the version are no mistake: they are said as they are.
+pub(crate) fn tell(error: &clap::Error, still: &str) -> ExitCode {
+    match problem(error) {
+        Some(problem) => Printer::new().problem(&problem.still(still)),
+        // They go to stdout; that they cannot is nobody's loss.
+        None => drop(error.print()),
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// What clap says, as a problem; none for what is no mistake.
+fn problem(error: &clap::Error) -> Option<Problem> {
     if !error.use_stderr() {
         return None;
     }
@@ -28,7 +41,7 @@ pub(super) fn problem(error: &clap::Error) -> Option<Problem> {
         );
         why = vec![rule];
     }
-    let mut problem = Problem::new(code, what).still("nothing was asked of the daemon");
+    let mut problem = Problem::new(code, what);
     if !why.is_empty() {
         problem = problem.why(why.join(", "));
     }

@@ -98,6 +98,17 @@ async fn wrong_usage_is_code_2_and_help_is_data() {
         assert!(told.iter().all(|part| run.err.contains(part)), "{words:?}: {}", run.err);
         assert!(run.err.contains("still: nothing was asked of the daemon"), "{}", run.err);
     }
+    for (words, told) in [
+        (&["daemon", "--lisen", "x"][..], "error[P018]: unexpected argument '--lisen' found"),
+        (&["daemon", "--json", "--check", "now"], "error[P018]: unexpected argument 'now' found"),
+        (&["proxy", "--lisen", "x"], "error[P018]: unexpected argument '--lisen' found"),
+        (&["teardown", "--yes"], "error[P018]: unexpected argument '--yes' found"),
+    ] {
+        let run = wharf(folder.path(), words).await;
+        assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{words:?}");
+        assert!(run.err.contains(told), "{words:?}: {}", run.err);
+        assert!(run.err.contains("still: nothing was started or changed"), "{}", run.err);
+    }
     let help = wharf(folder.path(), &["config", "set", "--help"]).await;
     assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
     assert!(help.out.contains("wharf config:set LOG_LEVEL=debug"), "{}", help.out);
