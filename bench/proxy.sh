@@ -10,5 +10,5 @@ fi
 scripts/needs.sh bench-proxy
 echo "-----> Building the one binary and the load it gets"
 cargo build --release --bin wharf
-cargo build --release -p proxy --example steady
+cargo build --release -p proxy --example steady --example relay
 exec python3 -B bench/proxy/run.py "$@"

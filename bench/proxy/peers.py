@@ -246,5 +246,21 @@ class Wharf(Peer):
         return {"routes": [{"host": name} for name in names], "upstream": upstream}
 
 
+class Copies(Peer):
+    """No proxy: passes bytes on and reads none of them. What every proxy has to pay, whatever it does."""
+
+    name = "bytes read and written, no HTTP"
+    how = "copy"
+
+    def command(self, origin, routes):
+        return [str(place.BUILT / "examples/relay"), str(self.port), str(origin.port), self.how], {}
+
+
+class Splices(Copies):
+    name = "bytes spliced, no HTTP"
+    how = "splice"
+
+
 PEERS = (Wharf, Nginx, Haproxy, Caddy)
 BARE = (NginxBare, HaproxyBare)
+FLOORS = (Copies, Splices)

@@ -18,7 +18,7 @@ import machine  # noqa: E402
 import place  # noqa: E402
 import table  # noqa: E402
 from origin import Origin  # noqa: E402
-from peers import BARE, PEERS  # noqa: E402
+from peers import BARE, FLOORS, PEERS, Copies, Splices  # noqa: E402
 
 # name → path, connections, more words for wrk
 WRK = {
@@ -52,7 +52,7 @@ def say(text: str) -> None:
 class Bench:
     def __init__(self, options, stack: ExitStack):
         self.options, self.stack, self.origin = options, stack, Origin()
-        self.peers = {kind.name: kind() for kind in (*PEERS, *BARE)}
+        self.peers = {kind.name: kind() for kind in (*PEERS, *BARE, *FLOORS)}
         self.result = {"machine": machine.describe() | table.versions(), "cases": {}, "notes": []}
 
     def run(self) -> None:
@@ -61,8 +61,11 @@ class Bench:
         self.result["machine"]["busy_before"] = machine.busy(3)
         self.start_peers(10)
         names = [kind.name for kind in PEERS]
+        bare = [kind.name for kind in BARE]
+        more_sides = {"101 B": [*bare, Copies.name], "10 KiB": [Copies.name],
+                      "1 MiB": [Splices.name], "100 MiB": [Splices.name]}
         for case, (path, connections, more) in WRK.items():
-            sides = list(self.peers) if case == "101 B" else names
+            sides = names + more_sides.get(case, [])
             self.case(case, sides, lambda peer: load.wrk(
                 peer.port, path, connections, self.options.seconds, *more))
         for case, (path, connections, more) in TLS.items():

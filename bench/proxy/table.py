@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 
 import place
-from peers import PEERS
+from peers import PEERS, Copies, Splices
 
 # What a person found in the profile, said by that person.
 PROFILE = Path(__file__).with_name("profile.md")
@@ -44,10 +44,10 @@ def ratio(case: dict, side: str, name: str) -> str:
     return f"{median(row[name] for row in case[side]) / min(peers):.2f}"
 
 
-def against(case: dict, *peers: str) -> float | None:
+def against(case: dict, *peers: str, whose: str = "Wharf") -> float | None:
     """Our CPU time each, as a share of the better of these."""
     known = [median(row["cpu_us"] for row in case[peer]) for peer in peers if case.get(peer)]
-    own = case.get("Wharf")
+    own = case.get(whose)
     return median(row["cpu_us"] for row in own) / min(known) if known and own else None
 
 
@@ -60,11 +60,18 @@ def goals(cases: dict, found: dict | None) -> str:
             word = "reached" if seen <= most else "**missed**"
             body.append([what, promised, form.format(seen), word])
 
+    def least(name: str, relay: str, *peers: str) -> None:
+        seen = against(cases.get(name, {}), *peers, whose=relay)
+        if seen is not None:
+            body.append([f"there a relay that reads nothing ({relay}) takes", "", f"{seen:.2f}", ""])
+
     for name in ("101 B", "10 KiB"):
         seen = against(cases.get(name, {}), "nginx", "HAProxy")
         goal(f"{name}, of the better of nginx and HAProxy", "≤ 0.85", seen, 0.85)
         goal("the same, the floor", "≤ 1.0", seen, 1.0)
+        least(name, Copies.name, "nginx", "HAProxy")
     goal("1 MiB, of nginx", "≤ 0.5", against(cases.get("1 MiB", {}), "nginx"), 0.5)
+    least("1 MiB", Splices.name, "nginx")
     goal("1 MiB, of HAProxy", "≤ 0.85", against(cases.get("1 MiB", {}), "HAProxy"), 0.85)
     for name in [name for name in cases if name.startswith("TLS")]:
         goal(f"{name}, of the better", "≤ 1.0", against(cases[name], "nginx", "HAProxy"), 1.0)
