@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use model::size::ByteSize;
+
 use crate::cgroup::Cgroup;
 use crate::error::Error;
 use crate::network::namespace;
@@ -41,6 +43,29 @@ pub enum Overlay {
 pub struct Controller {
     pub name: String,
     pub is_version_2: bool,
+}
+
+/// The machine's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    pub total: ByteSize,
+    /// What programs could have without anybody being pushed out, as the kernel guesses.
+    pub available: ByteSize,
+}
+
+/// How much memory there is; none where the kernel does not say.
+#[must_use]
+pub fn memory() -> Option<Memory> {
+    parse_memory(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn parse_memory(text: &str) -> Option<Memory> {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(ByteSize(kib * 1024))
+    };
+    Some(Memory { total: field("MemTotal")?, available: field("MemAvailable")? })
 }
 
 /// Looks at the kernel that runs.
@@ -137,5 +162,15 @@ mod tests {
         let modules = "kernel/fs/overlayfs/overlay.ko.xz:\n";
         assert_eq!(overlay("nodev\toverlayx\n", modules), Overlay::Module);
         assert_eq!(overlay("", ""), Overlay::Missing);
+    }
+
+    #[test]
+    fn memory_is_read_as_the_kernel_writes_it() {
+        let text =
+            "MemTotal:        4028384 kB\nMemFree:          99 kB\nMemAvailable:    2014192 kB\n";
+        let memory = parse_memory(text).unwrap();
+        assert_eq!(memory.total.bytes(), 2 * memory.available.bytes());
+        assert_eq!(memory.available.bytes(), 2_014_192 * 1024);
+        assert_eq!(parse_memory("MemTotal: 4 kB\n"), None);
     }
 }
