@@ -5,6 +5,8 @@
 //!    │            └──────────┴───────────────────► Ended     (it ended by itself: a crash)
 //!    └───────────────────────────────────────────► Ended     (it could not be started)
 //! ```
+//! One that was replaced may be kept for a while: `Ready ──► Kept`, and from there back to `Starting` when
+//! somebody goes back to it, or on to `Stopping`.
 
 use std::fmt;
 use std::time::Duration;
@@ -50,6 +52,8 @@ pub enum Condition {
     Starting,
     /// Serves, or would.
     Ready,
+    /// Stands still, out of the route; it must be woken, and answer, before it serves.
+    Kept,
     /// Told to end.
     Stopping,
     /// Its container is gone or has ended.

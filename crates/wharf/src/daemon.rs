@@ -83,6 +83,7 @@ async fn serve(config: Arc<Config>) -> Result<(), Problem> {
         domain: config.domain.clone(),
         sockets: config.sockets.clone(),
         resolver: crate::dns::Resolver::new(config.resolver),
+        memory_reserve: config.memory_reserve,
     });
     let certificates = Certificates::new(store.clone(), link.clone(), Arc::clone(&config));
     let context = Context {

@@ -21,6 +21,8 @@ pub const ALL: &[&str] = &[
     "stop.asked",
     "remove.cleared",
     "remove.forgotten",
+    "keep.frozen",
+    "keep.woken",
     "run.told",
     "collect.image",
     "collect.layer",

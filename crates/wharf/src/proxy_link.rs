@@ -75,12 +75,16 @@ impl ProxyLink {
         Ok(self.client().await?.turn_away(host, keep).await?)
     }
 
-    /// Waits until a replica has no request in flight, or the limit. A proxy that is not there has
-    /// none.
-    pub async fn wait_idle(&self, replica: ReplicaId, limit: Duration) {
-        let Ok(client) = self.client().await else { return };
-        if let Err(error) = client.wait_idle(&[replica], limit).await {
-            tracing::warn!(%error, "the proxy did not say when the replica was idle");
+    /// Waits until a replica has no request in flight, or the limit; whether it has one then. A proxy
+    /// that is not there has none.
+    pub async fn wait_idle(&self, replica: ReplicaId, limit: Duration) -> bool {
+        let Ok(client) = self.client().await else { return false };
+        match client.wait_idle(&[replica], limit).await {
+            Ok(busy) => !busy.is_empty(),
+            Err(error) => {
+                tracing::warn!(%error, "the proxy did not say when the replica was idle");
+                false
+            }
         }
     }
 

@@ -12,10 +12,15 @@
 //! 4. when nothing happens any more, exactly what is wanted is left;
 //! 5. two replicas that may not write to a volume at once never live at once.
 //!
+//! A replica of the predecessor that has left the route may be kept, standing still ([`predecessor`]): no
+//! more than one of each of its places, and nobody else is kept.
+//!
 //! The fifth is the one reason to break the second: a place whose volume is the old replica's alone is
 //! filled when that one has ended, and it is ended when all the others of the candidate are ready
 //! ([`turns`]). Visitors wait at the edge meanwhile. If the candidate fails, the place is the old one's
 //! again.
+
+mod predecessor;
 
 mod turns;
 
@@ -31,6 +36,8 @@ use crate::replica::{Condition, Crashes, Ending, EndingKind, replica_name};
 use crate::route::UpstreamState;
 use crate::volume::Writes;
 
+pub use predecessor::{Predecessor, Restless};
+
 /// What the store says should be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Goal {
@@ -38,6 +45,8 @@ pub struct Goal {
     pub serving: Option<Generation>,
     /// The deploy in flight, the oldest that is not over.
     pub candidate: Option<Candidate>,
+    /// Who served before, while it is to be kept.
+    pub predecessor: Option<Predecessor>,
     /// Hosts that are the app's whatever serves: its own address, and before the first deploy the
     /// domains it was given.
     pub hosts: BTreeSet<DomainName>,
@@ -87,6 +96,8 @@ pub struct Candidate {
 pub struct World {
     pub replicas: Vec<Seen>,
     pub route: RouteSeen,
+    /// Those that are to stand still and do not yet.
+    pub restless: BTreeMap<ReplicaId, Restless>,
     /// Crash counts of places that crashed lately.
     pub crashes: BTreeMap<Place, Crashes>,
 }
@@ -145,6 +156,10 @@ pub enum Step {
     Start(Place),
     /// Tell the proxy.
     Route(RouteGoal),
+    /// Have it stand still, if nobody is there.
+    Keep(ReplicaId),
+    /// Have one that is kept go on, and see whether it answers.
+    Wake(ReplicaId),
     /// TERM, and KILL after the grace.
     Stop(ReplicaId),
     /// Forget a replica that has ended; `is_crash` when nobody asked it to.
@@ -158,7 +173,12 @@ impl Step {
     pub fn is_before_the_edge(&self) -> bool {
         match self {
             Self::Advance { .. } | Self::Fail { .. } | Self::GiveUp { .. } | Self::Route(_) => true,
-            Self::Start(_) | Self::Stop(_) | Self::Remove { .. } | Self::LookAgain(_) => false,
+            Self::Start(_)
+            | Self::Keep(_)
+            | Self::Wake(_)
+            | Self::Stop(_)
+            | Self::Remove { .. }
+            | Self::LookAgain(_) => false,
         }
     }
 }
@@ -232,6 +252,7 @@ fn next_of_deploy(goal: &Goal, world: &World) -> Option<Step> {
                 Condition::Planned
                 | Condition::Starting
                 | Condition::Ready
+                | Condition::Kept
                 | Condition::Stopping => None,
             }
         }
@@ -239,7 +260,8 @@ fn next_of_deploy(goal: &Goal, world: &World) -> Option<Step> {
             let places = new_places(goal, &candidate.generation);
             if let Some((place, ending)) =
                 places.iter().find_map(|place| match holder(world, place)? {
-                    // In a kept crew it may be one that was scaled away and came back too late.
+                    // In a kept crew it may be one that was scaled away and came back too late, or that
+                    // of the predecessor: a fresh one takes its place.
                     Seen { condition: Condition::Ended(ending), release, .. }
                         if *release == candidate.generation.release =>
                     {
@@ -334,9 +356,10 @@ fn holder<'w>(world: &'w World, place: &Place) -> Option<&'w Seen> {
     let rank = |seen: &Seen| match &seen.condition {
         Condition::Ready => 0,
         Condition::Starting => 1,
-        Condition::Planned => 2,
-        Condition::Ended(_) => 3,
-        Condition::Stopping => 4,
+        Condition::Kept => 2,
+        Condition::Planned => 3,
+        Condition::Ended(_) => 4,
+        Condition::Stopping => 5,
     };
     world
         .replicas
@@ -416,6 +439,7 @@ fn fill(place: &Place, candidate: Option<u64>, world: &World, now: Duration) -> 
     match &seen.condition {
         // It never ran: forget it, and the next plan starts another.
         Condition::Planned => Some(Step::Remove { id: seen.id, is_crash: false }),
+        Condition::Kept => Some(Step::Wake(seen.id)),
         // The candidate's endings are the deploy's to judge.
         Condition::Ended(_) if candidate == Some(seen.release) => None,
         Condition::Ended(_) if candidate.is_some() => {
@@ -438,14 +462,19 @@ fn clear_away(seen: &Seen, goal: &Goal, world: &World, now: Duration) -> Option<
             Some(Step::Remove { id: seen.id, is_crash: false })
         }
         Condition::Stopping => None,
-        Condition::Starting | Condition::Ready => match world.route.leaving.get(&seen.id) {
-            Some(leaving) if !leaving.is_idle => {
-                let limit = drain_timeout(goal).min(turns::patience(goal, world, seen));
-                let until = leaving.since + limit;
-                Some(if until <= now { Step::Stop(seen.id) } else { Step::LookAgain(until) })
+        Condition::Starting | Condition::Ready | Condition::Kept => {
+            match world.route.leaving.get(&seen.id) {
+                Some(leaving) if !leaving.is_idle => {
+                    let limit = drain_timeout(goal).min(turns::patience(goal, world, seen));
+                    let until = leaving.since + limit;
+                    Some(if until <= now { Step::Stop(seen.id) } else { Step::LookAgain(until) })
+                }
+                Some(_) | None if predecessor::is_kept(seen, goal, world, now) => {
+                    predecessor::keep(seen, goal, world, now)
+                }
+                Some(_) | None => Some(Step::Stop(seen.id)),
             }
-            Some(_) | None => Some(Step::Stop(seen.id)),
-        },
+        }
     }
 }
 
@@ -479,6 +508,8 @@ impl fmt::Display for Step {
                     version => write!(f, "v{version}"),
                 }
             }
+            Self::Keep(id) => write!(f, "keep {id}"),
+            Self::Wake(id) => write!(f, "wake {id}"),
             Self::Stop(id) => write!(f, "stop {id}"),
             Self::Remove { id, is_crash } => {
                 write!(f, "remove {id}{}", if *is_crash { " (crashed)" } else { "" })

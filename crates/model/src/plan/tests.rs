@@ -386,3 +386,93 @@ fn a_writer_that_is_replaced_by_command_ends_before_the_next_begins() {
     remove 00000000-0000-0000-0000-000000000001
     ");
 }
+
+/// Two releases: the second serves, the first was replaced and is kept until 200 s.
+fn replaced(leaving: Option<Leaving>) -> (Goal, World) {
+    let goal = Goal {
+        serving: Some(generation(2, &["web"])),
+        predecessor: Some(Predecessor { crew: 1, count: 1, until: Duration::from_secs(200) }),
+        ..Goal::default()
+    };
+    let mut world = World {
+        replicas: vec![seen(1, 1, Condition::Ready), seen(2, 2, Condition::Ready)],
+        route: routed(&[2]),
+        ..World::default()
+    };
+    world.route.leaving.extend(leaving.map(|leaving| (id(1), leaving)));
+    (goal, world)
+}
+
+#[test]
+fn the_predecessor_is_drained_kept_and_stopped_when_its_time_is_over() {
+    let (mut goal, mut world) = replaced(Some(Leaving { since: NOW, is_idle: false }));
+    assert_snapshot!(plan(&goal, &world, NOW), @"look again at 130000 ms");
+    let drained = NOW + Duration::from_secs(30);
+    assert_snapshot!(plan(&goal, &world, drained), @"stop 00000000-0000-0000-0000-000000000001");
+    world.route.leaving.insert(id(1), Leaving { since: NOW, is_idle: true });
+    assert_snapshot!(plan(&goal, &world, NOW), @"keep 00000000-0000-0000-0000-000000000001");
+    // The proxy has a connection for a while; one that stays open is somebody's for ever.
+    let restless = Restless { since: NOW, tried: NOW, is_able: true };
+    world.restless.insert(id(1), restless);
+    assert_snapshot!(plan(&goal, &world, NOW), @"look again at 101000 ms");
+    let later = NOW + Duration::from_secs(1);
+    assert_snapshot!(plan(&goal, &world, later), @"keep 00000000-0000-0000-0000-000000000001");
+    let for_ever = NOW + Duration::from_secs(15);
+    assert_snapshot!(plan(&goal, &world, for_ever), @"stop 00000000-0000-0000-0000-000000000001");
+    world.restless.insert(id(1), Restless { is_able: false, ..restless });
+    assert_snapshot!(plan(&goal, &world, NOW), @"stop 00000000-0000-0000-0000-000000000001");
+    world.restless.clear();
+    world.replicas[0].condition = Condition::Kept;
+    assert_snapshot!(plan(&goal, &world, NOW), @"look again at 200000 ms");
+    let over = Duration::from_secs(200);
+    assert_snapshot!(plan(&goal, &world, over), @"stop 00000000-0000-0000-0000-000000000001");
+    // Whatever else says that it is not to be there.
+    for no_more in [
+        Goal { is_asleep: true, ..goal.clone() },
+        Goal { predecessor: None, ..goal.clone() },
+        Goal {
+            predecessor: goal.predecessor.clone().map(|kept| Predecessor { count: 0, ..kept }),
+            ..goal.clone()
+        },
+    ] {
+        let plan = plan(&no_more, &world, NOW).to_string();
+        assert!(plan.contains("stop 00000000-0000-0000-0000-000000000001"), "{plan}");
+    }
+    // It ended, or it was there before: nobody is kept in its place.
+    world.replicas[0].condition = ended(9);
+    assert_snapshot!(plan(&goal, &world, NOW), @"remove 00000000-0000-0000-0000-000000000001");
+    goal.is_doomed = true;
+    world.replicas[0].condition = Condition::Kept;
+    world.route = RouteSeen { state: Some(UpstreamState::Empty), ..routed(&[]) };
+    world.route.release = 0;
+    assert_snapshot!(plan(&goal, &world, NOW), @r"
+    stop 00000000-0000-0000-0000-000000000001
+    stop 00000000-0000-0000-0000-000000000002
+    ");
+}
+
+#[test]
+fn who_goes_back_wakes_what_was_kept_and_starts_it_afresh_if_it_does_not_answer() {
+    let (mut goal, mut world) = replaced(None);
+    world.replicas[0].condition = Condition::Kept;
+    let back = Generation { crew: 1, ..generation(3, &["web"]) };
+    goal.candidate = Some(Candidate { generation: back, ..candidate(3, DeployPhase::Releasing) });
+    goal.candidate.as_mut().unwrap().has_release_command = true;
+    let late = Duration::from_secs(900);
+    assert_snapshot!(plan(&goal, &world, late), @"start release.1 of g3");
+    goal.candidate.as_mut().unwrap().phase = DeployPhase::Starting;
+    assert_snapshot!(plan(&goal, &world, late), @"wake 00000000-0000-0000-0000-000000000001");
+    let kept = world.replicas[0].clone();
+    world.replicas[0].condition = Condition::Starting;
+    assert_snapshot!(plan(&goal, &world, late), @"");
+    // Nobody answers: it was told to end, and a fresh one takes the place.
+    world.replicas[0].condition = Condition::Stopping;
+    assert_snapshot!(plan(&goal, &world, late), @"start web.1 of g1");
+    world.replicas[0].condition = ended(137);
+    assert_snapshot!(plan(&goal, &world, late), @"remove 00000000-0000-0000-0000-000000000001");
+    // It answers.
+    world.replicas[0] = Seen { condition: Condition::Ready, ..kept };
+    assert_snapshot!(plan(&goal, &world, late), @"deploy g3: switching");
+    goal.candidate.as_mut().unwrap().phase = DeployPhase::Switching;
+    assert_snapshot!(plan(&goal, &world, late), @"route Live to 1 of v3");
+}

@@ -74,7 +74,7 @@ pub(super) fn patience(goal: &Goal, world: &World, leaving: &Seen) -> Duration {
 
 fn is_alive(seen: &Seen) -> bool {
     match seen.condition {
-        Condition::Starting | Condition::Ready | Condition::Stopping => true,
+        Condition::Starting | Condition::Ready | Condition::Kept | Condition::Stopping => true,
         Condition::Planned | Condition::Ended(_) => false,
     }
 }

@@ -7,6 +7,9 @@
 //! ```
 //! A frozen replica stands still with its memory; a stopped app has no replica of `web` at all, and is
 //! started again for the first who comes. Other process types go on: nobody would wake them.
+//!
+//! The same setting says for how long a deploy's predecessor is kept, standing still; what becomes of
+//! that is planned (`crate::plan`).
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::duration;
 use crate::replica::render_span;
 
-/// After how long without a request an app sleeps.
+/// After how long without a request an app sleeps, and for how long its predecessor stands still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sleep {
@@ -26,6 +29,10 @@ pub struct Sleep {
     /// It is stopped, and is started for the next request: `"2h"`.
     #[serde(default, with = "duration", skip_serializing_if = "Option::is_none")]
     pub stop_after: Option<Duration>,
+    /// After a deploy the replicas of the release before are kept for so long, standing still, so that
+    /// a rollback has but to wake them: `"10m"`.
+    #[serde(default, with = "duration", skip_serializing_if = "Option::is_none")]
+    pub keep_previous: Option<Duration>,
 }
 
 /// Less is no idleness: a visitor reads a page.
@@ -36,12 +43,14 @@ pub const LEAST: Duration = Duration::from_secs(1);
 pub enum SleepError {
     #[error("`{0}` is too short: an app sleeps after 1 s or more without a request")]
     TooShort(String),
+    #[error("`{0}` is too short: the release before is kept for 1 s or more")]
+    KeptTooShort(String),
     #[error("an app that is stopped after {stop} is never frozen after {freeze}: say less")]
     StopsFirst { freeze: String, stop: String },
 }
 
 impl Sleep {
-    /// Whether it never sleeps.
+    /// Whether it never sleeps and nothing is kept.
     pub fn is_off(&self) -> bool {
         *self == Self::default()
     }
@@ -52,6 +61,9 @@ impl Sleep {
             if after < LEAST {
                 return Err(SleepError::TooShort(render_span(after)));
             }
+        }
+        if let Some(kept) = self.keep_previous.filter(|kept| *kept < LEAST) {
+            return Err(SleepError::KeptTooShort(render_span(kept)));
         }
         match (self.freeze_after, self.stop_after) {
             (Some(freeze), Some(stop)) if stop <= freeze => {
@@ -70,15 +82,14 @@ impl Sleep {
 
 impl fmt::Display for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.freeze_after, self.stop_after) {
-            (None, None) => f.write_str("off"),
-            (Some(freeze), None) => write!(f, "frozen after {}", render_span(freeze)),
-            (None, Some(stop)) => write!(f, "stopped after {}", render_span(stop)),
-            (Some(freeze), Some(stop)) => {
-                write!(f, "frozen after {}, ", render_span(freeze))?;
-                write!(f, "stopped after {}", render_span(stop))
-            }
-        }
+        let said = [
+            self.freeze_after.map(|after| format!("frozen after {}", render_span(after))),
+            self.stop_after.map(|after| format!("stopped after {}", render_span(after))),
+            self.keep_previous
+                .map(|kept| format!("the release before kept for {}", render_span(kept))),
+        ];
+        let said: Vec<String> = said.into_iter().flatten().collect();
+        if said.is_empty() { f.write_str("off") } else { f.write_str(&said.join(", ")) }
     }
 }
 

@@ -14,7 +14,7 @@ const AWAKE: Seen = Seen {
 };
 
 fn both() -> Sleep {
-    Sleep { freeze_after: Some(seconds(60)), stop_after: Some(seconds(600)) }
+    Sleep { freeze_after: Some(seconds(60)), stop_after: Some(seconds(600)), keep_previous: None }
 }
 
 #[test]
@@ -59,12 +59,16 @@ fn a_setting_that_means_nothing_is_refused() {
     let sleep = |freeze: Option<u64>, stop: Option<u64>| Sleep {
         freeze_after: freeze.map(Duration::from_millis),
         stop_after: stop.map(Duration::from_millis),
+        keep_previous: None,
     };
     assert_eq!(both().check(), Ok(()));
     assert_eq!(sleep(None, Some(1000)).check(), Ok(()));
     let said = |sleep: Sleep| sleep.check().unwrap_err().to_string();
     insta::assert_snapshot!(said(sleep(Some(999), None)), @"`999 ms` is too short: an app sleeps after 1 s or more without a request");
     insta::assert_snapshot!(said(sleep(Some(60_000), Some(60_000))), @"an app that is stopped after 1 min is never frozen after 1 min: say less");
+    let kept = |millis| Sleep { keep_previous: Some(Duration::from_millis(millis)), ..both() };
+    assert_eq!(kept(1000).check(), Ok(()));
+    insta::assert_snapshot!(said(kept(0)), @"`0 ms` is too short: the release before is kept for 1 s or more");
 }
 
 #[test]
@@ -74,4 +78,8 @@ fn it_is_written_as_it_is_said() {
     assert_eq!(serde_json::from_str::<Sleep>(&json).unwrap(), both());
     assert_eq!(both().to_string(), "frozen after 1 min, stopped after 10 min");
     assert_eq!(Sleep::default().to_string(), "off");
+    let kept = Sleep { keep_previous: Some(seconds(600)), ..Sleep::default() };
+    assert_eq!(serde_json::to_string(&kept).unwrap(), r#"{"keep_previous":"600s"}"#);
+    assert_eq!(kept.to_string(), "the release before kept for 10 min");
+    assert_eq!(kept.still_after(), None, "that alone lets nobody sleep");
 }

@@ -12,6 +12,9 @@ pub struct Sleep {
     pub freeze_after: Option<String>,
     /// After so long they are stopped, and started for the next request.
     pub stop_after: Option<String>,
+    /// After a deploy the release before is kept for so long, frozen, in case somebody goes back to it.
+    #[serde(default)]
+    pub keep_previous: Option<String>,
     /// Who says so: `command`, `app-file`, `default`.
     pub said_by: String,
     /// `awake`, `frozen`, `asleep` (stopped), or `down` where none of them runs for another reason.
@@ -26,4 +29,6 @@ pub struct ChangeSleep {
     pub freeze_after: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_after: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_previous: Option<String>,
 }

@@ -86,6 +86,10 @@ pub struct ReplicaDetail {
     /// Why it is not up, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// It does not serve: it is of the release before, and stands still until then in case somebody goes
+    /// back to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<Time>,
     /// In use now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,

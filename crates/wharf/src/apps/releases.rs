@@ -25,6 +25,8 @@ pub struct ReleaseView {
     pub has_image: bool,
     /// Acts of making it current, oldest first.
     pub deploys: Vec<Deploy>,
+    /// One of them began what a release command would have run for.
+    pub may_have_run: bool,
 }
 
 /// How a release fared, as the API says it.
@@ -178,11 +180,7 @@ fn not_undone(views: &[ReleaseView], to: u64) -> Option<String> {
     for view in views {
         let version = view.release.version;
         let Some(command) = view.release.shape.release_command.as_deref() else { continue };
-        // Also of a deploy that failed after it.
-        let has_begun = |deploy: &Deploy| deploy.phase != DeployPhase::Queued;
-        let did_run =
-            view.deploys.iter().any(|one| one.may_run_release_command() && has_begun(one));
-        if version <= to || !did_run {
+        if version <= to || !view.may_have_run {
             continue;
         }
         match ran.iter_mut().find(|(known, _)| *known == command) {
@@ -217,11 +215,20 @@ pub(super) fn all(tx: &Tx<'_>, app: AppId) -> Result<Vec<ReleaseView>, StoreErro
     Ok(releases.into_iter().map(|release| view(release, &deploys, serving)).collect())
 }
 
-fn view(release: Release, deploys: &[Deploy], serving: Option<u64>) -> ReleaseView {
-    let deploys: Vec<Deploy> =
-        deploys.iter().filter(|deploy| deploy.release == release.version).cloned().collect();
+fn view(release: Release, all: &[Deploy], serving: Option<u64>) -> ReleaseView {
+    let is_of_it = |deploy: &&Deploy| deploy.release == release.version;
+    let deploys: Vec<Deploy> = all.iter().filter(is_of_it).cloned().collect();
     let is_current = deploys.iter().any(|deploy| Some(deploy.generation) == serving);
-    ReleaseView { release, is_current, has_image: true, deploys }
+    // Also of a deploy that failed after it.
+    let has_begun = |deploy: &Deploy| deploy.phase != DeployPhase::Queued;
+    let crew_before = |deploy: &Deploy| {
+        let before = |one: &&Deploy| one.generation < deploy.generation;
+        let mut lived = all.iter().rev().filter(before);
+        lived.find(|one| one.phase == DeployPhase::Live).map(|one| one.crew)
+    };
+    let may_have_run =
+        deploys.iter().any(|one| has_begun(one) && one.may_run_release_command(crew_before(one)));
+    ReleaseView { release, is_current, has_image: true, deploys, may_have_run }
 }
 
 /// The release that is meant when none is said: the one that serves, else the newest with an image.
@@ -273,7 +280,7 @@ mod tests {
     use model::id::DeployId;
     use model::release::Shape;
 
-    fn release(version: u64, command: Option<&str>, is_current: bool) -> ReleaseView {
+    fn release(version: u64, command: Option<&str>) -> (Release, Deploy) {
         let at = jiff::Timestamp::UNIX_EPOCH;
         let app = AppId(uuid::Uuid::nil());
         let deploy = Deploy {
@@ -302,26 +309,36 @@ mod tests {
             user: String::new(),
             created_at: at,
         };
-        ReleaseView { release, is_current, has_image: true, deploys: vec![deploy] }
+        (release, deploy)
+    }
+
+    fn views(of: &[(Release, Deploy)]) -> Vec<ReleaseView> {
+        let deploys: Vec<Deploy> = of.iter().map(|(_, deploy)| deploy.clone()).collect();
+        of.iter().map(|(release, _)| view(release.clone(), &deploys, None)).collect()
     }
 
     #[test]
     fn a_rollback_past_a_release_command_is_warned_of() {
-        let mut views = [
-            release(1, Some("./migrate"), false),
-            release(2, None, false),
-            release(3, Some("./migrate"), false),
-            release(4, Some("./migrate"), true),
-            release(5, Some("./failed-on-boot"), false),
-            release(6, Some("./never"), false),
+        let mut all = [
+            release(1, Some("./migrate")),
+            release(2, None),
+            release(3, Some("./migrate")),
+            release(4, Some("./migrate")),
+            release(5, Some("./failed-on-boot")),
+            release(6, Some("./never")),
         ];
-        views[5].deploys[0].phase = DeployPhase::Queued;
-        insta::assert_snapshot!(not_undone(&views, 2).unwrap(), @"`./migrate` ran for v3, v4; `./failed-on-boot` ran for v5, and a rollback does not undo it: see that v2 works with the data as it is now");
-        assert_eq!(not_undone(&views, 5), None);
+        all[4].1.phase = DeployPhase::Failed;
+        all[5].1.phase = DeployPhase::Queued;
+        insta::assert_snapshot!(not_undone(&views(&all), 2).unwrap(), @"`./migrate` ran for v3, v4; `./failed-on-boot` ran for v5, and a rollback does not undo it: see that v2 works with the data as it is now");
+        assert_eq!(not_undone(&views(&all), 5), None);
         // Counts and domains keep what runs: nothing was run for them.
-        let mut scaled = release(4, Some("./migrate"), true);
-        scaled.deploys[0].crew = 3;
-        assert_eq!(not_undone(&[release(3, Some("./migrate"), false), scaled], 3), None);
-        assert_eq!(not_undone(&views[..2], 1), None);
+        let mut scaled = [release(3, Some("./migrate")), release(4, Some("./migrate"))];
+        scaled[1].1.crew = 3;
+        assert_eq!(not_undone(&views(&scaled), 3), None);
+        // Back to a crew that was kept: it took over, so it ran.
+        let mut back = [release(3, None), release(4, None), release(5, Some("./migrate"))];
+        back[2].1.crew = 3;
+        assert!(not_undone(&views(&back), 4).unwrap().starts_with("`./migrate` ran for v5,"));
+        assert_eq!(not_undone(&views(&all[..2]), 1), None);
     }
 }

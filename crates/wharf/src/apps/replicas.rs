@@ -71,8 +71,8 @@ pub async fn list(context: &Context, key: &str) -> Result<(App, Vec<Running>), P
     Ok((app, running))
 }
 
-/// One replica by name (`web.1`) or id. While a deploy goes on there are two of a name: the one that
-/// stays is meant.
+/// One replica by name (`web.1`) or id. While a deploy goes on, or its predecessor is kept, there are two
+/// of a name: the one that stays is meant.
 pub async fn find(context: &Context, key: &str, replica: &str) -> Result<(App, Running), Problem> {
     let (app, running) = list(context, key).await?;
     let names: Vec<String> = running.iter().map(|running| running.view.replica.name()).collect();
@@ -80,10 +80,10 @@ pub async fn find(context: &Context, key: &str, replica: &str) -> Result<(App, R
         let one = &running.view.replica;
         one.name() == replica || one.id.to_string() == replica
     };
-    let found = running
-        .into_iter()
-        .filter(is_meant)
-        .max_by_key(|one| (one.view.status != "stopping", one.view.replica.generation));
+    let found = running.into_iter().filter(is_meant).max_by_key(|one| {
+        let is_staying = one.view.status != "stopping";
+        (!one.view.is_kept(), is_staying, one.view.replica.generation)
+    });
     found.ok_or_else(|| unknown(&app, replica, &names)).map(|running| (app, running))
 }
 

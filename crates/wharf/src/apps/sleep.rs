@@ -30,11 +30,12 @@ pub enum SaidBy {
     Default,
 }
 
-/// A change of the one or the other; the inner none is never.
+/// A change of some of it; the inner none is never.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Change {
     pub freeze_after: Option<Option<Duration>>,
     pub stop_after: Option<Option<Duration>>,
+    pub keep_previous: Option<Option<Duration>>,
 }
 
 /// What holds, and whether it sleeps now.
@@ -47,8 +48,8 @@ pub async fn show(context: &Context, key: &str) -> Result<AppSleep, Problem> {
     })
     .await?;
     let views = context.deploys.replicas(app.id).await;
-    let web: Vec<&str> =
-        views.iter().filter(|view| view.replica.process.is_web()).map(|view| view.status).collect();
+    let web = views.iter().filter(|view| view.replica.process.is_web() && !view.is_kept());
+    let web: Vec<&str> = web.map(|view| view.status).collect();
     let state = match web.as_slice() {
         [] => "down",
         all if all.contains(&"asleep") => "asleep",
@@ -77,6 +78,7 @@ pub async fn change(
         let after = Sleep {
             freeze_after: change.freeze_after.unwrap_or(before.freeze_after),
             stop_after: change.stop_after.unwrap_or(before.stop_after),
+            keep_previous: change.keep_previous.unwrap_or(before.keep_previous),
         };
         after.check().map(|()| Some(after)).map_err(|error| {
             Problem::new(Code::BadInput, error.to_string()).still("nothing was changed")

@@ -7,6 +7,7 @@ use model::size::ByteSize;
 
 use super::{decide, formation};
 use crate::context::Context;
+use crate::deploy::ReplicaView;
 use crate::deploy::release::serving_release;
 use crate::store::{apps, deploys};
 
@@ -74,7 +75,8 @@ pub async fn list(
     let mut views = Vec::with_capacity(stored.len());
     for (app, serving, deploy, wanted) in stored {
         let replicas = context.deploys.replicas(app.id).await;
-        let up = replicas.iter().filter(|view| matches!(view.status, "up" | "frozen")).count();
+        let is_up = |view: &&ReplicaView| matches!(view.status, "up" | "frozen");
+        let up = replicas.iter().filter(is_up).filter(|view| !view.is_kept()).count();
         let is_asleep = replicas.iter().any(|view| view.status == "asleep");
         let up = u32::try_from(up).unwrap_or(u32::MAX);
         let status = match word(&app, serving.is_some(), deploy.is_some(), (up, wanted)) {

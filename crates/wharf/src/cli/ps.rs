@@ -118,6 +118,10 @@ fn lines(replicas: &[ReplicaDetail], now: Timestamp) -> Vec<String> {
             if let Some(reason) = reason {
                 line.push_str(&format!(": {reason}"));
             }
+            if let Some(until) = &replica.kept_until {
+                let until = until.0.strftime("%H:%M:%S");
+                line.push_str(&format!(": previous release, kept until {until}"));
+            }
             lines.push(line);
         }
         lines.push(String::new());
@@ -317,11 +321,17 @@ mod tests {
             replica("jobs.1", "crashed", Some("exited with code 1")),
             replica("web.1", "up", None),
             replica("web.2", "starting", None),
+            ReplicaDetail {
+                kept_until: Some(now.into()),
+                release: 6,
+                ..replica("web.1", "frozen", None)
+            },
         ];
         insta::assert_snapshot!(lines(&replicas, now).join("\n"), @r"
-        === web: node web.js (2)
+        === web: node web.js (3)
         web.1: up 2026/11/21 09:56:00 (~ 4m ago), v7, 48 MiB
         web.2: starting 2026/11/21 09:56:00 (~ 4m ago), v7, 48 MiB
+        web.1: frozen 2026/11/21 09:56:00 (~ 4m ago), v6, 48 MiB: previous release, kept until 10:00:00
 
         === jobs: node jobs.js (1)
         jobs.1: crashed 2026/11/21 09:56:00 (~ 4m ago), v7: exited with code 1

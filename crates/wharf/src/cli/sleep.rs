@@ -18,11 +18,12 @@ pub(super) struct ShowArgs {
     json: Json,
 }
 
-/// Say after how long without a request the app's web sleeps; it holds at once, without a release
+/// Say when the app's web stands still or is stopped; it holds at once, without a release
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  wharf sleep:set --freeze-after 15m\n  \
                   wharf sleep:set --freeze-after 15m --stop-after 2h\n  \
-                  wharf sleep:set --stop-after never")]
+                  wharf sleep:set --stop-after never\n  \
+                  wharf sleep:set --keep-previous 10m   a rollback within that is a thaw")]
 #[group(id = "what", required = true, multiple = true)]
 pub(super) struct SetArgs {
     /// Its replicas stand still, and answer within a millisecond; or `never`
@@ -31,11 +32,14 @@ pub(super) struct SetArgs {
     /// It is stopped, and is started for the next request; or `never`
     #[arg(long, value_name = "TIME", group = "what")]
     stop_after: Option<String>,
+    /// After a deploy the release before stays frozen so long, for a quick rollback; or `never`
+    #[arg(long, value_name = "TIME", group = "what")]
+    keep_previous: Option<String>,
     #[command(flatten)]
     json: Json,
 }
 
-/// Have the app never sleep, whatever its app file says
+/// Have the app never sleep and keep nothing, whatever its app file says
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  wharf sleep:off\n  wharf sleep:off shop")]
 pub(super) struct OffArgs {
@@ -89,9 +93,13 @@ fn rule(sleep: &Sleep) -> String {
     let freeze = sleep.freeze_after.as_ref().map(|after| format!("frozen after {}", span(after)));
     let stop = sleep.stop_after.as_ref().map(|after| format!("stopped after {}", span(after)));
     let said: Vec<String> = freeze.into_iter().chain(stop).collect();
-    match said.is_empty() {
+    let sleeps = match said.is_empty() {
         true => "never sleeps".to_owned(),
         false => format!("{} without a request", said.join(", ")),
+    };
+    match &sleep.keep_previous {
+        Some(kept) => format!("{sleeps}; keeps the previous release for {}", span(kept)),
+        None => sleeps,
     }
 }
 
@@ -100,6 +108,7 @@ pub(super) async fn set(session: &Session, args: &SetArgs) -> Result<(), Failure
     let body = ChangeSleep {
         freeze_after: args.freeze_after.clone(),
         stop_after: args.stop_after.clone(),
+        keep_previous: args.keep_previous.clone(),
     };
     change(session, &app, (Method::PATCH, Some(body)), args.json).await
 }
@@ -107,7 +116,7 @@ pub(super) async fn set(session: &Session, args: &SetArgs) -> Result<(), Failure
 pub(super) async fn off(session: &Session, args: &OffArgs) -> Result<(), Failure> {
     let app = session.app(Some(&args.of.named)).await?;
     let never = || Some("never".to_owned());
-    let body = ChangeSleep { freeze_after: never(), stop_after: never() };
+    let body = ChangeSleep { freeze_after: never(), stop_after: never(), keep_previous: never() };
     change(session, &app, (Method::PATCH, Some(body)), args.of.json).await
 }
 
@@ -151,9 +160,11 @@ mod tests {
     #[test]
     fn what_holds_is_said_in_words() {
         let said = |freeze: Option<&str>, stop: Option<&str>, by: &str, state: &str| {
+            let kept = freeze.filter(|_| by == "app-file");
             let sleep = serde_json::json!({
                 "app": {"id": uuid::Uuid::nil(), "name": "shop"},
-                "freeze_after": freeze, "stop_after": stop, "said_by": by, "state": state,
+                "freeze_after": freeze, "stop_after": stop, "keep_previous": kept,
+                "said_by": by, "state": state,
             });
             lines(&serde_json::from_value(sleep).unwrap()).join("\n")
         };
@@ -168,6 +179,10 @@ mod tests {
         insta::assert_snapshot!(said(None, Some("7200s"), "app-file", "asleep"), @r"
         stopped after 2 h without a request (by the app file)
         now: asleep (stopped), the next request starts it
+        ");
+        insta::assert_snapshot!(said(Some("600s"), None, "app-file", "awake"), @r"
+        frozen after 10 min without a request; keeps the previous release for 10 min (by the app file)
+        now: awake
         ");
     }
 }

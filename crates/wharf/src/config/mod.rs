@@ -45,6 +45,8 @@ pub struct Config {
     pub mirror: String,
     pub build_memory: ByteSize,
     pub disk_reserve: ByteSize,
+    /// None: by how much memory there is.
+    pub memory_reserve: Option<ByteSize>,
     pub keep_releases: u32,
     pub build_cache: ByteSize,
     pub log_rotate_at: ByteSize,

@@ -140,6 +140,9 @@ pub struct Settings {
     /// No build starts with less free disk than this [default: 1G]
     #[arg(long, env = "WHARF_DISK_RESERVE")]
     pub disk_reserve: Option<String>,
+    /// With less memory available than this, nothing is kept frozen for a rollback [default: a tenth of all, at most 1G]
+    #[arg(long, env = "WHARF_MEMORY_RESERVE")]
+    pub memory_reserve: Option<String>,
     /// Images of so many of each app's newest releases are kept for a rollback [default: 10]
     #[arg(long, env = "WHARF_KEEP_RELEASES")]
     pub keep_releases: Option<u32>,
@@ -209,6 +212,7 @@ impl Settings {
             mirror: self.mirror.or(other.mirror),
             build_memory: self.build_memory.or(other.build_memory),
             disk_reserve: self.disk_reserve.or(other.disk_reserve),
+            memory_reserve: self.memory_reserve.or(other.memory_reserve),
             keep_releases: self.keep_releases.or(other.keep_releases),
             build_cache: self.build_cache.or(other.build_cache),
             log_rotate_at: self.log_rotate_at.or(other.log_rotate_at),
@@ -353,6 +357,10 @@ impl Settings {
             mirror: self.mirror.unwrap_or_else(|| "http://deb.debian.org/debian".to_owned()),
             build_memory: size("build_memory", self.build_memory, ByteSize::mib(2048))?,
             disk_reserve: size("disk_reserve", self.disk_reserve, ByteSize::mib(1024))?,
+            memory_reserve: self
+                .memory_reserve
+                .map(|text| size("memory_reserve", Some(text), ByteSize::mib(0)))
+                .transpose()?,
             keep_releases: self.keep_releases.unwrap_or(10),
             build_cache: size("build_cache", self.build_cache, ByteSize::mib(2048))?,
             log_rotate_at: size("log_rotate_at", self.log_rotate_at, ByteSize::mib(10))?,

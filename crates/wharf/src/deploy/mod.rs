@@ -25,6 +25,8 @@ mod probe;
 
 mod replica;
 
+mod spares;
+
 mod verdict;
 
 pub mod volumes;
@@ -51,6 +53,7 @@ use model::problem::{Code, Problem};
 use model::replica::Replica;
 use model::route::socket::SocketPath;
 use model::route::written::{RouteSpec, compose};
+use model::size::ByteSize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::local::Local;
@@ -65,6 +68,7 @@ use idle::Idle;
 use progress::{Hub, News, Timings};
 use release::{Frozen, NewRelease};
 use routes::Routes;
+use spares::Spares;
 use ways::Ways;
 use wires::Wires;
 
@@ -96,6 +100,7 @@ struct Shared {
     wires: Wires,
     ways: Ways,
     idle: Arc<Idle>,
+    spares: Spares,
     /// Only so many replicas start and boot at once, so that a hundred apps come up without a stampede.
     starts: tokio::sync::Semaphore,
     /// Held for reading by those who make a release of an image that is there, for writing by the
@@ -126,6 +131,8 @@ pub struct Parts {
     pub sockets: Vec<PathBuf>,
     /// Looks up the names of outbound lists.
     pub resolver: Resolver,
+    /// With less memory than this nobody is kept for a rollback; a part of all of it if nothing is said.
+    pub memory_reserve: Option<ByteSize>,
 }
 
 /// A replica as people see it.
@@ -136,12 +143,21 @@ pub struct ReplicaView {
     pub status: &'static str,
     /// Why, when it is not up: the last ending.
     pub note: Option<String>,
+    /// It does not serve, and stands still until then in case somebody goes back to its release.
+    pub kept_until: Option<Timestamp>,
     pub since: Timestamp,
     pub port: Option<u16>,
     /// How often its place ended by itself lately.
     pub crashes: u32,
     /// How it ended the last time.
     pub last_ending: Option<String>,
+}
+
+impl ReplicaView {
+    /// Whether it is there only in case somebody goes back to its release.
+    pub fn is_kept(&self) -> bool {
+        self.kept_until.is_some()
+    }
 }
 
 /// What visitors see of a change.
@@ -163,7 +179,8 @@ const SEEN_WITHIN: Duration = Duration::from_secs(10);
 impl Deploys {
     /// The room, with no keeper at work yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, backend, routes, link, logs, tasks, domain, sockets, resolver } = parts;
+        let Parts { store, backend, routes, link, logs, tasks, domain, sockets, resolver, .. } =
+            parts;
         let idle = Arc::new(Idle::new(link.clone()));
         let wires = Wires::new(Arc::clone(&backend), Arc::clone(&idle));
         let ways = Ways::new(Arc::clone(&backend), resolver);
@@ -181,6 +198,7 @@ impl Deploys {
             wires,
             ways,
             idle,
+            spares: Spares::new(parts.memory_reserve),
             starts: tokio::sync::Semaphore::new(STARTS_AT_ONCE),
             images: Arc::default(),
             surplus: tokio::sync::Notify::new(),
@@ -201,6 +219,10 @@ impl Deploys {
         let shared = Arc::clone(&self.inner.shared);
         self.inner.shared.tasks.spawn_until_stop("idle apps", async move {
             shared.idle.keep().await;
+        });
+        let shared = Arc::clone(&self.inner.shared);
+        self.inner.shared.tasks.spawn_until_stop("memory for spares", async move {
+            shared.spares.keep().await;
         });
         let shared = Arc::clone(&self.inner.shared);
         self.inner.shared.tasks.spawn_until_stop("outbound names", async move {

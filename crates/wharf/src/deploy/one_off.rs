@@ -399,6 +399,7 @@ impl Deploys {
                 replica: entry.replica,
                 status,
                 note: None,
+                kept_until: None,
                 since,
                 port: None,
                 crashes: 0,
@@ -494,8 +495,12 @@ impl Deploys {
             views.iter().filter(|view| matches!(view.status, "up" | "frozen" | "starting"));
         let found = running
             .filter(|view| view.replica.name() == name || view.replica.process.as_str() == name)
-            // While a deploy goes on there are two of a name: the newer one is meant.
-            .min_by_key(|view| (view.replica.index, std::cmp::Reverse(view.replica.generation)));
+            // While a deploy goes on there are two of a name: the newer one is meant. One that is only
+            // kept never is, while there is another.
+            .min_by_key(|view| {
+                let newest = std::cmp::Reverse(view.replica.generation);
+                (view.is_kept(), view.replica.index, newest)
+            });
         match found {
             Some(view) => Ok((view.replica.id, view.replica.name())),
             None => {

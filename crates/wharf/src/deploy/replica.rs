@@ -56,6 +56,43 @@ pub(super) fn spawn(shared: &Arc<Shared>, job: Job, keeper: mpsc::UnboundedSende
     });
 }
 
+/// A replica that was kept and goes on now.
+#[derive(Debug)]
+pub(super) struct Woken {
+    pub(super) replica: Replica,
+    /// A release that runs the same.
+    pub(super) release: Arc<Release>,
+    pub(super) end: CancellationToken,
+}
+
+/// It has nothing to boot: one that says nothing within this says nothing ever.
+const AWAKE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Finds out whether one that was woken answers. Another task is beside it already.
+pub(super) fn spawn_check(
+    shared: &Arc<Shared>,
+    woken: Woken,
+    keeper: mpsc::UnboundedSender<Message>,
+) {
+    let (tasks, shared) = (shared.tasks.clone(), Arc::clone(shared));
+    tasks.spawn_until_stop("thaw", async move {
+        let Woken { replica, release, end } = woken;
+        let limit = release.shape.run.boot_timeout.min(AWAKE_WITHIN);
+        let tell = |fact| {
+            // A keeper that is gone needs no facts.
+            let _ = keeper.send(Message::Fact(replica.id, fact));
+        };
+        tell(Fact::Running);
+        tokio::select! {
+            () = end.cancelled() => {}
+            answers = until_ready(&shared, &replica, &release, limit) => tell(match answers {
+                Ok(target) => Fact::Ready(target),
+                Err(why) => Fact::Silent(why),
+            }),
+        }
+    });
+}
+
 async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
     let Job { replica, release, spec, is_ready, end } = job;
     let mut permit = None;
@@ -100,7 +137,9 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
     if !is_ready {
         let verdict = tokio::select! {
             ending = &mut ended => return ending,
-            verdict = until_ready(shared, &replica, &release) => verdict,
+            verdict = until_ready(shared, &replica, &release, release.shape.run.boot_timeout) => {
+                verdict
+            }
             never = give_way_after(BOOTS_ALONE, permit) => match never {},
         };
         match verdict {
@@ -128,11 +167,12 @@ fn left_of(replica: &Replica, limit: Duration) -> Duration {
     limit.saturating_sub(past.try_into().unwrap_or_default())
 }
 
-/// Waits until it is healthy: where it is reached, or why it was given up.
+/// Waits until it is healthy, at most so long: where it is reached, or why it was given up.
 async fn until_ready(
     shared: &Shared,
     replica: &Replica,
     release: &Release,
+    limit: Duration,
 ) -> Result<Option<std::net::SocketAddr>, model::replica::Unhealthy> {
     if !replica.process.is_web() {
         tokio::time::sleep(SETTLED_AFTER).await;
@@ -140,6 +180,7 @@ async fn until_ready(
     }
     let mut settings = release.shape.run.clone();
     settings.port = port_of(release);
+    settings.boot_timeout = limit;
     let began = Instant::now();
     let mut gate = Gate::new(settings.clone(), Duration::ZERO);
     let mut prober = probe::Prober::new(&shared.backend, replica.id, &settings);

@@ -161,6 +161,7 @@ impl Wire<'_> {
             command: running.command().to_owned(),
             status: running.view.status.to_owned(),
             reason: running.view.note.clone(),
+            kept_until: running.view.kept_until.map(Into::into),
             memory: running.memory,
             release: replica.release,
             generation: replica.generation,

@@ -52,6 +52,7 @@ pub(super) async fn roll_back(
         release: frozen.release.clone(),
         is_current: false,
         deploys: frozen.deploy.iter().cloned().collect(),
+        may_have_run: false,
     };
     let body = base.wire(&context.config).release(&app, &view);
     let response = json(StatusCode::CREATED, &body);

@@ -27,10 +27,11 @@ pub(super) async fn change(
     let change = Change {
         freeze_after: body.freeze_after.as_deref().map(read).transpose()?,
         stop_after: body.stop_after.as_deref().map(read).transpose()?,
+        keep_previous: body.keep_previous.as_deref().map(read).transpose()?,
     };
     if change == Change::default() {
         return Err(Problem::new(Code::BadInput, "that is no change of when it sleeps")
-            .why("`freeze_after` or `stop_after` is needed")
+            .why("`freeze_after`, `stop_after` or `keep_previous` is needed")
             .still("nothing was changed")
             .into());
     }
@@ -71,6 +72,7 @@ fn encode(all: &AppSleep) -> Sleep {
         app: app_ref(&all.app),
         freeze_after: all.sleep.freeze_after.map(render_duration),
         stop_after: all.sleep.stop_after.map(render_duration),
+        keep_previous: all.sleep.keep_previous.map(render_duration),
         said_by: said_by.to_owned(),
         state: all.state.to_owned(),
     }

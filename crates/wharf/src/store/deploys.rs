@@ -194,6 +194,20 @@ pub fn list_in_flight(tx: &Tx<'_>, app: AppId) -> Result<Vec<Deploy>, StoreError
     select(tx, app, "AND phase NOT IN ('live', 'failed')")
 }
 
+/// The newest deploy that went live before that generation.
+pub fn find_live_before(
+    tx: &Tx<'_>,
+    app: AppId,
+    generation: u64,
+) -> Result<Option<Deploy>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM deploys WHERE app=?1 AND generation<?2 AND phase='live'
+         ORDER BY generation DESC LIMIT 1"
+    );
+    let key = params![app.to_string(), signed(generation)];
+    tx.sql.query_row(&sql, key, raw).optional()?.map(deploy).transpose()
+}
+
 /// The app's newest deploy.
 pub fn find_latest(tx: &Tx<'_>, app: AppId) -> Result<Option<Deploy>, StoreError> {
     let sql =

@@ -43,6 +43,14 @@ impl Keeper {
             Step::Start(place) => self.start(place, loaded).await,
             Step::GiveUp { generation } => self.give_up(*generation, loaded).await,
             Step::Route(goal) => self.route(goal, loaded).await,
+            Step::Keep(id) => {
+                self.keep(*id).await;
+                Ok(())
+            }
+            Step::Wake(id) => {
+                self.wake_kept(*id, loaded).await;
+                Ok(())
+            }
             Step::Stop(id) => {
                 self.stop(*id, loaded).await;
                 Ok(())
@@ -79,6 +87,8 @@ impl Keeper {
                 self.stopwatch.starting = Some(Instant::now());
                 if deploy.crew == generation {
                     self.shared.hub.say(deploy.id, format!("Starting v{version}"));
+                } else if let Some(said) = self.taken_back(deploy.crew, loaded) {
+                    self.shared.hub.say(deploy.id, said);
                 }
             }
             DeployPhase::Switching => self.stopwatch.switching = Some(Instant::now()),
@@ -199,7 +209,7 @@ impl Keeper {
         failpoints::hit("start.recorded");
         let started = replica::Started { row: &row, release, user_range, volumes };
         let mut spec = replica::spec(&loaded.app, started, &self.shared.logs);
-        let uses = loaded.uses(release.version).unwrap_or_default();
+        let uses = loaded.uses(place).unwrap_or_default();
         spec.links = self.shared.wires.begin(row.id, uses).await;
         spec.way = self.shared.ways.begin(row.id, self.app, &loaded.outbound).await;
         let life = Life {
@@ -269,6 +279,9 @@ impl Keeper {
         self.route.release = release;
         self.route.hosts.clone_from(&goal.hosts);
         self.route.replicas.clone_from(&goal.replicas);
+        // Those that come back from their way out are on it no more.
+        self.route.leaving.retain(|id, _| !goal.replicas.contains(id));
+        self.keeping.forget(&goal.replicas);
         let limit = loaded.goal.serving.as_ref().map(|serving| serving.drain_timeout);
         for id in left {
             self.watch_leaving(id, limit.unwrap_or_default());
@@ -322,22 +335,30 @@ impl Keeper {
 
     async fn stop(&mut self, id: ReplicaId, loaded: &Loaded) {
         let is_in_the_way = has_given_way(&loaded.goal, &self.world());
+        let life = self.lives.get(&id).map(|life| &life.replica);
+        let deploy = loaded.deploy.as_ref().filter(|_| is_in_the_way);
+        if let Some((replica, deploy)) = life.zip(deploy) {
+            // Whoever follows it wonders why visitors wait.
+            let (name, release) = (replica.name(), replica.release);
+            let said = format!("Stopping {name} of v{release} first: visitors wait");
+            self.shared.hub.say(deploy.id, said);
+        }
+        self.end(id).await;
+    }
+
+    /// Tells a replica to end, and sees to it that it does.
+    pub(super) async fn end(&mut self, id: ReplicaId) {
         let Some(life) = self.lives.get_mut(&id) else { return };
         life.condition = Condition::Stopping;
         life.is_told = true;
         life.end.cancel();
         life.since = Timestamp::now();
         self.route.leaving.remove(&id);
-        let (name, release, grace) = (life.replica.name(), life.replica.release, life.grace);
+        let (name, grace) = (life.replica.name(), life.grace);
         // Nobody new comes to it from here on.
         self.tell_answering().await;
         let shared = Arc::clone(&self.shared);
         let app = self.app;
-        if let Some(deploy) = loaded.deploy.as_ref().filter(|_| is_in_the_way) {
-            // Whoever follows it wonders why visitors wait.
-            let said = format!("Stopping {name} of v{release} first: visitors wait");
-            self.shared.hub.say(deploy.id, said);
-        }
         self.shared.logs.say(app, &name, "Stopping process with SIGTERM");
         self.shared.tasks.spawn_until_stop("stop", async move {
             if shared.backend.stop(id, grace).await {
@@ -360,6 +381,7 @@ impl Keeper {
         failpoints::hit("remove.forgotten");
         self.route.leaving.remove(&id);
         self.sleeping.forget(id);
+        self.keeping.forget([&id]);
         self.shared.surplus.notify_one();
         if let Some(life) = self.lives.remove(&id)
             && is_crash

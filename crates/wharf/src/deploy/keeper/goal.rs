@@ -2,20 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
-use model::app::App;
-use model::deploy::{Deploy, DeployPhase};
+use jiff::{SignedDuration, Timestamp};
+use model::app::{App, Formation, default_count};
+use model::deploy::{Deploy, DeployPhase, predecessor};
 use model::id::AppId;
 use model::manifest::edge::EdgeFile;
-use model::name::DomainName;
+use model::name::{DomainName, ProcessType};
 use model::outbound::Outbound;
-use model::plan::{Candidate, Generation, Goal, Place, places_of};
+use model::plan::{Candidate, Generation, Goal, Place, Predecessor, places_of};
 use model::release::Release;
 use model::route::edge::Edge;
 use model::route::weight::Weight;
 use model::route::written::RouteSpec;
 use model::sleep::Sleep;
+use model::volume::User;
 
 use super::super::wires::{Use, uses};
 use crate::store::{Store, StoreError, Tx, apps, deploys, domains, edge, releases, routes, sleep};
@@ -50,6 +52,28 @@ pub(super) struct Loaded {
     pub(super) deploy: Option<Deploy>,
     /// Generation → release.
     pub(super) releases: BTreeMap<u64, Arc<Release>>,
+    /// Whose replicas are kept.
+    pub(super) kept: Option<Kept>,
+}
+
+/// The predecessor as it is stored.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) crew: u64,
+    pub(super) release: Arc<Release>,
+    /// When it was replaced, and until when it is kept.
+    pub(super) since: Timestamp,
+    pub(super) until: Timestamp,
+}
+
+/// What the goal depends on that is not stored.
+#[derive(Debug, Clone)]
+pub(super) struct Looked {
+    /// Crews that have a replica of `web` which could serve.
+    pub(super) standing: BTreeSet<u64>,
+    /// Now, by both clocks.
+    pub(super) at: Timestamp,
+    pub(super) now: Duration,
 }
 
 impl Loaded {
@@ -64,9 +88,11 @@ impl Loaded {
         self.edge.over(file.unwrap_or(&EdgeFile::default())).settle(&self.visitors)
     }
 
-    /// What a replica of a release may reach; none when that release does not count any more.
-    pub(super) fn uses(&self, release: u64) -> Option<&[Use]> {
-        self.uses.get(&release).map(Vec::as_slice)
+    /// What a replica in that place may reach; none when its crew does not count any more.
+    pub(super) fn uses(&self, place: &Place) -> Option<&[Use]> {
+        let kept = self.kept.iter().find(|kept| kept.crew == place.generation);
+        let release = self.release_for(place).or(kept.map(|kept| &kept.release))?;
+        self.uses.get(&release.version).map(Vec::as_slice)
     }
 
     /// The release number that serves.
@@ -80,7 +106,11 @@ impl Loaded {
     pub(super) fn release_for(&self, place: &Place) -> Option<&Arc<Release>> {
         let serving = self.goal.serving.iter().find(|serving| places_of(serving).contains(place));
         let candidate = self.goal.candidate.as_ref().map(|candidate| &candidate.generation);
-        let generation = serving.or(candidate.filter(|one| one.crew == place.generation))?;
+        let is_meant = |one: &&Generation| match place.process.is_release() {
+            true => one.number == place.generation,
+            false => one.crew == place.generation,
+        };
+        let generation = serving.or(candidate.filter(is_meant))?;
         self.releases.get(&generation.number)
     }
 }
@@ -90,26 +120,41 @@ pub(super) async fn load(
     store: &Store,
     app: AppId,
     domain: &str,
+    looked: Looked,
 ) -> Result<Option<Loaded>, StoreError> {
     let domain = domain.to_owned();
-    store.run(move |tx| read(tx, app, &domain)).await
+    store.run(move |tx| read(tx, app, &domain, &looked)).await
 }
 
-fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreError> {
+fn read(
+    tx: &Tx<'_>,
+    id: AppId,
+    domain: &str,
+    looked: &Looked,
+) -> Result<Option<Loaded>, StoreError> {
     let Some(app) = apps::find(tx, id)? else { return Ok(None) };
     let mut known = BTreeMap::new();
     let mut serving = None;
+    let mut live = None;
     if let Some(number) = apps::serving_generation(tx, id)? {
         let deploy = deploys::get(tx, id, number)?;
-        let release = releases::get(tx, id, deploy.release)?;
+        let release = Arc::new(releases::get(tx, id, deploy.release)?);
         serving = Some(generation(&deploy, deploy.crew, &release));
-        known.insert(number, Arc::new(release));
+        known.insert(number, Arc::clone(&release));
+        live = Some((deploy, release));
     }
+    let said = sleep::find(tx, id)?;
+    let sleep = said.or(live.as_ref().map(|(_, release)| release.shape.sleep)).unwrap_or_default();
     let deploy = deploys::find_in_flight(tx, id)?;
+    let kept = match (&live, sleep.keep_previous) {
+        (Some(live), Some(window)) => find_kept(tx, live, (window, deploy.is_some()), looked)?,
+        (_, _) => None,
+    };
     let mut candidate = None;
     if let Some(deploy) = &deploy {
         let release = releases::get(tx, id, deploy.release)?;
-        candidate = Some(weigh(deploy, &release, serving.as_ref(), &known));
+        let serves = live.as_ref().map(|(live, release)| (release.as_ref(), live.crew));
+        candidate = Some(weigh(deploy, &release, serves, kept.as_ref()));
         known.insert(deploy.generation, Arc::new(release));
     }
     let own: Option<DomainName> = format!("{}.{domain}", app.name).parse().ok();
@@ -120,15 +165,19 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
     let (is_in_maintenance, is_doomed) = (app.is_in_maintenance, app.is_doomed);
     let asleep_at = sleep::asleep_at(tx, id)?;
     let is_asleep = asleep_at.is_some();
-    let serves = serving.as_ref().and_then(|serving: &Generation| known.get(&serving.number));
-    let said = sleep::find(tx, id)?;
-    let sleep = said.or(serves.map(|release| release.shape.sleep)).unwrap_or_default();
-    let goal = Goal { serving, candidate, hosts, is_in_maintenance, is_asleep, is_doomed };
+    let predecessor = kept.as_ref().zip(serving.as_ref()).map(|(kept, serving)| Predecessor {
+        crew: kept.crew,
+        count: web_count(&kept.release.formation).min(web_count(&serving.formation)),
+        // By the clock that does not jump; one that jumped keeps nobody for longer than was said.
+        until: looked.now + past(looked.at, kept.until).min(past(kept.since, kept.until)),
+    });
+    let goal =
+        Goal { serving, candidate, predecessor, hosts, is_in_maintenance, is_asleep, is_doomed };
     let routes = routes::list(tx, id)?.into_iter().map(|route| route.spec).collect();
     let (edge, visitors) = (edge::settings(tx, id)?, edge::visitors(tx, id)?);
     let visitors = visitors.into_iter().map(|one| (one.name.to_string(), one.hash)).collect();
     let mut all_uses = BTreeMap::new();
-    for release in known.values() {
+    for release in known.values().chain(kept.iter().map(|kept| &kept.release)) {
         all_uses.insert(release.version, uses(tx, id, &release.shape.uses)?);
     }
     Ok(Some(Loaded {
@@ -147,20 +196,65 @@ fn read(tx: &Tx<'_>, id: AppId, domain: &str) -> Result<Option<Loaded>, StoreErr
         sleep,
         asleep_at,
         deploy,
+        kept,
     }))
 }
 
-/// What the deploy in flight means, given what serves.
+/// The predecessor, as long as it is to be kept and somebody of it is there. A deploy in flight may be
+/// on its way back to it, and has all the time it takes.
+fn find_kept(
+    tx: &Tx<'_>,
+    (live, serves): &(Deploy, Arc<Release>),
+    (window, is_deploying): (Duration, bool),
+    looked: &Looked,
+) -> Result<Option<Kept>, StoreError> {
+    let window = SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX);
+    let oldest = looked.at.saturating_sub(window).unwrap_or(Timestamp::MIN);
+    let oldest = if is_deploying { Timestamp::MIN } else { oldest };
+    // Without anybody to keep there is nothing to find out.
+    if !looked.standing.iter().any(|crew| *crew != live.crew) {
+        return Ok(None);
+    }
+    let app = live.app;
+    let found = predecessor(
+        live,
+        oldest,
+        |generation| deploys::find_live_before(tx, app, generation),
+        |older| Ok(releases::get(tx, app, older.release)?.runs_like(serves)),
+    )?;
+    let Some((deploy, since)) = found.filter(|(one, _)| looked.standing.contains(&one.crew)) else {
+        return Ok(None);
+    };
+    let release = releases::get(tx, app, deploy.release)?;
+    // One that stands still may hold a lock on a file of a volume, and would see what was there before
+    // a restore.
+    let mounts = release.shape.mounts(User::Process(&ProcessType::web()));
+    let until = since.saturating_add(window).unwrap_or(Timestamp::MAX);
+    let kept = Kept { crew: deploy.crew, release: Arc::new(release), since, until };
+    Ok(mounts.is_empty().then_some(kept))
+}
+
+fn web_count(formation: &Formation) -> u32 {
+    let web = ProcessType::web();
+    formation.get(&web).copied().unwrap_or_else(|| default_count(&web))
+}
+
+/// From one moment to a later one; nothing if it is not later.
+fn past(from: Timestamp, to: Timestamp) -> Duration {
+    to.duration_since(from).try_into().unwrap_or_default()
+}
+
+/// What the deploy in flight means, given what serves and what is kept.
 fn weigh(
     deploy: &Deploy,
     release: &Release,
-    serving: Option<&Generation>,
-    known: &BTreeMap<u64, Arc<Release>>,
+    serves: Option<(&Release, u64)>,
+    kept: Option<&Kept>,
 ) -> Candidate {
     debug_assert!(!matches!(deploy.phase, DeployPhase::Live | DeployPhase::Failed));
-    let serves = serving.and_then(|one| Some((known.get(&one.number)?.as_ref(), one.crew)));
+    let kept = kept.map(|kept| (kept.release.as_ref(), kept.crew));
     let settled = match deploy.phase {
-        DeployPhase::Queued => deploy.settle_crew(release, serves),
+        DeployPhase::Queued => deploy.settle_crew(release, serves, kept),
         DeployPhase::Releasing
         | DeployPhase::Starting
         | DeployPhase::Switching
@@ -168,12 +262,11 @@ fn weigh(
         | DeployPhase::Failed => Some(deploy.crew),
     };
     let crew = settled.unwrap_or(deploy.generation);
-    let is_rolled = crew == deploy.generation;
+    let settled_deploy = Deploy { crew, ..deploy.clone() };
     Candidate {
         generation: generation(deploy, crew, release),
         phase: deploy.phase,
-        has_release_command: is_rolled
-            && deploy.may_run_release_command()
+        has_release_command: settled_deploy.may_run_release_command(serves.map(|(_, crew)| crew))
             && release.shape.release_command.is_some(),
         is_stale: settled.is_none(),
     }

@@ -8,6 +8,8 @@ mod execute;
 
 mod goal;
 
+mod predecessor;
+
 mod shelf;
 
 mod sleep;
@@ -24,7 +26,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::id::{AppId, ReplicaId};
 use model::plan::{Leaving, Place, RouteSeen, Seen, Step, World, plan};
-use model::replica::{Condition, Crashes, Ending, EndingKind, Replica};
+use model::replica::{Condition, Crashes, Ending, EndingKind, Replica, Unhealthy};
 use model::route::host::HostPattern;
 use model::route::{EndpointAddress, Part};
 use model::volume::Writes;
@@ -39,6 +41,7 @@ use crate::logs::End;
 use crate::store::{self, StoreError};
 
 use goal::Loaded;
+use predecessor::Keeping;
 use sleep::{Doze, Sleeping};
 
 pub(super) use sleep::BY_COMMAND;
@@ -55,6 +58,8 @@ pub(super) enum Message {
     Settled(oneshot::Sender<()>),
     /// Somebody needs the app; why.
     Knock(&'static str),
+    /// Memory is short: who is kept is to go.
+    LetGo,
     Recycle {
         name: Option<String>,
         answer: oneshot::Sender<usize>,
@@ -69,8 +74,13 @@ pub(super) enum Fact {
     /// It is healthy; `web` is reached there.
     Ready(Option<SocketAddr>),
     Ended(EndingKind),
-    /// It left the route and has no request in flight.
-    Idle,
+    /// The one that left the route then has no request in flight any more, or had its time.
+    Idle {
+        since: Duration,
+        is_busy: bool,
+    },
+    /// It was woken, and does not answer.
+    Silent(Unhealthy),
     /// It stood still, and goes on.
     Awake,
 }
@@ -102,6 +112,13 @@ struct Life {
     end: CancellationToken,
 }
 
+impl Life {
+    /// It serves, and stands still until somebody comes.
+    fn is_asleep(&self) -> bool {
+        self.frozen_at.is_some() && self.condition == Condition::Ready
+    }
+}
+
 #[derive(Debug)]
 struct Keeper {
     shared: Arc<Shared>,
@@ -118,6 +135,7 @@ struct Keeper {
     /// Who waits for the edge.
     waiting: Vec<oneshot::Sender<()>>,
     sleeping: Sleeping,
+    keeping: Keeping,
 }
 
 /// When the deploy in flight reached its marks.
@@ -219,6 +237,7 @@ impl Keeper {
             stopwatch: Stopwatch::default(),
             waiting: Vec::new(),
             sleeping: Sleeping::default(),
+            keeping: Keeping::default(),
         };
         for row in rows {
             keeper.adopt_replica(row, &targets).await?;
@@ -235,6 +254,7 @@ impl Keeper {
         let release = self.shared.store.run(move |tx| store::releases::get(tx, app, version));
         let release = release.await?;
         let is_routed = self.route.replicas.contains(&id);
+        let asleep = self.shared.backend.watch_sleep(id).await;
         let (condition, is_alive) = match self.shared.backend.observe(id).await {
             Observed::Absent => (Condition::Planned, false),
             Observed::Ended(kind) => {
@@ -245,9 +265,12 @@ impl Keeper {
                 (Condition::Ended(Ending { kind, at: self.now() }), false)
             }
             Observed::Alive | Observed::Abandoned if is_routed => (Condition::Ready, true),
+            // To see whether it is ready would wake it.
+            Observed::Alive if asleep.is_some() => (Condition::Kept, true),
             Observed::Alive | Observed::Abandoned => (Condition::Starting, true),
         };
-        if is_alive && !is_routed && row.process.is_web() {
+        let is_kept = condition == Condition::Kept;
+        if is_alive && !is_routed && !is_kept && row.process.is_web() {
             self.watch_leaving(id, Duration::from_secs(30));
         }
         let life = Life {
@@ -271,11 +294,11 @@ impl Keeper {
                 replica: row,
                 release: Arc::new(release),
                 spec: None,
-                is_ready: is_routed,
+                is_ready: is_routed || is_kept,
                 end,
             };
             replica::spawn(&self.shared, job, self.sender.clone());
-            if is_routed && let Some(asleep) = self.shared.backend.watch_sleep(id).await {
+            if let Some(asleep) = asleep.filter(|_| is_routed || is_kept) {
                 self.note_frozen(id, asleep);
             }
         }
@@ -291,6 +314,7 @@ impl Keeper {
         match message {
             Message::Wake => {}
             Message::Knock(why) => self.knocked(why),
+            Message::LetGo => self.keeping.is_told = true,
             Message::Views(answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.views());
@@ -307,7 +331,9 @@ impl Keeper {
         let now = self.now();
         let ended_at = match &fact {
             Fact::Ended(_) => self.shared.backend.ended_at(id).await,
-            Fact::Running | Fact::Ready(_) | Fact::Idle | Fact::Awake => None,
+            Fact::Running | Fact::Ready(_) | Fact::Idle { .. } | Fact::Silent(_) | Fact::Awake => {
+                None
+            }
         };
         let Some(life) = self.lives.get_mut(&id) else { return };
         let name = life.replica.name();
@@ -316,10 +342,19 @@ impl Keeper {
                 self.note_awake(id);
                 return;
             }
-            Fact::Idle => {
-                if let Some(leaving) = self.route.leaving.get_mut(&id) {
+            Fact::Idle { since, is_busy } => {
+                let mut leaving = self.route.leaving.get_mut(&id);
+                // It may have come back into the route, and left it again.
+                if let Some(leaving) = leaving.as_mut().filter(|leaving| leaving.since == since) {
                     leaving.is_idle = true;
+                    if is_busy {
+                        self.keeping.give_up(id, now);
+                    }
                 }
+                return;
+            }
+            Fact::Silent(why) => {
+                self.note_silent(id, &why).await;
                 return;
             }
             Fact::Running => {
@@ -339,12 +374,13 @@ impl Keeper {
                 let was = match &life.condition {
                     Condition::Planned | Condition::Starting => "starting",
                     Condition::Ready => "up",
+                    Condition::Kept => "frozen",
                     Condition::Stopping => "stopping",
                     Condition::Ended(_) => return,
                 };
                 let is_done = life.replica.process.is_release() && kind == EndingKind::Exited(0);
                 let to = match was {
-                    "stopping" => "down",
+                    "stopping" | "frozen" => "down",
                     _ if is_done => "complete",
                     _ => "crashed",
                 };
@@ -357,7 +393,7 @@ impl Keeper {
                 failpoints::hit("end.told");
                 let change = format!("State changed from {was} to {to}");
                 self.shared.logs.say(self.app, &name, &change);
-                if was != "stopping" && !is_done {
+                if to == "crashed" {
                     let last = (kind.clone(), life.replica.release);
                     self.last_ending.insert(place_of(&life.replica), last);
                 }
@@ -386,7 +422,10 @@ impl Keeper {
             });
             if is_meant
                 && !life.replica.process.is_release()
-                && matches!(life.condition, Condition::Starting | Condition::Ready)
+                && matches!(
+                    life.condition,
+                    Condition::Starting | Condition::Ready | Condition::Kept
+                )
             {
                 life.is_retired = true;
                 count += 1;
@@ -410,16 +449,20 @@ impl Keeper {
                 Seen { id: *id, place, release, condition, writes }
             })
             .collect();
-        World { replicas, route: self.route.clone(), crashes: self.crashes.clone() }
+        let restless = self.keeping.restless.clone();
+        World { replicas, route: self.route.clone(), restless, crashes: self.crashes.clone() }
     }
 
     /// One look, one plan, and its steps.
     async fn turn(&mut self) -> Result<Turn, Trouble> {
         let shared = Arc::clone(&self.shared);
-        let Some(mut loaded) = goal::load(&shared.store, self.app, &shared.domain).await? else {
+        let loaded = goal::load(&shared.store, self.app, &shared.domain, self.looked()).await?;
+        let Some(mut loaded) = loaded else {
             self.shared.idle.forget(self.app);
+            self.shared.spares.forget(self.app);
             return Ok(Turn::Gone);
         };
+        self.judge_kept(&mut loaded);
         let woken = self.wakes(&loaded);
         loaded.goal.is_asleep &= woken.is_none();
         self.note_stopped(&loaded);
@@ -472,12 +515,13 @@ impl Keeper {
 
     /// Notes that a replica left the route, and has somebody watch until it is idle.
     fn watch_leaving(&mut self, id: ReplicaId, limit: Duration) {
-        self.route.leaving.insert(id, Leaving { since: self.now(), is_idle: false });
+        let since = self.now();
+        self.route.leaving.insert(id, Leaving { since, is_idle: false });
         let (link, sender) = (self.shared.link.clone(), self.sender.clone());
         self.shared.tasks.spawn_until_stop("drain", async move {
-            link.wait_idle(id, limit).await;
+            let is_busy = link.wait_idle(id, limit).await;
             // A keeper that is gone needs no facts.
-            let _ = sender.send(Message::Fact(id, Fact::Idle));
+            let _ = sender.send(Message::Fact(id, Fact::Idle { since, is_busy }));
         });
     }
 }

@@ -53,7 +53,7 @@ impl Keeper {
     pub(super) fn knocked(&mut self, why: &'static str) {
         self.sleeping.knock = Some(why);
         for (id, life) in &self.lives {
-            if life.frozen_at.is_some() && why == BY_COMMAND {
+            if life.is_asleep() && why == BY_COMMAND {
                 let (shared, id) = (Arc::clone(&self.shared), *id);
                 self.shared.tasks.spawn_until_stop("wake", async move {
                     shared.backend.wake(id).await;
@@ -127,7 +127,9 @@ impl Keeper {
     }
 
     async fn drowsy(&self, loaded: &Loaded, idle: Duration) -> Seen {
-        let web = || self.lives.values().filter(|life| life.replica.process.is_web());
+        let is_kept = |life: &Life| life.condition == Condition::Kept;
+        let all = || self.lives.values().filter(|life| !is_kept(life));
+        let web = || all().filter(|life| life.replica.process.is_web());
         let is_routed = |life: &Life| self.route.replicas.contains(&life.replica.id);
         let goal = &loaded.goal;
         let is_quiet = goal.serving.is_some()
@@ -189,18 +191,23 @@ impl Keeper {
     /// Its shim let it go on.
     pub(super) fn note_awake(&mut self, id: ReplicaId) {
         let Some(life) = self.lives.get_mut(&id) else { return };
-        if life.frozen_at.take().is_none() || life.condition != Condition::Ready {
+        let was_kept = life.condition == Condition::Kept;
+        if life.frozen_at.take().is_none() || !(was_kept || life.condition == Condition::Ready) {
             return;
         }
         life.since = Timestamp::now();
         let name = life.replica.name();
         self.shared.logs.say(self.app, &name, "State changed from frozen to up");
-        self.shared.idle.note_use(self.app);
+        if was_kept {
+            self.note_restless(id);
+        } else {
+            self.shared.idle.note_use(self.app);
+        }
     }
 
     /// It does not sleep any more, so nothing of it stands still.
     async fn wake_frozen(&mut self) {
-        let frozen = self.lives.iter().filter(|(_, life)| life.frozen_at.is_some());
+        let frozen = self.lives.iter().filter(|(_, life)| life.is_asleep());
         let frozen: Vec<ReplicaId> = frozen.map(|(id, _)| *id).collect();
         for id in frozen {
             self.shared.backend.wake(id).await;
@@ -231,6 +238,7 @@ impl Keeper {
             replica: self.nobody_at(place, *release),
             status: "asleep",
             note: Some("the next request starts it".to_owned()),
+            kept_until: None,
             since: *at,
             port: None,
             crashes: 0,

@@ -3,7 +3,7 @@
 use model::replica::Condition;
 
 use super::super::wires::Answering;
-use super::{Keeper, Loaded};
+use super::{Keeper, Loaded, place_of};
 
 impl Keeper {
     /// Has the wires know what is so now.
@@ -14,9 +14,9 @@ impl Keeper {
             if !has_ended && !life.is_being_started {
                 self.shared.ways.settle(*id, self.app, &loaded.outbound).await;
             }
-            // One of a release that does not count any more keeps what it has until it goes; one that is
+            // One of a crew that does not count any more keeps what it has until it goes; one that is
             // being started hears of changes when it runs.
-            if let Some(uses) = loaded.uses(life.replica.release)
+            if let Some(uses) = loaded.uses(&place_of(&life.replica))
                 && !has_ended
                 && !life.is_being_started
             {
@@ -37,7 +37,10 @@ impl Keeper {
                 Condition::Ready => !life.is_told,
                 // Found running after a restart of the daemon.
                 Condition::Starting => life.is_adopted && !life.is_told,
-                Condition::Planned | Condition::Stopping | Condition::Ended(_) => false,
+                Condition::Planned
+                | Condition::Kept
+                | Condition::Stopping
+                | Condition::Ended(_) => false,
             };
             let has_ended = matches!(life.condition, Condition::Ended(_));
             if answers && !has_ended && !life.replica.process.is_release() {

@@ -19,6 +19,7 @@ impl Keeper {
                 status: match &life.condition {
                     Condition::Planned | Condition::Starting => "starting",
                     Condition::Ready if life.frozen_at.is_some() => "frozen",
+                    Condition::Kept => "frozen",
                     Condition::Ready => "up",
                     Condition::Stopping => "stopping",
                     Condition::Ended(_) => "crashed",
@@ -29,8 +30,12 @@ impl Keeper {
                         .last_ending
                         .get(&place_of(&life.replica))
                         .map(|(kind, _)| format!("before: {}", coded(kind))),
-                    Condition::Planned | Condition::Ready | Condition::Stopping => None,
+                    Condition::Planned
+                    | Condition::Ready
+                    | Condition::Kept
+                    | Condition::Stopping => None,
                 },
+                kept_until: self.keeping.until.filter(|_| life.condition == Condition::Kept),
                 since: life.since,
                 port: life.target.map(|target| target.port()),
                 crashes: self.crashes_of(&place_of(&life.replica)),
@@ -75,6 +80,7 @@ impl Keeper {
             replica: self.nobody_at(place, release),
             status: "crashed",
             note: Some(format!("{}; next start in {} s", coded(why), wait.as_secs().max(1))),
+            kept_until: None,
             since: Timestamp::now(),
             port: None,
             crashes: crashes.count,

@@ -153,10 +153,10 @@ fn a_daemon_that_dies_at_any_stored_step_of_a_change_of_counts_keeps_what_serves
 /// fails them.
 const OF_A_FAILURE: [&str; 1] = ["deploy.failed"];
 
-/// The collector's, the certificate orders', the snapshots' and the one-offs' own are passed in `collect`,
-/// `acme`, `volumes` and `endings`.
+/// The collector's, the certificate orders', the snapshots', the one-offs' and the predecessor's own are
+/// passed in `collect`, `acme`, `volumes`, `endings` and `sleep::kept`.
 fn is_of_a_deploy(point: &str) -> bool {
-    let rooms = ["collect.", "order.", "volume.", "run."];
+    let rooms = ["collect.", "order.", "volume.", "run.", "keep."];
     let is_elsewhere = rooms.iter().any(|room| point.starts_with(room));
     !is_elsewhere && !OF_A_FAILURE.contains(&point)
 }

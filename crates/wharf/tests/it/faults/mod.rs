@@ -34,7 +34,7 @@ fn web_is_up(host: &Host, app: &str) -> Option<serde_json::Value> {
 }
 
 /// No deploy in flight any more.
-fn settled(host: &Host) {
+pub(crate) fn settled(host: &Host) {
     wait_for("the deploy to be over", Duration::from_secs(60), || {
         let releases = host.json(&["releases", "-a", "shop"]);
         let is_pending = releases.as_array()?.iter().any(|release| release["status"] == "pending");

@@ -1,5 +1,7 @@
 //! Apps that sleep: nobody who comes notices, whoever is dead.
 
+mod kept;
+
 mod stopped;
 
 mod under_load;

@@ -7,7 +7,7 @@ use crate::support::host::{Host, wait_for};
 use crate::support::invariants;
 use crate::support::require::require;
 
-fn starts(host: &Host, app: &str) -> usize {
+pub(super) fn starts(host: &Host, app: &str) -> usize {
     let log = host.wharf(&["logs", "-a", app, "-n", "1000"]);
     log.matches("Starting process of").count()
 }

@@ -1,5 +1,7 @@
-//! Random walks: a small world in which replicas boot slowly, crash and drain while people deploy,
-//! scale and restart the daemon, and the planner keeps its promises in every state in between.
+//! Random walks: a small world in which replicas boot slowly, crash and drain while people deploy, go
+//! back, scale and restart the daemon, and the planner keeps its promises in every state in between.
+
+mod act;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,9 +28,20 @@ struct Order {
     number: u64,
     /// The order whose image it has: its own number, or that of the one it was made on top of.
     image: u64,
+    /// An old image again, whatever serves.
+    is_rollback: bool,
     formation: Formation,
     domains: BTreeSet<DomainName>,
     has_release_command: bool,
+}
+
+/// A deploy that went live.
+#[derive(Clone, Copy)]
+struct Lived {
+    crew: u64,
+    image: u64,
+    count: u32,
+    at: Duration,
 }
 
 /// What `web` of an image does with the one volume.
@@ -68,6 +81,11 @@ struct Town {
     was_live: BTreeSet<u64>,
     failed: BTreeSet<u64>,
     release_ended: BTreeSet<u64>,
+    /// For how long the predecessor is kept.
+    keeps: Duration,
+    lived: Vec<Lived>,
+    woken: BTreeSet<ReplicaId>,
+    thawed_for_good: u32,
 }
 
 impl Town {
@@ -87,7 +105,64 @@ impl Town {
             was_live: BTreeSet::new(),
             failed: BTreeSet::new(),
             release_ended: BTreeSet::new(),
+            keeps: Duration::ZERO,
+            lived: Vec::new(),
+            woken: BTreeSet::new(),
+            thawed_for_good: 0,
         }
+    }
+
+    /// What is to be done next, from what is stored and seen now.
+    fn plan(&mut self) -> Plan {
+        self.goal.predecessor = self.predecessor();
+        self.take_next_deploy();
+        plan(&self.goal, &self.world, self.now)
+    }
+
+    /// Who served before, as the keeper finds it: only while somebody of it is there.
+    fn predecessor(&self) -> Option<Predecessor> {
+        let (serving, older) = self.lived.split_last()?;
+        let mut replaced_at = serving.at;
+        let mut found = None;
+        for one in older.iter().rev() {
+            if one.crew != serving.crew && one.image != serving.image {
+                found = Some(one);
+                break;
+            }
+            replaced_at = one.at;
+        }
+        let found = found.filter(|found| self.volumes[&found.image] == Volume::None)?;
+        let until = replaced_at + self.keeps;
+        if until <= self.now && self.goal.candidate.is_none() {
+            return None;
+        }
+        let is_there = |seen: &&Seen| {
+            seen.place.generation == found.crew
+                && seen.place.process.is_web()
+                && matches!(
+                    seen.condition,
+                    Condition::Kept | Condition::Starting | Condition::Ready
+                )
+        };
+        self.world.replicas.iter().find(is_there)?;
+        Some(Predecessor { crew: found.crew, count: found.count.min(serving.count), until })
+    }
+
+    /// Someone goes back to what was live once.
+    fn go_back(&mut self) {
+        let number = self.next_generation;
+        let sides = self.lived.len().min(3) as u64;
+        if sides == 0 {
+            return;
+        }
+        let back = usize::try_from(self.dice.roll(sides)).unwrap();
+        let image = self.lived[self.lived.len() - 1 - back].image;
+        let has_release_command = self.dice.roll(3) == 0;
+        self.next_generation += 1;
+        let mut order =
+            Order { number, image, is_rollback: true, has_release_command, ..self.ground() };
+        self.bound(&mut order);
+        self.queue.push(order);
     }
 
     /// Someone pushes.
@@ -95,7 +170,13 @@ impl Town {
         let number = self.next_generation;
         self.next_generation += 1;
         self.is_broken.insert(number, is_broken);
-        let mut order = Order { number, image: number, has_release_command, ..self.ground() };
+        let mut order = Order {
+            number,
+            image: number,
+            is_rollback: false,
+            has_release_command,
+            ..self.ground()
+        };
         let volume = match if self.has_volumes { self.dice.roll(4) } else { 0 } {
             0 => Volume::None,
             1 => Volume::Shared,
@@ -113,7 +194,8 @@ impl Town {
         }
         let number = self.next_generation;
         self.next_generation += 1;
-        let mut order = Order { number, has_release_command: false, ..self.ground() };
+        let mut order =
+            Order { number, is_rollback: false, has_release_command: false, ..self.ground() };
         change(&mut order);
         self.bound(&mut order);
         self.queue.push(order);
@@ -137,6 +219,7 @@ impl Town {
         newest.or(self.goal.serving.as_ref()).map_or_else(Order::default, |generation| Order {
             number: generation.number,
             image: self.images[&generation.crew],
+            is_rollback: false,
             formation: generation.formation.clone(),
             domains: generation.domains.clone(),
             has_release_command: false,
@@ -149,8 +232,12 @@ impl Town {
             let serving = self.goal.serving.as_ref();
             let crew = serving.map(|serving| serving.crew);
             let crew = crew.filter(|crew| self.images[crew] == order.image);
-            let is_stale = order.image != order.number && crew.is_none();
-            let crew = crew.unwrap_or(order.number);
+            let is_new = order.image == order.number || order.is_rollback;
+            let is_stale = !is_new && crew.is_none();
+            let has_release_command = order.has_release_command && crew.is_none();
+            let kept = self.goal.predecessor.as_ref().map(|predecessor| predecessor.crew);
+            let kept = kept.filter(|crew| is_new && self.images[crew] == order.image);
+            let crew = crew.or(kept).unwrap_or(order.number);
             self.images.insert(crew, order.image);
             self.goal.candidate = Some(Candidate {
                 generation: Generation {
@@ -164,7 +251,7 @@ impl Town {
                     writes: [(ProcessType::web(), self.volumes[&order.image].writes())].into(),
                 },
                 phase: DeployPhase::Queued,
-                has_release_command: order.has_release_command,
+                has_release_command,
                 is_stale,
             });
         }
@@ -172,7 +259,7 @@ impl Town {
 
     /// Something happens that nobody planned.
     fn disturb(&mut self) {
-        match self.dice.roll(12) {
+        match self.dice.roll(14) {
             0 | 1 => {
                 let is_broken = self.dice.roll(3) == 0;
                 let has_release_command = self.dice.roll(2) == 0;
@@ -207,9 +294,20 @@ impl Town {
                 // The daemon dies: it forgets crash counts, drains and what the proxy acknowledged,
                 // and has to find replicas not yet ready to be probed again.
                 self.world.crashes.clear();
+                self.world.restless.clear();
                 self.world.route.leaving.clear();
                 for seen in &mut self.world.replicas {
-                    if seen.condition == Condition::Stopping {
+                    let is_routed = self.world.route.replicas.contains(&seen.id);
+                    let is_out = seen.place.process.is_web() && !is_routed;
+                    let is_to_be_probed = match seen.condition {
+                        Condition::Stopping => true,
+                        Condition::Ready => is_out,
+                        Condition::Planned
+                        | Condition::Starting
+                        | Condition::Kept
+                        | Condition::Ended(_) => false,
+                    };
+                    if is_to_be_probed {
                         seen.condition = Condition::Starting;
                     } else if seen.condition == Condition::Starting && self.dice.roll(4) == 0 {
                         seen.condition = Condition::Planned;
@@ -218,6 +316,17 @@ impl Town {
             }
             5 => self.goal.is_in_maintenance = !self.goal.is_in_maintenance,
             7 => self.goal.is_asleep = !self.goal.is_asleep,
+            8 => self.go_back(),
+            9 => {
+                // Somebody wakes one that is kept.
+                let now = self.now;
+                if let Some(seen) = self.pick(|seen| seen.condition == Condition::Kept) {
+                    seen.condition = Condition::Ready;
+                    let id = seen.id;
+                    let restless = Restless { since: now, tried: now, is_able: true };
+                    self.world.restless.insert(id, restless);
+                }
+            }
             _ => self.live_a_little(),
         }
     }
@@ -238,11 +347,18 @@ impl Town {
         let now = self.now;
         let is_broken = self.is_broken.clone();
         let mut release_ended = None;
+        let (woken, does_not_answer) = (self.woken.clone(), self.dice.roll(3) == 0);
         if let Some(seen) =
             self.pick(|seen| matches!(seen.condition, Condition::Starting | Condition::Stopping))
         {
             let broken = is_broken.get(&seen.place.generation).copied().unwrap_or(false);
             let ended = |code| Condition::Ended(Ending { kind: EndingKind::Exited(code), at: now });
+            if seen.condition == Condition::Starting && woken.contains(&seen.id) && does_not_answer
+            {
+                // Its check tells, and it is ended; nobody waits for that.
+                seen.condition = Condition::Stopping;
+                return;
+            }
             seen.condition = match (&seen.condition, seen.place.process.is_release(), broken) {
                 (Condition::Stopping, _, _) => ended(143),
                 (_, true, broken) => {
@@ -259,123 +375,17 @@ impl Town {
         }
     }
 
-    /// Does what the plan says, or dies before one of the steps.
-    fn act(&mut self, plan: &Plan) {
-        for step in &plan.steps {
-            if self.dice.roll(20) == 0 {
-                return;
-            }
-            self.act_one(step);
-            self.check(step);
-        }
-    }
-
-    fn act_one(&mut self, step: &Step) {
-        match step {
-            Step::Advance { generation, to } => {
-                let candidate = self.goal.candidate.as_mut().expect("a deploy is in flight");
-                assert_eq!(candidate.generation.number, *generation);
-                assert!(candidate.phase.may_become(*to), "{:?} -> {to:?}", candidate.phase);
-                candidate.phase = *to;
-                if *to == DeployPhase::Live {
-                    self.was_live.insert(*generation);
-                    self.goal.serving = self.goal.candidate.take().map(|done| done.generation);
-                }
-            }
-            Step::GiveUp { generation } | Step::Fail { generation, .. } => {
-                self.failed.insert(*generation);
-                self.goal.candidate = None;
-            }
-            Step::Start(place) => {
-                if place.process.is_release() {
-                    assert!(
-                        !self.release_ended.contains(&place.generation),
-                        "the release command ran again after it had ended"
-                    );
-                }
-                let id = ReplicaId(Uuid::from_u128(self.next_id));
-                self.next_id += 1;
-                let condition = Condition::Starting;
-                let release = self.release_for(place);
-                let volume =
-                    self.images.get(&place.generation).and_then(|image| self.volumes.get(image));
-                let volume = volume.filter(|_| place.process.is_web()).copied();
-                let writes = volume.unwrap_or(Volume::None).writes();
-                let place = place.clone();
-                self.world.replicas.push(Seen { id, place, release, condition, writes });
-            }
-            Step::Route(RouteGoal { state, release, hosts, replicas }) => {
-                let left: Vec<ReplicaId> =
-                    self.world.route.replicas.difference(replicas).copied().collect();
-                for id in left {
-                    let leaving = Leaving { since: self.now, is_idle: false };
-                    self.world.route.leaving.insert(id, leaving);
-                }
-                self.world.route.state = Some(*state);
-                self.world.route.release = *release;
-                self.world.route.hosts.clone_from(hosts);
-                self.world.route.replicas.clone_from(replicas);
-            }
-            Step::Stop(id) => {
-                let seen = self.world.replicas.iter_mut().find(|seen| seen.id == *id).unwrap();
-                seen.condition = Condition::Stopping;
-            }
-            Step::Remove { id, is_crash } => {
-                let at = self.world.replicas.iter().position(|seen| seen.id == *id).unwrap();
-                let seen = self.world.replicas.remove(at);
-                self.world.route.leaving.remove(id);
-                if *is_crash {
-                    let crashes = self.world.crashes.entry(seen.place).or_default();
-                    *crashes = crashes.crashed(self.now, crate::replica::Jitter::default());
-                }
-            }
-            Step::LookAgain(_) => {}
-        }
-    }
-
-    /// The release a replica of that place is started for, as the keeper chooses it.
-    fn release_for(&self, place: &Place) -> u64 {
-        let serving = self.goal.serving.iter().find(|serving| places_of(serving).contains(place));
-        let candidate = self.goal.candidate.as_ref().map(|candidate| &candidate.generation);
-        serving.or(candidate).expect("only wanted places are filled").release
-    }
-
-    /// The promises, after every single step.
-    fn check(&self, step: &Step) {
-        let condition = |id: &ReplicaId| self.world.replicas.iter().find(|seen| seen.id == *id);
-        if let Step::Stop(id) = step {
-            assert!(!self.world.route.replicas.contains(id), "stopped while routed");
-        }
-        if let Step::Remove { id, .. } = step {
-            assert!(!self.world.route.replicas.contains(id), "removed while routed");
-        }
-        let alive: Vec<&Seen> = self
-            .world
-            .replicas
-            .iter()
-            .filter(|seen| !matches!(seen.condition, Condition::Planned | Condition::Ended(_)))
-            .collect();
-        for (number, one) in alive.iter().enumerate() {
-            let other = alive.iter().skip(number + 1).find(|other| other.writes.clash(&one.writes));
-            assert!(other.is_none(), "two writers at once: {one:?} {other:?}");
-        }
-        if let Step::Route(RouteGoal { replicas, .. }) = step {
-            let generations: BTreeSet<u64> =
-                replicas.iter().filter_map(condition).map(|seen| seen.place.generation).collect();
-            assert!(generations.len() <= 1, "two generations in one route");
-            for id in replicas {
-                let seen = condition(id).expect("a routed replica exists");
-                assert_eq!(seen.condition, Condition::Ready);
-            }
-        }
-    }
-
     /// Nobody disturbs any more: it must come to rest, with exactly what is wanted.
     fn settle(&mut self) {
+        self.settle_within(Duration::ZERO);
+    }
+
+    /// The same; what only has to wait for longer than that is at rest, too.
+    fn settle_within(&mut self, limit: Duration) {
         for _ in 0..4_000 {
-            self.take_next_deploy();
-            let plan = plan(&self.goal, &self.world, self.now);
-            let is_done = plan.steps.is_empty() && self.goal.candidate.is_none();
+            let plan = self.plan();
+            let is_far = |step: &Step| matches!(step, Step::LookAgain(at) if !limit.is_zero() && *at > self.now + limit);
+            let is_done = plan.steps.iter().all(is_far) && self.goal.candidate.is_none();
             let is_moving =
                 self.world.replicas.iter().any(|seen| {
                     matches!(seen.condition, Condition::Starting | Condition::Stopping)
@@ -389,49 +399,59 @@ impl Town {
             }
             self.live_a_little();
         }
-        let plan = plan(&self.goal, &self.world, self.now);
+        let plan = self.plan();
         panic!("no rest: {plan}\n{:#?}\n{:#?}", self.goal, self.world);
-    }
-
-    fn check_at_rest(&self) {
-        let mut wanted: Vec<Place> = wanted_places(&self.goal, &self.world).into_keys().collect();
-        let mut found: Vec<Place> =
-            self.world.replicas.iter().map(|seen| seen.place.clone()).collect();
-        wanted.sort();
-        found.sort();
-        assert_eq!(wanted, found);
-        let routed = self
-            .world
-            .replicas
-            .iter()
-            .filter(|seen| seen.place.process.is_web())
-            .map(|seen| seen.id)
-            .collect::<BTreeSet<_>>();
-        assert_eq!(routed, self.world.route.replicas);
-        let serving = self.goal.serving.as_ref().expect("something went live at last");
-        assert_eq!(self.world.route.hosts, serving.domains);
-        assert_eq!(self.world.route.release, serving.release);
-        for number in 1..self.next_generation {
-            assert!(
-                self.was_live.contains(&number) ^ self.failed.contains(&number),
-                "g{number} neither finished nor undone"
-            );
-        }
     }
 }
 
 #[test]
 fn the_planner_keeps_its_promises_in_a_thousand_random_towns() {
+    let mut thawed = 0;
     for seed in 1..=1_000 {
-        let mut town = Town { has_volumes: seed % 2 == 0, ..Town::new(seed) };
+        let keeps = Duration::from_secs(seed % 3 * 60);
+        let mut town = Town { has_volumes: seed % 2 == 0, keeps, ..Town::new(seed) };
         for _ in 0..150 {
             town.disturb();
-            town.take_next_deploy();
-            let plan = plan(&town.goal, &town.world, town.now);
+            let plan = town.plan();
             town.act(&plan);
         }
         // Broken code cannot come to rest in a crash loop: a last good deploy ends the story.
         town.push(true, false);
+        town.settle();
+        town.check_at_rest();
+        thawed += town.thawed_for_good;
+    }
+    assert!(thawed > 100, "somebody goes back to replicas that were kept now and then: {thawed}");
+}
+
+#[test]
+fn who_goes_back_in_time_starts_nobody_and_later_everybody() {
+    for seed in 1..=300 {
+        let mut town = Town { keeps: Duration::from_secs(3600), ..Town::new(seed) };
+        town.push(false, false);
+        town.settle_within(Duration::from_secs(600));
+        let first = town.world.replicas.clone();
+        town.push(false, false);
+        town.settle_within(Duration::from_secs(600));
+        let kept = |town: &Town| {
+            let all = town.world.replicas.iter();
+            all.filter(|seen| seen.condition == Condition::Kept)
+                .map(|seen| seen.id)
+                .collect::<Vec<_>>()
+        };
+        let of_the_first: Vec<ReplicaId> = first.iter().map(|seen| seen.id).collect();
+        // One that never came to rest was stopped.
+        let is_kept = kept(&town) == of_the_first;
+        let before = town.next_id;
+        town.reshape(|order| (order.image, order.is_rollback) = (1, true));
+        town.settle_within(Duration::from_secs(600));
+        let is_routed = |id| town.world.route.replicas.contains(id);
+        let is_thawed = of_the_first.iter().all(is_routed);
+        assert!(is_kept || !is_thawed, "seed {seed}");
+        assert_eq!(is_thawed, town.next_id == before, "seed {seed}: who is thawed is not started");
+        assert!(town.failed.is_empty(), "seed {seed}");
+        // The window is over for whoever is kept now.
+        town.now += Duration::from_secs(3600);
         town.settle();
         town.check_at_rest();
     }
@@ -448,8 +468,7 @@ fn while_a_deploy_goes_wrong_the_serving_generation_is_never_touched() {
             town.push(seed % 2 == 0, true);
         }
         for _ in 0..600 {
-            town.take_next_deploy();
-            let plan = plan(&town.goal, &town.world, town.now);
+            let plan = town.plan();
             town.act(&plan);
             town.live_a_little();
             for old in &serving {
@@ -483,8 +502,7 @@ fn counts_and_domains_never_touch_a_replica_that_goes_on() {
                 2 => town.reshape(|order| order.domains.clear()),
                 _ => {}
             }
-            town.take_next_deploy();
-            let plan = plan(&town.goal, &town.world, town.now);
+            let plan = town.plan();
             town.act(&plan);
             town.live_a_little();
             for seen in &first {
