@@ -1,4 +1,6 @@
-"""The first request to an app that sleeps, at the client: frozen and stopped. Beside them the same request to the app awake, and how long the app itself takes to boot.
+"""The first request to an app that sleeps, at the client: frozen and stopped. Beside them the same request
+to the app awake, and how long the app itself takes to boot. And a rollback, from the command to its end:
+to the predecessor that was kept frozen, and to one that was not.
 
 Starts a Wharf of its own, writes docs/benchmarks/sleep.md, and takes everything away again.
 """
@@ -114,7 +116,26 @@ class Bench:
             self.wait(name, "asleep")
             result["stopped"].append(ask())
         self.wharf.call("sleep:off", name)
+        result["rollback"] = [self.roll_back(name) for _ in range(rounds)]
+        say(f"{name}: rollbacks to what is kept, {rounds} rounds")
+        self.wharf.call("sleep:set", "--keep-previous", "1h", "-a", name)
+        self.roll_back(name)
+        result["thaw"] = []
+        for _ in range(rounds):
+            wait_for("the predecessor to be frozen", lambda: self.kept(name), 60, 0.1)
+            result["thaw"].append(self.roll_back(name))
+        self.wharf.call("sleep:off", name)
         return result
+
+    def kept(self, app: str) -> bool:
+        replicas = json.loads(self.wharf.call("ps", "-a", app, "--json").stdout)
+        return any("kept_until" in replica for replica in replicas)
+
+    def roll_back(self, app: str) -> float:
+        """Milliseconds of a rollback to what served before, which the next one undoes."""
+        began = time.perf_counter()
+        self.wharf.call("rollback", "-a", app)
+        return (time.perf_counter() - began) * 1000
 
 
 ROWS = (
@@ -123,6 +144,8 @@ ROWS = (
     ("frozen", "frozen"),
     ("boot", "a deploy's boot: container, program, health"),
     ("stopped", "stopped"),
+    ("rollback", "a rollback, the command to its end"),
+    ("thaw", "the same to the predecessor kept frozen"),
 )
 
 
