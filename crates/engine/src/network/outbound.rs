@@ -1,7 +1,7 @@
 //! The pool of namespaces with a way out, made ahead so that no start waits for one.
 //!
 //! ```text
-//! prepared ──take──► in use ──release──► gone
+//! prepared ──take──► in use ──settle──► kept by who lives in it ──release──► gone
 //! ```
 //!
 //! A slot is used once: the next app finds nothing of the one before, neither sockets nor counters.
@@ -9,6 +9,7 @@
 //! prefix, one nftables table), so several pools live side by side, and what a killed daemon left is
 //! found by name.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -142,6 +143,22 @@ impl OutboundPool {
             stock.prepared.pop()
         };
         prepared.map_or_else(|| self.make(), Ok)
+    }
+
+    /// A container lives in it, and keeps it from now on: it leaves the machine's table of mounts, which
+    /// every start copies. Nobody else can enter it by its path any more. Again is fine.
+    pub fn settle(&self, index: u32) {
+        slot::settle(&self.config, index);
+    }
+
+    /// Slots in use that are not settled.
+    #[must_use]
+    pub fn unsettled(&self) -> BTreeSet<u32> {
+        let mut kept = slot::kept(&self.config);
+        for slot in &self.stock().prepared {
+            kept.remove(&slot.index);
+        }
+        kept
     }
 
     /// The container in it has ended, or never was.

@@ -80,7 +80,15 @@ fn clash(range: Range, routes: &[Route]) -> Option<&Route> {
 /// The machine's routes, our own and those to everywhere aside.
 fn routes(prefix: &str) -> Result<Vec<Route>, Error> {
     let text = run("ip", "iproute2", &["-4", "-o", "route", "show", "table", "all"], None)?;
-    Ok(parse(&text).into_iter().filter(|route| !route.device.starts_with(prefix)).collect())
+    let is_others = |route: &Route| !route.device.starts_with(prefix) && !is_gone(&route.device);
+    Ok(parse(&text).into_iter().filter(is_others).collect())
+}
+
+/// What `ip` calls a device that went while it looked: `if` and its number. A wire of ours, mostly, whose
+/// namespace nobody lives in any more; its routes are gone with it.
+fn is_gone(device: &str) -> bool {
+    let number = device.strip_prefix("if").unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn parse(text: &str) -> Vec<Route> {
@@ -126,5 +134,6 @@ mod tests {
         assert_eq!(told("192.168.0.0/16").as_deref(), Some("192.168.1.255/32 by eth0"));
         assert_eq!(told("10.99.0.0/16").as_deref(), Some("10.99.0.0/16"));
         assert_eq!(told("10.214.0.0/16"), None);
+        assert_eq!(["if59116", "if", "ifb0", "eth0"].map(is_gone), [true, false, false, false]);
     }
 }

@@ -1,9 +1,11 @@
 use crate::bench::{Bench, LIMIT, is_readable, skip, skipped, until};
+use engine::attach::Attach;
 use engine::network::changes::Changes;
 use engine::network::outbound::{OutboundConfig, OutboundPool};
 use engine::network::policy::{Place, Policy};
 use engine::network::routes::choose;
 use engine::spec::NetworkSpec;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -367,6 +369,65 @@ fn what_a_killed_daemon_left_is_found_and_what_runs_is_kept() {
 
         bench.engine.signal("a", libc::SIGKILL).unwrap();
         bench.wait("a");
+        second.teardown().unwrap();
+        assert!(!output("ip", &["-o", "link"]).contains("wht-"));
+    });
+}
+
+#[test]
+fn however_many_run_the_table_of_mounts_and_the_neighbours_stay_as_they_are() {
+    if cannot_run() {
+        return;
+    }
+    with_a_host(|| {
+        let mut bench = Bench::new();
+        let pool = open(&bench);
+        let kept = || {
+            let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let own = bench.path("run");
+            table.lines().filter(|line| line.contains(own.to_str().unwrap())).count()
+        };
+        let ids = ["a", "b", "c"];
+        let mut slots = Vec::new();
+        for id in ids {
+            let slot = pool.take().unwrap();
+            let script = "until [ -e /tmp/go ]; do sleep 0.01; done; \
+                          nc -w 2 203.0.113.1 80 </dev/null; echo over; sleep 1000";
+            let mut spec = bench.spec(id, script);
+            spec.network = NetworkSpec::Prepared(slot.path.clone());
+            bench.start(&spec);
+            assert_eq!(pool.unsettled(), BTreeSet::from([slot.index]));
+            pool.settle(slot.index);
+            assert_eq!((kept(), pool.unsettled().len()), (0, 0));
+            slots.push(slot);
+        }
+        pool.refill(2).unwrap();
+        assert_eq!((kept(), pool.unsettled().len()), (2, 0));
+        // A daemon that comes later takes none of them for left behind, and all go out as before.
+        drop(pool);
+        bench.reopen();
+        let second = open(&bench);
+        second.reconcile(&slots.iter().map(|slot| slot.path.clone()).collect::<Vec<_>>()).unwrap();
+        let (stdin, _) = rustix::pipe::pipe().unwrap();
+        for id in ids {
+            let null = || stdin.try_clone().unwrap();
+            let stdio = Attach::Fds { stdin: null(), stdout: null(), stderr: null() };
+            let go = bench.exec_spec("touch /tmp/go");
+            assert_eq!(bench.engine.exec(id, &go, stdio).unwrap().wait().unwrap(), 0);
+            bench.wait_until_said(id, "over");
+            assert!(bench.said(id).contains("hello 203.0.113.2"), "{}", bench.said(id));
+        }
+        // Whom the kernel had to look for counts among the 1,024 that all namespaces have together.
+        let found = output("ip", &["-4", "neigh", "show"]);
+        let ours: Vec<&str> = found.lines().filter(|line| line.contains("wht-")).collect();
+        assert!(ours.len() >= 3 && ours.iter().all(|one| one.contains("PERMANENT")), "{found}");
+        for (id, slot) in ids.into_iter().zip(slots) {
+            bench.engine.signal(id, libc::SIGKILL).unwrap();
+            bench.wait(id);
+            bench.engine.remove(id).unwrap();
+            // Its wire may be on its way out by itself.
+            second.release(slot.index).unwrap();
+        }
         second.teardown().unwrap();
         assert!(!output("ip", &["-o", "link"]).contains("wht-"));
     });

@@ -193,12 +193,17 @@ impl Local {
             let starting = spec.volumes.iter().map(|volume| local.volumes.starting(volume.tree));
             let _starting: Vec<_> = starting.collect();
             let (spec, slot) = local.container(spec)?;
-            let started = local.engine.start(&spec, streams);
-            if started.is_err() && local.engine.find(&spec.id)?.is_none() {
-                // Nothing of it is there whose removal would give the way out back.
-                local.pool.release(slot)?;
+            match local.engine.start(&spec, streams) {
+                Ok(()) => local.pool.settle(slot),
+                Err(error) => {
+                    if local.engine.find(&spec.id)?.is_none() {
+                        // Nothing of it is there whose removal would give the way out back.
+                        local.pool.release(slot)?;
+                    }
+                    return Err(error.into());
+                }
             }
-            Ok(started?)
+            Ok(())
         })
         .await
     }
@@ -448,18 +453,7 @@ impl Local {
                 ),
             }
         }
-        blocking(move || {
-            let specs = local.engine.specs()?;
-            let in_use: Vec<PathBuf> = specs
-                .iter()
-                .filter_map(|spec| match &spec.network {
-                    NetworkSpec::Prepared(path) => Some(path.clone()),
-                    NetworkSpec::Isolated => None,
-                })
-                .collect();
-            Ok(local.pool.reconcile(&in_use)?)
-        })
-        .await?;
+        blocking(move || local.reconcile_ways()).await?;
         Ok(removed)
     }
 

@@ -1,6 +1,7 @@
 //! A replica's network on this machine: what it may reach of other apps and of the internet.
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use engine::links::{Link, Name};
 use engine::network::changes::Changes;
 use engine::network::outbound::OutboundConfig;
 use engine::network::policy::{Policy, Refused};
-use engine::spec::{ContainerSpec, NetworkSpec, OpenPorts};
+use engine::spec::{ContainerSpec, ContainerStatus, NetworkSpec, OpenPorts};
 use model::id::ReplicaId;
 
 use super::error::BackendError;
@@ -93,6 +94,33 @@ impl Local {
                 Err(error) => tracing::error!(error = error.for_people(), "the ways out are open"),
             }
         }
+    }
+}
+
+impl Local {
+    /// Removes ways out that no container has. What a daemon that died had no time for is done too.
+    pub(super) fn reconcile_ways(&self) -> Result<(), BackendError> {
+        let specs = self.engine.specs()?;
+        let in_use: Vec<PathBuf> = specs
+            .iter()
+            .filter_map(|spec| match &spec.network {
+                NetworkSpec::Prepared(path) => Some(path.clone()),
+                NetworkSpec::Isolated => None,
+            })
+            .collect();
+        self.pool.reconcile(&in_use)?;
+        let unsettled = self.pool.unsettled();
+        for spec in &specs {
+            let Some(slot) = slot_of(spec).filter(|slot| unsettled.contains(slot)) else {
+                continue;
+            };
+            let state = self.engine.find(&spec.id)?.map(|state| state.status);
+            // One that is still being started may have yet to enter.
+            if matches!(state, Some(ContainerStatus::Running { .. })) {
+                self.pool.settle(slot);
+            }
+        }
+        Ok(())
     }
 }
 
