@@ -1,5 +1,6 @@
 //! [`Engine`]: the whole public face.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use crate::attach::{Attach, Outcome, send_request};
 use crate::bundle;
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Cgroup, Hierarchies};
 use crate::copy::Copy;
 use crate::demands::{check_host, check_spec, is_id};
 use crate::disk::{self, DiskUse};
@@ -59,9 +60,10 @@ pub struct EngineConfig {
 pub struct Engine {
     config: EngineConfig,
     filter: PathBuf,
-    /// Shims are our children while we live; collected here when they have ended.
-    shims: Mutex<Vec<Child>>,
+    /// Shims are our children while we live, by their containers' ids; collected with those.
+    shims: Mutex<HashMap<String, Child>>,
     specs: Specs,
+    hierarchies: Hierarchies,
 }
 
 impl Engine {
@@ -74,7 +76,8 @@ impl Engine {
         create_dir(&containers, 0o711)?;
         let filter = seccomp::install(&config.run_dir)?;
         create_dir(&config.scratch_dir, 0o700)?;
-        let engine = Self { config, filter, shims: Mutex::default(), specs: Specs::default() };
+        let (shims, specs) = (Mutex::default(), Specs::default());
+        let engine = Self { config, filter, shims, specs, hierarchies: Hierarchies::look() };
         // Folders half made or half removed by an engine that died: nothing runs from them.
         for entry in fs::read_dir(&containers).map_err(Error::file("read", &containers))?.flatten()
         {
@@ -129,11 +132,11 @@ impl Engine {
         drop(stdio);
         match outcome {
             Ok(Outcome::Started { .. }) => {
-                self.keep(shim);
+                self.keep(&spec.id, shim);
                 Ok(())
             }
             Ok(Outcome::Failed { why }) => {
-                self.keep(shim);
+                self.keep(&spec.id, shim);
                 Err(Error::NotStarted(why))
             }
             Err(error) => {
@@ -189,7 +192,7 @@ impl Engine {
 
     /// Removes what all containers had in common, once there is none: the parent cgroup.
     pub fn teardown(&self) -> Result<(), Error> {
-        let parent = Cgroup::of(&self.config.cgroup_parent, "");
+        let parent = self.cgroup("");
         parent.remove().map_err(Error::kernel("remove the parent cgroup"))
     }
 
@@ -312,7 +315,7 @@ impl Engine {
         fs::rename(&state.path, &gone).map_err(Error::file("remove", &state.path))?;
         self.specs.forget(id);
         fs::remove_dir_all(&gone).map_err(Error::file("remove", &gone))?;
-        self.collect_shims();
+        self.collect_shim(id);
         Ok(())
     }
 
@@ -486,7 +489,7 @@ impl Engine {
     }
 
     pub(crate) fn cgroup(&self, id: &str) -> Cgroup {
-        Cgroup::of(&self.config.cgroup_parent, id)
+        self.hierarchies.cgroup(&self.config.cgroup_parent, id)
     }
 
     /// PID 1 of a running container.
@@ -498,14 +501,22 @@ impl Engine {
         Ok((init, open(init)?.ok_or_else(gone)?))
     }
 
-    fn keep(&self, shim: Child) {
-        self.collect_shims();
-        self.shims.lock().expect("no holder panics").push(shim);
+    fn keep(&self, id: &str, shim: Child) {
+        self.shims.lock().expect("no holder panics").insert(id.to_owned(), shim);
+    }
+
+    /// Collects the shim of a container that is gone, if it has ended: to ask after all of them each time
+    /// would cost more the more there are.
+    fn collect_shim(&self, id: &str) {
+        let mut shims = self.shims.lock().expect("no holder panics");
+        if shims.get_mut(id).is_some_and(|shim| !matches!(shim.try_wait(), Ok(None))) {
+            shims.remove(id);
+        }
     }
 
     fn collect_shims(&self) {
         let mut shims = self.shims.lock().expect("no holder panics");
-        shims.retain_mut(|shim| matches!(shim.try_wait(), Ok(None)));
+        shims.retain(|_, shim| matches!(shim.try_wait(), Ok(None)));
     }
 }
 

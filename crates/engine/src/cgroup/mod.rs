@@ -8,8 +8,8 @@ mod make;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use model::size::ByteSize;
@@ -24,7 +24,23 @@ use crate::spec::Usage;
 #[derive(Debug, Clone)]
 pub(crate) struct Cgroup {
     name: PathBuf,
-    mounts: Vec<Mount>,
+    mounts: Arc<[Mount]>,
+}
+
+/// Where the machine has cgroups, looked up once.
+#[derive(Debug, Clone)]
+pub(crate) struct Hierarchies(Arc<[Mount]>);
+
+impl Hierarchies {
+    /// Those that are mounted now.
+    pub(crate) fn look() -> Self {
+        Self(parse_mounts(&process::own_mounts()).into())
+    }
+
+    /// The cgroup of that name, whether it exists or not.
+    pub(crate) fn cgroup(&self, parent: &str, id: &str) -> Cgroup {
+        Cgroup { name: Path::new(parent).join(id), mounts: Arc::clone(&self.0) }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,12 +53,12 @@ struct Mount {
 impl Cgroup {
     /// The cgroup of that name, whether it exists or not.
     pub(crate) fn of(parent: &str, id: &str) -> Self {
-        Self::by_table(&process::own_mounts(), parent, id)
+        Hierarchies::look().cgroup(parent, id)
     }
 
     /// The same, with what `mountinfo` says.
     pub(crate) fn by_table(table: &str, parent: &str, id: &str) -> Self {
-        Self { name: Path::new(parent).join(id), mounts: parse_mounts(table) }
+        Hierarchies(parse_mounts(table).into()).cgroup(parent, id)
     }
 
     /// How often the kernel killed in it for want of memory.
