@@ -27,7 +27,8 @@ use crate::removal::remove_all;
 use crate::seccomp;
 use crate::shim::ShimRequest;
 use crate::spec::{
-    ContainerSpec, ContainerState, ContainerStatus, ExecSpec, Listening, OpenPorts, Usage,
+    ContainerSpec, ContainerState, ContainerStatus, ExecSpec, ExitRecord, Listening, OpenPorts,
+    Usage,
 };
 use crate::specs::Specs;
 use crate::state::{OVER_DISK, StateFolder, create_dir, work_folder, write_atomic};
@@ -112,12 +113,7 @@ impl Engine {
         }
         let log = state.join("shim.log");
         let log = File::create(&log).map_err(Error::file("create", &log))?;
-        let request = ShimRequest {
-            cgroup_parent: self.config.cgroup_parent.clone(),
-            dial_gid: self.config.dial_gid,
-            filter: self.filter.clone(),
-            scratch: self.config.scratch_dir.join(&spec.id),
-        };
+        let request = self.shim_request(&spec.id);
         let doing = "start the shim";
         let (mut ours, theirs) = UnixStream::pair().map_err(Error::kernel(doing))?;
         let args = ["shim".as_ref(), state.path.as_os_str()];
@@ -142,6 +138,10 @@ impl Engine {
             Err(error) => {
                 let _ = shim.kill();
                 let _ = shim.wait();
+                // It may have been killed by others when the program ran already.
+                if is_cut_off(&error) && self.adopt(&spec.id).is_ok() {
+                    return self.has_started(&spec.id);
+                }
                 // From now on nobody is starting it, though we live.
                 let _ = fs::remove_file(state.join("starter.json"));
                 let said = fs::read_to_string(state.join("shim.log")).unwrap_or_default();
@@ -151,6 +151,28 @@ impl Engine {
                 Err(Error::NotStarted(said.trim().to_owned()))
             }
         }
+    }
+
+    fn has_started(&self, id: &str) -> Result<(), Error> {
+        match self.state(id).status()? {
+            ContainerStatus::Exited(ExitRecord { error: Some(why), .. }) => {
+                Err(Error::NotStarted(why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn shim_request(&self, id: &str) -> ShimRequest {
+        ShimRequest {
+            cgroup_parent: self.config.cgroup_parent.clone(),
+            dial_gid: self.config.dial_gid,
+            filter: self.filter.clone(),
+            scratch: self.config.scratch_dir.join(id),
+        }
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.config.program
     }
 
     /// Whether containers can have users of their own over layers in that folder: tries it. The error
@@ -232,15 +254,17 @@ impl Engine {
     pub fn find(&self, id: &str) -> Result<Option<ContainerState>, Error> {
         let state = self.state(id);
         let read = || -> Result<ContainerState, Error> {
-            Ok(ContainerState {
-                spec: state.spec()?,
-                status: state.status()?,
-                has_shim: match state.status_file()? {
-                    Some(status) => status.shim.is_alive().map_err(Error::kernel(LOOK))?,
-                    None => false,
-                },
-                dial_socket: state.join("dial"),
-            })
+            let (spec, status) = (state.spec()?, state.status()?);
+            let file = state.status_file()?;
+            let has_shim = match &file {
+                Some(file) => file.shim.is_alive().map_err(Error::kernel(LOOK))?,
+                None => false,
+            };
+            let is_open = matches!(status, ContainerStatus::Running { .. } | ContainerStatus::Lost);
+            let is_kept = file.is_some_and(|file| file.kept.is_some() && file.exit.is_none());
+            let can_be_adopted = is_open && is_kept && !has_shim && state.told_lost()?.is_none();
+            let dial_socket = state.join("dial");
+            Ok(ContainerState { spec, status, has_shim, can_be_adopted, dial_socket })
         };
         match read() {
             Ok(found) => Ok(Some(found)),
@@ -482,7 +506,7 @@ impl Engine {
         }
     }
 
-    fn state(&self, id: &str) -> StateFolder {
+    pub(crate) fn state(&self, id: &str) -> StateFolder {
         // An id with a slash or dots never came from us; it must not lead out of the folder either.
         let safe = if is_id(id) { id } else { ".no-such-id" };
         StateFolder::at(self.config.run_dir.join("containers").join(safe))
@@ -501,8 +525,12 @@ impl Engine {
         Ok((init, open(init)?.ok_or_else(gone)?))
     }
 
-    fn keep(&self, id: &str, shim: Child) {
-        self.shims.lock().expect("no holder panics").insert(id.to_owned(), shim);
+    pub(crate) fn keep(&self, id: &str, shim: Child) {
+        let before = self.shims.lock().expect("no holder panics").insert(id.to_owned(), shim);
+        if let Some(mut before) = before {
+            // Another one took the container over since this one was killed.
+            let _ = before.try_wait();
+        }
     }
 
     /// Collects the shim of a container that is gone, if it has ended: to ask after all of them each time
@@ -537,12 +565,20 @@ fn clear_after_reboot(run_dir: &Path, containers: &Path) -> Result<(), Error> {
     write_atomic(&ours, &boot)
 }
 
-fn receive_outcome(control: &mut UnixStream) -> Result<Outcome, Error> {
+pub(crate) fn receive_outcome(control: &mut UnixStream) -> Result<Outcome, Error> {
     let doing = "hear from the shim";
     control.set_read_timeout(Some(START_LIMIT)).map_err(Error::kernel(doing))?;
     let mut text = Vec::new();
     control.read_to_end(&mut text).map_err(Error::kernel(doing))?;
+    if text.is_empty() {
+        return Err(Error::kernel(doing)(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)));
+    }
     serde_json::from_slice(&text).map_err(|source| Error::Kernel { doing, source: source.into() })
+}
+
+/// Whether the shim was gone before it had answered.
+fn is_cut_off(error: &Error) -> bool {
+    matches!(error, Error::Kernel { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 /// Our own child that may have ended; not collected yet, so its pid is still its own.

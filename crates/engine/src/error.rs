@@ -50,6 +50,14 @@ pub enum Error {
     /// There is no container of that id, or it is not running.
     #[error("container `{0}` is not running")]
     NotRunning(String),
+    /// Its shim was killed, and no other one could go on.
+    #[error("container `{id}` has no shim any more: {why}")]
+    NotAdopted {
+        /// The container.
+        id: String,
+        /// What stood in the way.
+        why: String,
+    },
     /// Asked to remove one that still runs.
     #[error("container `{0}` still runs")]
     StillRuns(String),

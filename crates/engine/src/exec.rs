@@ -147,7 +147,7 @@ fn start(attach: Attach, request: &ExecRequest) -> Result<(Pid, Option<Held>), E
             let why = match (become_inmate(request, &pidfd, &filter), &request.copy) {
                 (Ok(_), Some(copy)) => {
                     // There is no `exec` that would close them and so say that all is well.
-                    sys::close_from(3);
+                    sys::close_between(3, u32::MAX);
                     sys::exit_now(copy::run(copy))
                 }
                 (Ok(Some(program)), None) => start_program(&program, has_terminal).why,

@@ -7,24 +7,26 @@
 //! ```text
 //! shim ──clone──► init (PID 1) ──fork──► app
 //!   ▲  boot pipe: why it was not started; end of file = the program runs
-//!   └─ report pipe: how the app ended, two bytes
+//!   └─ what PID 1 keeps ([`Kept`]): how the app ended, and what it printed
 //! ```
 //!
 //! PID 1 without handlers ignores every signal, so an app as PID 1 would not even end on TERM: that
-//! is why this process exists. It keeps no descriptor but the report pipe, and nobody inside may
-//! look into it, since it is not dumpable.
+//! is why this process exists. It keeps no descriptor but those, and nobody inside may look into it,
+//! since it is not dumpable. When the app has ended it ends whatever else is inside, and itself as soon
+//! as somebody has collected what the app left: its shim at once, another one if that was killed.
 //!
 //! TERM, INT, QUIT and HUP go to the app's whole process group, as on Heroku: an `npm start` or a
 //! shell in between would otherwise swallow them. All others go to the app alone, but
 //! for those by which the kernel tells of a fault.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use seccompiler::BpfProgram;
 
+use crate::kept::Kept;
 use crate::program::{Program, Unfit};
 use crate::sys;
 
@@ -36,7 +38,7 @@ pub(crate) struct Init {
     pub filter: BpfProgram,
     pub has_terminal: bool,
     pub boot: OwnedFd,
-    pub report: OwnedFd,
+    pub kept: Kept,
 }
 
 impl Init {
@@ -68,9 +70,13 @@ impl Init {
                 sys::exit_now(unfit.code.into())
             }
             Ok(Some(app)) => {
-                keep_only(&self.report);
-                let code = watch_over(Pid::from_raw(app.as_raw_nonzero().get()), &signals);
-                sys::exit_now(code)
+                keep_only(&self.kept);
+                let end = watch_over(Pid::from_raw(app.as_raw_nonzero().get()), &signals);
+                self.kept.tell(end);
+                // Nobody prints any more after that, but for users our own user may not end.
+                let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+                self.kept.wait_collected();
+                sys::exit_now(end.code())
             }
         }
     }
@@ -93,12 +99,19 @@ pub(crate) fn start_program(program: &Program, has_terminal: bool) -> Unfit {
     program.become_it()
 }
 
-/// PID 1 must not hold the app's pipes open nor carry anything of the shim's into the container.
-/// Leaves the report pipe, as descriptor 3.
-fn keep_only(report: &OwnedFd) {
-    debug_assert!(report.as_raw_fd() > 2, "0 to 2 are the app's streams");
-    // Before anything is opened, which makes room below the app's bound.
-    sys::close_from(if sys::place_fd(report.as_fd(), 3).is_ok() { 4 } else { 3 });
+/// PID 1 must not hold open what the app writes to, nor carry anything else of the shim's into the
+/// container.
+fn keep_only(kept: &Kept) {
+    let mut from = 3;
+    for number in kept.numbers() {
+        let number = number.unsigned_abs();
+        // Before anything is opened, which makes room below the app's bound.
+        if from < number {
+            sys::close_between(from, number - 1);
+        }
+        from = number + 1;
+    }
+    sys::close_between(from, u32::MAX);
     if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         for number in 0..3 {
             let _ = sys::place_fd(null.as_fd(), number);
@@ -106,18 +119,13 @@ fn keep_only(report: &OwnedFd) {
     }
 }
 
-/// Passes signals on and reaps, until the app has ended; returns its exit code.
-fn watch_over(app: Pid, signals: &SigSet) -> i32 {
+/// Passes signals on and reaps, until the app has ended; returns how.
+fn watch_over(app: Pid, signals: &SigSet) -> End {
     loop {
         match signals.wait() {
             Ok(Signal::SIGCHLD) => {
                 if let Some(end) = reap(app) {
-                    let report = match end {
-                        End::Code(code) => [0, code],
-                        End::Signal(signal) => [1, signal],
-                    };
-                    let _ = rustix::io::write(report_pipe(), &report);
-                    return end.code();
+                    return end;
                 }
             }
             Ok(signal @ (Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP)) => {
@@ -145,10 +153,6 @@ fn watch_over(app: Pid, signals: &SigSet) -> i32 {
             }
         }
     }
-}
-
-fn report_pipe() -> BorrowedFd<'static> {
-    sys::borrow_fixed(3)
 }
 
 /// How a process ended.

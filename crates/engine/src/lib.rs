@@ -5,6 +5,7 @@
 //! The engine keeps no truth in memory: everything it says, it reads from the state folders and from
 //! the kernel, so that a new one on the same run directory knows as much as the one before.
 
+mod adoption;
 pub mod attach;
 mod bundle;
 mod cgroup;
@@ -20,6 +21,7 @@ pub mod host;
 pub mod image;
 mod init;
 pub mod inspect;
+mod kept;
 pub mod links;
 mod listening;
 mod log;

@@ -70,11 +70,18 @@ pub struct Still {
     in_hand: Option<InHand>,
 }
 
+impl Still {
+    fn thaw(&self) -> Result<(), Error> {
+        self.cgroup.set_frozen(false).map_err(Error::kernel("let it go on"))
+    }
+}
+
 impl Drop for Still {
     fn drop(&mut self) {
         let gone_on = match &self.in_hand {
-            Some(in_hand) => in_hand.go_on(),
-            None => self.cgroup.set_frozen(false).map_err(Error::kernel("let it go on")),
+            // One whose shim was killed meanwhile is nobody else's to let go on.
+            Some(in_hand) => in_hand.go_on().or_else(|_| self.thaw()),
+            None => self.thaw(),
         };
         // One that has ended has nobody to say it to, and nothing that stands still.
         if let Err(error) = gone_on

@@ -226,9 +226,10 @@ pub struct LogSpec {
 pub struct ContainerState {
     pub spec: ContainerSpec,
     pub status: ContainerStatus,
-    /// Whether its shim lives. One without runs on, but nobody keeps its log, hands out sockets or will
-    /// know its exit code.
+    /// Whether its shim lives. One without runs on, but nobody writes its log or hands out sockets.
     pub has_shim: bool,
+    /// Its shim was killed, and [`Engine::adopt`](crate::Engine::adopt) gives it another one.
+    pub can_be_adopted: bool,
     /// The shim's socket that hands out sockets made inside the container's network namespace.
     pub dial_socket: PathBuf,
 }
@@ -237,7 +238,7 @@ pub struct ContainerState {
 ///
 /// ```text
 /// Starting ──► Running ──► Exited
-///     └───────────┴──────► Lost   (the shim was killed; the exit code is not known)
+///     └───────────┴──────► Lost   (the shim was killed; nothing is known until it is adopted)
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "status")]

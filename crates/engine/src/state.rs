@@ -6,12 +6,17 @@
 //!   starter.json          who is starting it: until a shim has written its status
 //!   status.json           written by the shim alone, always whole
 //!   dial                  the socket that hands out sockets
+//!   end             0600  how the app ended; written by PID 1
+//!   log/            0700  what was printed and is not in the log yet
+//!   asleep                there while its shim has it stand still
+//!   adopting              locked by a shim that takes the container over
 //!   etc/                  hosts, hostname, resolv.conf
 //!   names.json      0600  names that are known without a name server
 //!   links.json            what it may reach of others, for its wire; written by the engine
 //!   fs/             0700  l/ (short links to the layers), root/ (the mount's place)
 //!   over-disk             there when it was ended for what it wrote
 //!   lost.json             when it was first seen to have ended without an exit record
+//!   wire.json       0600  who its wire is
 //!   shim.log              what the shim could not tell anybody else
 //! <scratch dir>/<id>/             tmp/, and upper/ and work/ of a root that is not kept
 //! ```
@@ -26,12 +31,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::draft;
 use crate::error::Error;
+use crate::kept::KeptAt;
 use crate::log;
 use crate::process::ProcessId;
 use crate::spec::{ContainerSpec, ContainerStatus, ExitRecord, UpperSpec};
 
 /// There when the container was ended because it wrote too much.
 pub(crate) const OVER_DISK: &str = "over-disk";
+/// There while its shim has it stand still.
+pub(crate) const ASLEEP: &str = "asleep";
+/// Where what was printed is until it is in the log.
+pub(crate) const SPOOLS: &str = "log";
 
 /// What the shim writes down of itself and its container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +52,9 @@ pub(crate) struct StatusFile {
     /// The app's program has been started.
     pub is_running: bool,
     pub exit: Option<ExitRecord>,
+    /// What PID 1 keeps for another shim; none where the shim was of a program that knew of no other.
+    #[serde(default)]
+    pub kept: Option<KeptAt>,
 }
 
 impl StatusFile {
@@ -142,12 +155,17 @@ impl StateFolder {
             ContainerStatus::Starting | ContainerStatus::Running { .. } => return Ok(None),
             ContainerStatus::Lost => {}
         }
-        let known = self.read("lost.json")?;
+        let known = self.told_lost()?;
         let now = u64::try_from(log::now().as_millis()).unwrap_or(u64::MAX);
         if known.is_none() {
             self.write("lost.json", &now)?;
         }
         Ok(Some(known.unwrap_or(now)))
+    }
+
+    /// When it was first said to have ended without an exit record: nothing else can be said after that.
+    pub(crate) fn told_lost(&self) -> Result<Option<u64>, Error> {
+        self.read("lost.json")
     }
 
     pub(crate) fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {

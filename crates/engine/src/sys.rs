@@ -115,11 +115,11 @@ pub(crate) fn reset_signal_actions() {
     }
 }
 
-/// Closes every descriptor from `first` on.
-pub(crate) fn close_from(first: u32) {
-    // SAFETY: used by processes that afterwards use no descriptor at or above `first`; owners of
+/// Closes every descriptor from `first` to `last`.
+pub(crate) fn close_between(first: u32, last: u32) {
+    // SAFETY: used by processes that afterwards use no descriptor between the two; owners of
     // closed numbers are never dropped because such a process ends with `exit_now`.
-    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
 }
 
 /// Marks every descriptor from `first` on to be closed by `exec`.
@@ -175,12 +175,6 @@ pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     nix::unistd::setresgid(gid.into(), gid.into(), gid.into())?;
     nix::unistd::setresuid(uid.into(), uid.into(), uid.into())?;
     Ok(())
-}
-
-/// Borrows a descriptor of fixed number that stays open until the process ends.
-pub(crate) fn borrow_fixed(number: i32) -> BorrowedFd<'static> {
-    // SAFETY: used by PID 1 for the report pipe, which it placed at that number and never closes.
-    unsafe { BorrowedFd::borrow_raw(number) }
 }
 
 /// Commands of `bpf(2)`, by their numbers in the kernel's `linux/bpf.h`.

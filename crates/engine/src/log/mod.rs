@@ -4,25 +4,39 @@
 //! after [`PARTIAL_AFTER`] or at [`LONGEST`], whatever comes first. The app is never made to wait for
 //! the disk: what cannot be written is dropped and counted, and one record tells the number as soon
 //! as writing works again.
+//!
+//! Each line is in the log once, also when the shim is killed and another one goes on (`spool`); only
+//! the start of a line that was written before its end came may then be there as a record of its own.
 
-use std::fs::File;
-use std::io::Write;
+mod file;
+mod spool;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use file::{LogFile, Records};
+use spool::{MarkFile, Spool};
+
 use crate::spec::LogSpec;
+use crate::state::create_dir;
 
 /// How long the start of a line waits for its end.
 pub(crate) const PARTIAL_AFTER: Duration = Duration::from_millis(50);
 /// The longest text of one record.
 const LONGEST: usize = 16 * 1024;
+/// So many bytes of a stream at a time.
+const AT_ONCE: usize = 32 * 1024;
+/// So often at most until the end is the end: whoever still prints then is ended in a moment.
+const ROUNDS: usize = 256;
 
 /// One stream of the container.
 #[derive(Debug)]
 struct Stream {
     name: &'static str,
     pipe: Option<OwnedFd>,
+    /// None: what is taken out of the pipe is in this process alone.
+    spool: Option<Spool>,
     /// The start of a line, and when its first byte came.
     rest: Vec<u8>,
     since: Duration,
@@ -33,16 +47,66 @@ struct Stream {
 pub(crate) struct Pump {
     streams: [Stream; 2],
     file: LogFile,
+    /// Where the spools are.
+    folder: PathBuf,
+    mark: Option<MarkFile>,
 }
 
 impl Pump {
-    pub(crate) fn open(spec: &LogSpec, stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<Self> {
-        let stream = |name, pipe: OwnedFd| -> std::io::Result<Stream> {
-            rustix::io::ioctl_fionbio(&pipe, true)?;
-            Ok(Stream { name, pipe: Some(pipe), rest: Vec::new(), since: Duration::ZERO })
+    /// Goes on where the one before it, whose spools are in the folder, was killed. Without pipes there
+    /// is nothing to come.
+    pub(crate) fn open(
+        spec: &LogSpec,
+        folder: PathBuf,
+        pipes: Option<[OwnedFd; 2]>,
+        now: Duration,
+    ) -> std::io::Result<Self> {
+        let pipes = pipes.map_or([None, None], |pipes| pipes.map(Some));
+        for pipe in pipes.iter().flatten() {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
+        let [stdout, stderr] = pipes;
+        let stream = |name, pipe| Stream {
+            name,
+            pipe,
+            spool: None,
+            rest: Vec::new(),
+            since: Duration::ZERO,
         };
-        let streams = [stream("out", stdout)?, stream("err", stderr)?];
-        Ok(Self { streams, file: LogFile::open(spec)? })
+        let streams = [stream("out", stdout), stream("err", stderr)];
+        let mut pump = Self { streams, file: LogFile::open(spec)?, folder, mark: None };
+        if pump.go_on(now).is_err() {
+            pump.do_without_spools();
+        }
+        Ok(pump)
+    }
+
+    /// Opens the spools, and brings the log to where they are.
+    fn go_on(&mut self, now: Duration) -> std::io::Result<()> {
+        create_dir(&self.folder, 0o700).map_err(std::io::Error::other)?;
+        let (file, known) = MarkFile::open(&self.folder.join("mark"))?;
+        let mark = known.unwrap_or_default();
+        let mut records = Records::default();
+        for (stream, done) in self.streams.iter_mut().zip(mark.done) {
+            let spool = Spool::open(&self.folder.join(stream.name), done)?;
+            stream.take(&spool.left()?, now, &mut records);
+            stream.spool = Some(spool);
+        }
+        self.mark = Some(file);
+        if let Some(mark) = known {
+            self.file.write_again(&mark, &records, now);
+        }
+        self.set_mark();
+        Ok(())
+    }
+
+    /// The spools cannot be written: better a log that may lose a little than none.
+    fn do_without_spools(&mut self) {
+        self.mark = None;
+        for stream in &mut self.streams {
+            stream.spool = None;
+        }
+        spool::remove(&self.folder);
     }
 
     /// Descriptors to poll for reading.
@@ -59,25 +123,20 @@ impl Pump {
     /// Takes what is there and writes it down. True when something came.
     pub(crate) fn pump(&mut self, now: Duration) -> bool {
         let mut records = Records::default();
-        let mut buffer = [0; 32 * 1024];
         let mut has_come = false;
+        let mut is_spooled = true;
         for stream in &mut self.streams {
-            let Some(pipe) = &stream.pipe else { continue };
-            match rustix::io::read(pipe, &mut buffer) {
-                Ok(0) => {
-                    stream.pipe = None;
-                    stream.flush(now, &mut records);
-                }
-                Ok(count) => {
-                    has_come = true;
-                    stream.take(&buffer[..count], now, &mut records);
-                }
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                Err(_) => stream.pipe = None,
+            match stream.fetch(now, &mut records) {
+                Fetched::Nothing => {}
+                Fetched::Some => has_come = true,
+                Fetched::NotSpooled => is_spooled = false,
             }
         }
-        self.file.write(&records, now);
-        has_come
+        self.write(&records, now);
+        if !is_spooled {
+            self.do_without_spools();
+        }
+        has_come || !is_spooled
     }
 
     /// Writes starts of lines that have waited long enough.
@@ -85,10 +144,15 @@ impl Pump {
         let mut records = Records::default();
         for stream in &mut self.streams {
             if stream.since + PARTIAL_AFTER <= now {
-                stream.flush(now, &mut records);
+                stream.flush(&mut records);
             }
         }
-        self.file.write(&records, now);
+        self.write(&records, now);
+    }
+
+    /// Takes all that is in the pipes now.
+    pub(crate) fn drain(&mut self, now: Duration) {
+        let _ = (0..ROUNDS).find(|_| !self.pump(now));
     }
 
     /// Everything that is still in the pipes, then whatever waits: the container has ended.
@@ -96,13 +160,66 @@ impl Pump {
         while self.pump(now) {}
         let mut records = Records::default();
         for stream in &mut self.streams {
-            stream.flush(now, &mut records);
+            stream.flush(&mut records);
         }
-        self.file.write(&records, now);
+        self.write(&records, now);
+    }
+
+    fn write(&mut self, records: &Records, now: Duration) {
+        if !records.is_empty() {
+            self.file.write(records, now);
+            self.set_mark();
+        }
+    }
+
+    /// The log has all of the spools but the starts of lines.
+    fn set_mark(&mut self) {
+        let Some(file) = &self.mark else { return };
+        let done = self.streams.each_mut().map(|stream| {
+            stream.spool.as_mut().map_or(0, |spool| spool.all_but(stream.rest.len()))
+        });
+        if file.write(self.file.mark(done)).is_err() {
+            return self.do_without_spools();
+        }
+        self.streams.iter_mut().filter_map(|stream| stream.spool.as_mut()).for_each(Spool::free);
     }
 }
 
+/// What came of looking into a pipe.
+enum Fetched {
+    Nothing,
+    Some,
+    /// Something may be there, but its spool cannot be written.
+    NotSpooled,
+}
+
 impl Stream {
+    fn fetch(&mut self, now: Duration, records: &mut Records) -> Fetched {
+        let Some(pipe) = &self.pipe else { return Fetched::Nothing };
+        let mut buffer = [0; AT_ONCE];
+        let taken = match &mut self.spool {
+            Some(spool) => spool.take(pipe, &mut buffer),
+            None => rustix::io::read(pipe, &mut buffer),
+        };
+        match taken {
+            Ok(0) => {
+                self.pipe = None;
+                self.flush(records);
+                Fetched::Nothing
+            }
+            Ok(count) => {
+                self.take(&buffer[..count], now, records);
+                Fetched::Some
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Fetched::Nothing,
+            Err(_) if self.spool.is_some() => Fetched::NotSpooled,
+            Err(_) => {
+                self.pipe = None;
+                Fetched::Nothing
+            }
+        }
+    }
+
     fn take(&mut self, mut bytes: &[u8], now: Duration, records: &mut Records) {
         while !bytes.is_empty() {
             if self.rest.is_empty() {
@@ -125,128 +242,12 @@ impl Stream {
         self.rest.shrink_to(256);
     }
 
-    fn flush(&mut self, _: Duration, records: &mut Records) {
+    fn flush(&mut self, records: &mut Records) {
         if !self.rest.is_empty() {
             records.push(self.name, &self.rest, self.since);
             self.rest.clear();
         }
     }
-}
-
-/// Records ready to be written in one go.
-#[derive(Debug, Default)]
-struct Records {
-    bytes: Vec<u8>,
-    count: u64,
-}
-
-impl Records {
-    fn push(&mut self, name: &str, text: &[u8], at: Duration) {
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        self.bytes.extend_from_slice(render_time(at).as_bytes());
-        self.bytes.push(b' ');
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.push(b' ');
-        self.bytes.extend_from_slice(text);
-        self.bytes.push(b'\n');
-        self.count += 1;
-    }
-}
-
-/// The file, its older sisters, and what could not be written.
-#[derive(Debug)]
-struct LogFile {
-    path: PathBuf,
-    rotate_at: u64,
-    keep: u32,
-    file: Option<File>,
-    size: u64,
-    dropped: u64,
-}
-
-impl LogFile {
-    fn open(spec: &LogSpec) -> std::io::Result<Self> {
-        if let Some(folder) = spec.path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let mut log = Self {
-            path: spec.path.clone(),
-            rotate_at: spec.rotate_at.bytes().max(1),
-            keep: spec.keep,
-            file: None,
-            size: 0,
-            dropped: 0,
-        };
-        log.reopen()?;
-        Ok(log)
-    }
-
-    fn reopen(&mut self) -> std::io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut options = File::options();
-        let file = options.create(true).append(true).mode(0o640).open(&self.path)?;
-        self.size = file.metadata()?.len();
-        self.file = Some(file);
-        Ok(())
-    }
-
-    fn write(&mut self, records: &Records, now: Duration) {
-        if records.count == 0 {
-            return;
-        }
-        let mut lost = Records::default();
-        if self.dropped > 0 {
-            let text =
-                format!("wharf: dropped {} lines, the log could not be written", self.dropped);
-            lost.push("err", text.as_bytes(), now);
-        }
-        lost.bytes.extend_from_slice(&records.bytes);
-        match self.append(&lost.bytes) {
-            Ok(()) => self.dropped = 0,
-            Err(_) => self.dropped += records.count,
-        }
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        if self.size >= self.rotate_at {
-            self.rotate();
-        }
-        if self.file.is_none() {
-            self.reopen()?;
-        }
-        let Some(file) = &mut self.file else { return Ok(()) };
-        let before = file.metadata()?.len();
-        if let Err(error) = file.write_all(bytes) {
-            // Half a record is worse than none.
-            let _ = file.set_len(before);
-            return Err(error);
-        }
-        self.size = before + bytes.len() as u64;
-        Ok(())
-    }
-
-    fn rotate(&mut self) {
-        let older = |number: u32| numbered(&self.path, number);
-        for number in (1..self.keep).rev() {
-            let _ = std::fs::rename(older(number), older(number + 1));
-        }
-        let moved = if self.keep == 0 {
-            std::fs::remove_file(&self.path)
-        } else {
-            std::fs::rename(&self.path, older(1))
-        };
-        if moved.is_ok() {
-            self.file = None;
-            self.size = 0;
-        }
-    }
-}
-
-/// `<path>.<number>`
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
 }
 
 /// Time since the epoch, now.

@@ -16,9 +16,10 @@ use crate::attach::Attach;
 use crate::cgroup::Cgroup;
 use crate::dial::Dial;
 use crate::error::Error;
-use crate::init::{End, Init};
+use crate::init::Init;
+use crate::kept::{Hold, Kept};
 use crate::links;
-use crate::log::Pump;
+use crate::log::{self, Pump};
 use crate::network::{namespace, resolver};
 use crate::process::{ProcessId, reachable_open_files, take_ordinary_oom_score};
 use crate::seccomp;
@@ -28,7 +29,7 @@ use crate::shim::users::Users;
 use crate::shim::wire::WireKeeper;
 use crate::shim::{ShimRequest, root, tree};
 use crate::spec::{ContainerSpec, NetworkSpec};
-use crate::state::{StateFolder, StatusFile, create_dir};
+use crate::state::{ASLEEP, SPOOLS, StateFolder, StatusFile, create_dir};
 use crate::sys::{self, MountChange};
 use crate::walls::{DEVICES, ETC, SYS};
 
@@ -49,20 +50,7 @@ pub(crate) struct Booted {
     pub dial: Dial,
     pub wire: WireKeeper,
     pub sleep: Sleep,
-    report: OwnedFd,
-}
-
-impl Booted {
-    /// The signal that ended the app, if one did: from PID 1's report, or PID 1's own end.
-    pub(crate) fn end_signal(&self, end: End) -> Option<i32> {
-        let mut report = [0; 2];
-        let _ = rustix::io::ioctl_fionbio(&self.report, true);
-        match (rustix::io::read(&self.report, &mut report), end) {
-            (Ok(2), _) => (report[0] == 1).then(|| report[1].into()),
-            (_, End::Signal(signal)) => Some(signal.into()),
-            (_, End::Code(_)) => None,
-        }
-    }
+    pub hold: Hold,
 }
 
 pub(crate) fn boot(
@@ -88,13 +76,14 @@ pub(crate) fn boot(
     root::leave_the_hosts_mounts(&host.mounts)?;
 
     let has_terminal = matches!(attach, Attach::Terminal(_));
-    let (streams, pump) = open_streams(spec, attach)?;
+    let (streams, pipes) = open_streams(spec, attach)?;
+    let (kept, hold) = Kept::make(state, pipes.as_ref())?;
+    status.kept = Some(kept.at());
+    let pump = open_pump(state, spec, pipes)?;
     let prepared = prepare(state, spec, (request, host), streams)?;
-    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(Error::kernel("make a pipe"));
-    let (boot_read, boot) = pipe()?;
-    let (report_read, report) = pipe()?;
+    let (boot_read, boot) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::kernel("make a pipe"))?;
     let (command, env) = (spec.command.clone(), spec.env.clone());
-    let init = Init { command, env, filter, has_terminal, boot, report };
+    let init = Init { command, env, filter, has_terminal, boot, kept };
     let child = FirstProcess::clone_into(spec, prepared, init)?;
 
     let started = child.make_room(state, spec, request).and_then(|trees| {
@@ -111,8 +100,8 @@ pub(crate) fn boot(
     });
     match started {
         Ok(init) => {
-            let sleep = Sleep::new(host.cgroup.clone());
-            Ok(Booted { init, pump, dial, wire, sleep, report: report_read })
+            let sleep = Sleep::new(host.cgroup.clone(), state.join(ASLEEP));
+            Ok(Booted { init, pump, dial, wire, sleep, hold })
         }
         Err(error) => {
             child.end();
@@ -232,11 +221,11 @@ fn prepare(
     })
 }
 
-/// The container's three streams, and the pump for those that go to the log.
+/// The container's three streams, and the other ends of those that go to the log.
 fn open_streams(
     spec: &ContainerSpec,
     attach: Attach,
-) -> Result<([OwnedFd; 3], Option<Pump>), Error> {
+) -> Result<([OwnedFd; 3], Option<[OwnedFd; 2]>), Error> {
     let null = || -> Result<OwnedFd, Error> {
         let file = File::options().read(true).write(true).open("/dev/null");
         file.map(OwnedFd::from).map_err(Error::file("open", Path::new("/dev/null")))
@@ -255,17 +244,32 @@ fn open_streams(
             Ok(([copy()?, copy()?, copy()?], None))
         }
         Attach::Log => {
-            let Some(log) = &spec.log else { return Ok(([null()?, null()?, null()?], None)) };
+            if spec.log.is_none() {
+                return Ok(([null()?, null()?, null()?], None));
+            }
             let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(Error::kernel("make a pipe"));
             let (stdout_read, stdout) = pipe()?;
             let (stderr_read, stderr) = pipe()?;
             give(&stdout)?;
             give(&stderr)?;
-            let pump = Pump::open(log, stdout_read, stderr_read)
-                .map_err(Error::file("open", &log.path))?;
-            Ok(([null()?, stdout, stderr], Some(pump)))
+            Ok(([null()?, stdout, stderr], Some([stdout_read, stderr_read])))
         }
     }
+}
+
+/// What brings the pipes, or what is left of them, into the log; none when there is neither.
+pub(crate) fn open_pump(
+    state: &StateFolder,
+    spec: &ContainerSpec,
+    pipes: Option<[OwnedFd; 2]>,
+) -> Result<Option<Pump>, Error> {
+    let Some(spec) = &spec.log else { return Ok(None) };
+    let folder = state.join(SPOOLS);
+    if pipes.is_none() && !folder.exists() {
+        return Ok(None);
+    }
+    let pump = Pump::open(spec, folder, pipes, log::now());
+    pump.map(Some).map_err(Error::file("open", &spec.path))
 }
 
 /// The three files every program expects, as this container's.

@@ -13,10 +13,10 @@
 //! changing place, and the namespace dies with the last process in it. Its mount namespace is its
 //! own: the container's root is mounted nowhere else, and no kill can leave the mount behind.
 //!
-//! Killed with -9 it leaves the container running. Nobody can then read what the container prints:
-//! its next write gets SIGPIPE, which ends most programs. That is why the owner restarts a container
-//! whose shim is gone instead of leaving it half watched.
+//! Killed with -9 it leaves the container running, and another shim takes it over (`adopt`): PID 1 keeps
+//! what that needs (`kept`), and what was read and not yet written is in files (`log::spool`).
 
+mod adopt;
 mod boot;
 mod inside;
 mod probe;
@@ -38,9 +38,11 @@ use serde::{Deserialize, Serialize};
 use crate::attach::{Attach, Outcome, receive_request};
 use crate::cgroup::Cgroup;
 use crate::error::Error;
+use crate::init::End;
+use crate::kept;
 use crate::log;
 use crate::process::{self, ProcessId};
-use crate::shim::boot::Host;
+use crate::shim::boot::{Booted, Host};
 use crate::spec::{ContainerSpec, ExitRecord};
 use crate::state::{OVER_DISK, StateFolder, StatusFile};
 use crate::sys;
@@ -56,12 +58,14 @@ pub(crate) struct ShimRequest {
     pub scratch: PathBuf,
 }
 
-/// The hidden role `shim <state folder>`, or `shim probe <state folder> <layers> <scratch>`, which
-/// only tries. To be called before any thread exists.
+/// The hidden role `shim <state folder>`, or `shim adopt <state folder>` for a container whose shim was
+/// killed, or `shim probe <state folder> <layers> <scratch>`, which only tries. To be called before
+/// any thread exists.
 #[must_use]
 pub fn shim_main(args: &[OsString]) -> i32 {
     let done = match args {
         [folder] => run(&StateFolder::at(folder)),
+        [word, folder] if word == "adopt" => adopt::run(&StateFolder::at(folder)),
         [word, folder, layers, scratch] if word == "probe" => {
             probe::run(&StateFolder::at(folder), layers.as_ref(), scratch.as_ref())
         }
@@ -84,10 +88,8 @@ fn run(state: &StateFolder) -> Result<(), Error> {
     let (attach, request): (Attach, ShimRequest) =
         receive_request(&mut control).map_err(Error::kernel("read the request"))?;
     let spec = state.spec()?;
-    let shim = ProcessId::own().ok_or_else(|| {
-        Error::kernel("read /proc")(std::io::Error::from(std::io::ErrorKind::NotFound))
-    })?;
-    let mut status = StatusFile { shim, init: None, is_running: false, exit: None };
+    let mut status =
+        StatusFile { shim: own_id()?, init: None, is_running: false, exit: None, kept: None };
     state.write("status.json", &status)?;
 
     let mounts = process::own_mounts();
@@ -95,20 +97,16 @@ fn run(state: &StateFolder) -> Result<(), Error> {
     let host = Host { mounts, cgroup };
     let cgroup = &host.cgroup;
     let end = match boot::boot(state, &spec, (&request, &host), attach, &mut status) {
-        Ok(mut container) => {
+        Ok(container) => {
             status.is_running = true;
             state.write("status.json", &status)?;
             answer(&mut control, &Outcome::Started { pid: container.init.pid });
             drop(control);
-            let end = watch::watch(&mut container, &spec);
-            container.wire.end();
-            let mut record = ending(&spec, cgroup, end.code(), container.end_signal(end));
-            record.is_over_disk = state.join(OVER_DISK).exists();
-            record
+            see_out(state, &spec, cgroup, container)
         }
         Err(error) => {
             let why = error.chain();
-            let mut record = ending(&spec, cgroup, error.exit_code(), None);
+            let mut record = ending(&spec, cgroup, error.exit_code());
             record.error = Some(why.clone());
             status.exit = Some(record);
             state.write("status.json", &status)?;
@@ -121,15 +119,49 @@ fn run(state: &StateFolder) -> Result<(), Error> {
     state.write("status.json", &status)
 }
 
+fn own_id() -> Result<ProcessId, Error> {
+    let absent = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    ProcessId::own().ok_or_else(|| Error::kernel("read /proc")(absent()))
+}
+
+/// Watches a container to its end; the record of that.
+fn see_out(
+    state: &StateFolder,
+    spec: &ContainerSpec,
+    cgroup: &Cgroup,
+    mut container: Booted,
+) -> ExitRecord {
+    let own = watch::watch(&mut container, spec);
+    container.wire.end();
+    record(state, spec, cgroup, own)
+}
+
+/// The record of a container that ran: what PID 1 told, or else how it ended itself. Where that is not
+/// known it was killed, since nothing else ends it before its app.
+fn record(
+    state: &StateFolder,
+    spec: &ContainerSpec,
+    cgroup: &Cgroup,
+    own: Option<End>,
+) -> ExitRecord {
+    let end = kept::told(state).or(own).unwrap_or(End::Signal(9));
+    let signal = match end {
+        End::Code(_) => None,
+        End::Signal(signal) => Some(signal.into()),
+    };
+    let is_over_disk = state.join(OVER_DISK).exists();
+    ExitRecord { signal, is_over_disk, ..ending(spec, cgroup, end.code()) }
+}
+
 /// The record, once nothing of the container runs any more; its cgroup is read, then removed.
-fn ending(spec: &ContainerSpec, cgroup: &Cgroup, code: i32, signal: Option<i32>) -> ExitRecord {
+fn ending(spec: &ContainerSpec, cgroup: &Cgroup, code: i32) -> ExitRecord {
     let oom_kills = cgroup.oom_kills();
     if let Err(error) = cgroup.remove() {
         // Found again by `remove`, which tries too.
         let _ = writeln!(std::io::stderr(), "cgroup of {} is still there: {error}", spec.id);
     }
     let at_millis = u64::try_from(log::now().as_millis()).unwrap_or(u64::MAX);
-    ExitRecord { code, signal, oom_kills, is_over_disk: false, at_millis, error: None }
+    ExitRecord { code, signal: None, oom_kills, is_over_disk: false, at_millis, error: None }
 }
 
 /// The control socket is stdin; afterwards stdin is empty.

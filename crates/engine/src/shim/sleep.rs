@@ -21,7 +21,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -40,6 +40,8 @@ const THAW_LIMIT: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct Sleep {
+    /// There while we have it stand still, for a shim that comes after us.
+    mark: PathBuf,
     cgroup: Cgroup,
     freezer: Option<Freezer>,
     /// While it sleeps: the sockets it listens on.
@@ -53,15 +55,24 @@ pub(crate) struct Sleep {
 }
 
 impl Sleep {
-    pub(crate) fn new(cgroup: Cgroup) -> Self {
+    pub(crate) fn new(cgroup: Cgroup, mark: PathBuf) -> Self {
         let freezer = cgroup.freezer();
         Self {
+            mark,
             cgroup,
             freezer,
             doors: None,
             watchers: Vec::new(),
             holders: Vec::new(),
             stillers: Vec::new(),
+        }
+    }
+
+    /// One that slept when its shim was killed goes on: nobody was at its doors meanwhile. What stands
+    /// still for a snapshot is that one's to let go on.
+    pub(crate) fn go_on(&self) {
+        if self.mark.exists() {
+            self.thaw();
         }
     }
 
@@ -157,6 +168,7 @@ impl Sleep {
             return Ok(None);
         }
         let freezer = self.freezer.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        fs::write(&self.mark, b"")?;
         let asleep = freezer.set(true, FREEZE_LIMIT).and_then(|()| {
             let seen = listening::traffic()?;
             if seen.iter().any(|seen| seen.is_from_outside) {
@@ -176,6 +188,7 @@ impl Sleep {
         if let Err(error) = freezer.set(false, THAW_LIMIT) {
             say(&format!("cannot let it go on: {error}"));
         }
+        let _ = fs::remove_file(&self.mark);
     }
 }
 

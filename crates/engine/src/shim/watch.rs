@@ -1,5 +1,6 @@
 //! The shim's loop while the container runs: one poll over its end, its output, who wants sockets,
-//! and signals to the shim itself.
+//! and signals to the shim itself. When the app has ended its last words are taken first, and PID 1, which
+//! waits for that, may end then.
 //!
 //! TERM, INT or HUP to the shim mean: stop the container, gently first.
 
@@ -20,9 +21,9 @@ use crate::log::{self, Pump};
 use crate::shim::boot::Booted;
 use crate::spec::ContainerSpec;
 
-/// Returns when the container has ended and all it printed is in the log.
-pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
-    let pid = Pid::from_raw(i32::try_from(container.init.pid).expect("the kernel's pids are i32"));
+/// Returns when the container has ended and all it printed is in the log; with how PID 1 ended, if that is
+/// for this shim to know.
+pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> Option<End> {
     let pidfd = container.init.open().ok().flatten();
     let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
     let mask: SigSet = signals.into_iter().collect();
@@ -35,8 +36,11 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
     // Gone before we could open it: nothing to wait for.
     while let Some(pidfd) = &pidfd {
         let now = log::now();
-        let (has_ended, has_dial, has_wire, has_sleep) = {
+        let (has_ended, has_left, has_dial, has_wire, has_sleep) = {
             let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
+            let hold = container.hold.waiting_on();
+            fds.extend(hold.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            let holds = fds.len();
             fds.extend(
                 signals.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)),
             );
@@ -59,6 +63,7 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
             let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
             (
                 is_ready(&fds[0]),
+                fds[1..holds].iter().any(is_ready),
                 fds[fixed..dials].iter().any(is_ready),
                 fds[dials..wires].iter().any(is_ready),
                 fds[wires..sleeps].iter().any(is_ready),
@@ -75,6 +80,12 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
         }
         if has_ended {
             break;
+        }
+        if has_left {
+            if let Some(pump) = &mut container.pump {
+                pump.drain(now);
+            }
+            container.hold.collected();
         }
         if has_dial {
             let sleep = &mut container.sleep;
@@ -101,21 +112,26 @@ pub(crate) fn watch(container: &mut Booted, spec: &ContainerSpec) -> End {
             kill_at = None;
         }
     }
-    let end = loop {
-        match waitpid(pid, None) {
-            Ok(status) => {
-                if let Some(end) = End::of(status) {
-                    break end;
-                }
-            }
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(_) => break End::Signal(9),
-        }
-    };
     if let Some(pump) = &mut container.pump {
         pump.finish(log::now());
     }
-    end
+    reap(container.init.pid)
+}
+
+/// How it ended, unless it is another's child: its shim was killed, and it was adopted.
+fn reap(pid: u32) -> Option<End> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?);
+    loop {
+        match waitpid(pid, None) {
+            Ok(status) => {
+                if let Some(end) = End::of(status) {
+                    return Some(end);
+                }
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 fn timespec(duration: Duration) -> Timespec {

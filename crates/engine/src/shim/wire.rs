@@ -1,17 +1,23 @@
 //! The shim's hold on its wire: starts it when there are links, passes word on, starts another when
-//! it dies.
+//! it dies. A wire outlives a shim that is killed, with the connections that go through it; the next shim
+//! finds it by `wire.json`, and takes a copy of the one before's end of the control socket, which the wire
+//! keeps for that.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_send_signal};
+
 use crate::attach::send_with_fds;
 use crate::error::Error;
 use crate::links;
 use crate::process::{ProcessId, spawn_role};
-use crate::state::StateFolder;
+use crate::state::{StateFolder, write_atomic};
 use crate::wire;
 
 /// Between the death of one wire and the start of the next, if it did not live longer than that.
@@ -31,8 +37,32 @@ pub(crate) struct WireKeeper {
 
 #[derive(Debug)]
 struct Running {
-    child: Child,
+    process: Process,
     control: UnixStream,
+}
+
+#[derive(Debug)]
+enum Process {
+    Own(Child),
+    /// Of a shim that was killed.
+    Adopted(OwnedFd),
+}
+
+impl Process {
+    /// Ends it, and waits until it has.
+    fn end(self) {
+        match self {
+            Self::Own(mut child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Self::Adopted(pidfd) => {
+                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+                let limit = Timespec { tv_sec: 5, tv_nsec: 0 };
+                let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit));
+            }
+        }
+    }
 }
 
 impl WireKeeper {
@@ -46,6 +76,33 @@ impl WireKeeper {
             started_at: None,
             again_at: None,
         }
+    }
+
+    /// Takes over the wire of a shim that was killed, or starts one.
+    pub(crate) fn adopt(&mut self, init: ProcessId, now: Duration) {
+        self.init = Some(init);
+        self.running = self.find_running();
+        self.look(now);
+    }
+
+    fn find_running(&self) -> Option<Running> {
+        let wire: ProcessId = serde_json::from_slice(&fs::read(self.note()).ok()?).ok()?;
+        let pidfd = wire.open().ok().flatten()?;
+        match pidfd_getfd(&pidfd, wire::SHIMS_END, PidfdGetfdFlags::empty()) {
+            Ok(control) => {
+                Some(Running { process: Process::Adopted(pidfd), control: control.into() })
+            }
+            // It has none, and so stands in the way of another one.
+            Err(_) => {
+                Process::Adopted(pidfd).end();
+                None
+            }
+        }
+    }
+
+    /// Where it is written who the wire is.
+    fn note(&self) -> PathBuf {
+        self.folder.join("wire.json")
     }
 
     /// Starts a wire if there are links and none runs; returns when it is ready.
@@ -62,12 +119,14 @@ impl WireKeeper {
         // The file we run from, whatever is in its place now.
         let child = spawn_role("/proc/self/exe".as_ref(), &args, theirs.into(), said)
             .map_err(Error::kernel(doing))?;
-        self.running = Some(Running { child, control: ours });
-        let ready = self.wait_ready();
+        let id = serde_json::to_vec(&ProcessId::of(child.id())).unwrap_or_default();
+        let written = write_atomic(&self.note(), &id);
+        self.running = Some(Running { process: Process::Own(child), control: ours });
+        let ready = written.and_then(|()| self.wait_ready().map_err(Error::kernel(doing)));
         if ready.is_err() {
             self.end();
         }
-        ready.map_err(Error::kernel(doing))?;
+        ready?;
         self.tell_init();
         Ok(())
     }
@@ -86,7 +145,7 @@ impl WireKeeper {
         (&running.control).read_exact(&mut [0]).map_err(ended)
     }
 
-    /// Tells it whose end is its end.
+    /// Tells it whose end is its end; from then on it outlives us.
     pub(crate) fn show_init(&mut self, init: ProcessId) {
         self.init = Some(init);
         self.tell_init();
@@ -96,7 +155,8 @@ impl WireKeeper {
         let (Some(running), Some(init)) = (&self.running, self.init) else { return };
         if let Ok(Some(pidfd)) = init.open() {
             // One that is gone is noticed where we wait for it.
-            let _ = send_with_fds(running.control.as_fd(), &[wire::INIT], &[pidfd.as_fd()]);
+            let fds = [pidfd.as_fd(), running.control.as_fd()];
+            let _ = send_with_fds(running.control.as_fd(), &[wire::INIT], &fds);
         }
     }
 
@@ -146,9 +206,8 @@ impl WireKeeper {
 
     /// Ends it, and waits until it has.
     pub(crate) fn end(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            let _ = running.child.kill();
-            let _ = running.child.wait();
+        if let Some(running) = self.running.take() {
+            running.process.end();
         }
     }
 }

@@ -12,7 +12,8 @@
 //! changed. Once it listens it is nobody, with one more group: whose members may ask for sockets.
 //!
 //! On its control socket: `l` from the shim means that the links changed, `i` comes with a descriptor
-//! of the container's first process, and `r` is our answer once all is ready.
+//! of the container's first process and one of the shim's own end, and `r` is our answer once all is
+//! ready. That end is kept: a shim that comes after one that was killed takes a copy of it.
 
 mod dials;
 mod steer;
@@ -50,6 +51,9 @@ const OPEN_FILES: u64 = 32_768;
 pub(crate) const LINKS_CHANGED: u8 = b'l';
 pub(crate) const INIT: u8 = b'i';
 pub(crate) const READY: u8 = b'r';
+
+/// The number of the descriptor that is kept for another shim.
+pub(crate) const SHIMS_END: i32 = 9;
 
 /// Numbers that never come again.
 #[derive(Debug, Default)]
@@ -150,6 +154,9 @@ struct Wire {
 impl Wire {
     fn open(folder: PathBuf, group: u32) -> Result<Self, Error> {
         let doing = "open the wire";
+        // Kept free first.
+        let null = std::fs::File::open("/dev/null").map_err(Error::kernel(doing))?;
+        sys::place_fd(null.as_fd(), SHIMS_END).map_err(Error::kernel(doing))?;
         let control = take_control()?;
         let listener = TcpListener::bind(OWN_PLACE).map_err(Error::kernel(doing))?;
         listener.set_nonblocking(true).map_err(Error::kernel(doing))?;
@@ -260,7 +267,11 @@ impl Wire {
         let mut word = [0];
         match receive_with_fds(self.control.as_fd(), &mut word) {
             Ok((1, fds)) if word[0] == INIT => {
-                let Some(init) = fds.into_iter().next() else { return true };
+                let mut fds = fds.into_iter();
+                let Some(init) = fds.next() else { return true };
+                if let Some(shims_end) = fds.next() {
+                    let _ = sys::place_fd(shims_end.as_fd(), SHIMS_END);
+                }
                 let data = epoll::EventData::new_u64(Token::Init.number());
                 if epoll::add(&self.poll, &init, data, epoll::EventFlags::IN).is_err() {
                     return false;
@@ -272,7 +283,7 @@ impl Wire {
                 self.reload();
                 true
             }
-            // The shim is gone. The container may go on for a moment, and what it said to others with it.
+            // The shim is gone, and there is no container yet.
             Ok(_) | Err(_) => {
                 let _ = epoll::delete(&self.poll, &self.control);
                 self.init.is_some()

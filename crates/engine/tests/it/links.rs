@@ -199,6 +199,51 @@ fn a_killed_wire_is_replaced() {
 }
 
 #[test]
+fn a_wire_outlives_its_shim_with_what_goes_through_it() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start(&bench.spec("api", "exec nc -l -p 8080 -e cat"));
+    until("it listens", || !bench.engine.listening("api").unwrap().is_empty());
+    client(&bench, "web", vec![link(&bench, &["api"])]);
+    let mut open = inside(&bench, "web", "127.77.1.2:8080").unwrap();
+    let mut say = |text: &str| {
+        open.write_all(text.as_bytes()).unwrap();
+        let mut heard = vec![0; text.len()];
+        open.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, text.as_bytes());
+    };
+    say("before");
+    let wire = wires(&bench, "web");
+    for id in ["web", "api"] {
+        let status = std::fs::read_to_string(bench.state(id).join("status.json")).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let shim = i32::try_from(status["shim"]["pid"].as_i64().unwrap()).unwrap();
+        let shim = rustix::process::Pid::from_raw(shim).unwrap();
+        rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
+        until("its shim is gone", || !bench.engine.find(id).unwrap().unwrap().has_shim);
+    }
+    say("without a shim");
+    bench.engine.adopt("web").unwrap();
+    bench.engine.adopt("api").unwrap();
+    say("with another one");
+    assert_eq!(wires(&bench, "web"), wire);
+    // The next shim's word is heard, and its care taken.
+    server(&bench, "other");
+    bench.engine.set_links("web", &[link(&bench, &["other"])]).unwrap();
+    until("the other answers", || {
+        get(&bench, "web", "127.77.1.2:8080").is_ok_and(|text| text.contains("i am other"))
+    });
+    let pid = rustix::process::Pid::from_raw(wire[0]).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    until("another works", || {
+        get(&bench, "web", "127.77.1.2:8080").is_ok_and(|text| text.contains("i am other"))
+    });
+    assert_ne!(wires(&bench, "web"), wire);
+}
+
+#[test]
 fn connections_are_spread_and_a_dead_target_is_passed_over() {
     if skip() {
         return;

@@ -4,6 +4,8 @@
 mod bench;
 
 #[cfg(test)]
+mod adoption;
+#[cfg(test)]
 mod copy;
 #[cfg(test)]
 mod docker_run;

@@ -36,7 +36,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
 use super::error::BackendError;
-use super::look::until_seen;
+use super::look::{find_in_hands, until_seen};
 use super::network::slot_of;
 use super::published::Published;
 use super::volumes::{MountedVolume, Volumes};
@@ -120,7 +120,7 @@ impl Exec {
 pub enum Observed {
     Absent,
     Alive,
-    /// It runs, but its shim was killed: no log, no new connections, no exit code.
+    /// It runs, but its shim was killed and no other one could take it over: no log, no new connections.
     Abandoned,
     Ended(EndingKind),
 }
@@ -268,14 +268,15 @@ impl Local {
         Ok(MountSpec { source, target, is_read_only })
     }
 
-    /// What is to be seen of a replica now; waits until something is.
+    /// What is to be seen of a replica now; waits until something is. One whose shim was killed is given
+    /// another one first.
     pub async fn observe(self: &Arc<Self>, id: ReplicaId) -> Observed {
         until_seen(&id.to_string(), || self.look(id)).await
     }
 
     async fn look(self: &Arc<Self>, id: ReplicaId) -> Result<Observed, BackendError> {
         let local = Arc::clone(self);
-        let found = blocking(move || Ok(local.engine.find(&id.to_string())?)).await?;
+        let found = blocking(move || find_in_hands(&local.engine, &id.to_string())).await?;
         let Some(state) = found else { return Ok(Observed::Absent) };
         Ok(match state.status {
             ContainerStatus::Running { .. } if !state.has_shim => Observed::Abandoned,
@@ -297,7 +298,8 @@ impl Local {
         Timestamp::from_millisecond(i64::try_from(millis?).ok()?).ok()
     }
 
-    /// Waits until a replica has ended. One whose shim was killed is of no use any more and is ended.
+    /// Waits until a replica has ended. One that has no shim and gets none is of no use any more and is
+    /// ended.
     pub async fn wait_ended(self: &Arc<Self>, id: ReplicaId) -> EndingKind {
         let name = id.to_string();
         let mut is_told = false;

@@ -1,6 +1,10 @@
-//! Looking until something is seen: what cannot be looked at is not gone.
+//! Looking until something is seen: what cannot be looked at is not gone. What has lost its shim is given
+//! another one first.
 
 use std::time::Duration;
+
+use engine::Engine;
+use engine::spec::ContainerState;
 
 use super::error::BackendError;
 use super::local::Observed;
@@ -30,6 +34,28 @@ where
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(longest);
+    }
+}
+
+/// A container, in the hands of a shim if it can have one.
+pub(super) fn find_in_hands(
+    engine: &Engine,
+    name: &str,
+) -> Result<Option<ContainerState>, BackendError> {
+    let found = engine.find(name)?;
+    if !found.as_ref().is_some_and(|state| state.can_be_adopted) {
+        return Ok(found);
+    }
+    match engine.adopt(name) {
+        Ok(()) => {
+            tracing::warn!(replica = name, "its shim was killed; another one has taken it over");
+            Ok(engine.find(name)?)
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(replica = name, error, "its shim was killed, and no other has it");
+            Ok(found)
+        }
     }
 }
 

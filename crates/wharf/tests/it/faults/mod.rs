@@ -16,6 +16,8 @@ mod replicas;
 
 mod rounds;
 
+mod shims;
+
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};

@@ -76,7 +76,7 @@ fn a_frozen_app_answers_as_if_nothing_were_whoever_is_dead() {
     kill(host.json(&["status"])["proxy"]["holder_pid"].as_u64().unwrap());
     hello(&host, "shop");
 
-    // Its shim is dead: another replica takes its place, and whoever comes waits for that.
+    // Its shim is dead: another one takes it over and lets it go on.
     wait_status(&host, "shop", "frozen");
     kill(invariants::shims(&host)[0].parse().unwrap());
     hello(&host, "shop");

@@ -99,20 +99,20 @@ fn cgroups(parent: &str) -> Vec<String> {
 }
 
 /// Processes that are shims of this Wharf. Pid 1 of each container has the same command line, and a
-/// shim for its parent.
+/// second pid inside.
 pub(crate) fn shims(host: &Host) -> Vec<String> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    for pid in names(Path::new("/proc")).into_iter().filter(|name| name.parse::<u32>().is_ok()) {
-        let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { continue };
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+    let mut found = names(Path::new("/proc"));
+    found.retain(|name| name.parse::<u32>().is_ok());
+    found.retain(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap();
-        if line.contains(" shim ") && line.contains(&*host.run.to_string_lossy()) {
-            found.push((pid, parent.to_owned()));
-        }
-    }
-    let is_shim = |pid: &String| found.iter().any(|(other, _)| other == pid);
-    found.iter().filter(|(_, parent)| !is_shim(parent)).map(|(pid, _)| pid.clone()).collect()
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        line.contains(" shim ")
+            && line.contains(&*host.run.to_string_lossy())
+            && pids.split_whitespace().count() == 1
+    });
+    found
 }
 
 /// Rows of the store, read from beside the daemon.
