@@ -5,15 +5,28 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use crate::attach::{Attach, Outcome, send_request};
-use crate::engine::{Engine, receive_outcome};
+use crate::engine::{Engine, is_cut_off, receive_outcome};
 use crate::error::Error;
 use crate::process::spawn_role;
+
+/// So many shims are started for a container, should they be killed, too, before it is theirs.
+const MOST_TRIES: u32 = 5;
 
 impl Engine {
     /// Gives a container whose shim was killed another one, which goes on where that one was: it runs as
     /// before, or has its exit record. Fine if somebody was quicker. An error if there is nothing that a
     /// shim could go on with, as where it was made by an older program; the container is left as it is.
     pub fn adopt(&self, id: &str) -> Result<(), Error> {
+        let mut tries = 1;
+        loop {
+            match self.try_to_adopt(id) {
+                Err(error) if is_cut_off(&error) && tries < MOST_TRIES => tries += 1,
+                tried => return tried,
+            }
+        }
+    }
+
+    fn try_to_adopt(&self, id: &str) -> Result<(), Error> {
         let state = self.state(id);
         let path = state.join("shim.log");
         let log = File::options().append(true).create(true).open(&path);

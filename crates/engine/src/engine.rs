@@ -577,7 +577,7 @@ pub(crate) fn receive_outcome(control: &mut UnixStream) -> Result<Outcome, Error
 }
 
 /// Whether the shim was gone before it had answered.
-fn is_cut_off(error: &Error) -> bool {
+pub(crate) fn is_cut_off(error: &Error) -> bool {
     matches!(error, Error::Kernel { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 

@@ -163,6 +163,46 @@ fn of_many_who_want_to_take_it_over_one_does() {
     until("the others are gone", || adopters(&bench, "a") == [shim]);
 }
 
+#[test]
+fn an_adopter_that_is_killed_is_followed_by_another() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start(&bench.spec("a", COUNTER));
+    let mut killed = 0;
+    for _ in 0..20 {
+        let shim = field(&bench, "a", "shim").unwrap();
+        kill_shim(&bench, "a");
+        std::thread::scope(|scope| {
+            let adoption = scope.spawn(|| bench.engine.adopt("a"));
+            until("there is one", || adoption.is_finished() || !adopters(&bench, "a").is_empty());
+            let mut doomed = adopters(&bench, "a");
+            doomed.retain(|pid| *pid != shim);
+            killed += doomed.len();
+            doomed.iter().for_each(|pid| kill(*pid));
+            until("they are gone", || {
+                !adopters(&bench, "a").iter().any(|pid| doomed.contains(pid))
+            });
+            adoption.join().unwrap().unwrap();
+        });
+        // One that was killed when it had said that all is well is as any other that is.
+        until("a shim has it", || {
+            let found = bench.engine.find("a").unwrap().unwrap();
+            if found.can_be_adopted {
+                bench.engine.adopt("a").unwrap();
+            }
+            found.has_shim
+        });
+    }
+    assert!(killed > 10, "{killed}");
+    until("it prints", || numbers(&bench, "a").len() > 1000);
+    bench.engine.signal("a", libc::SIGTERM).unwrap();
+    assert_eq!(bench.end("a").code, 7);
+    let numbers = numbers(&bench, "a");
+    assert!(numbers.iter().zip(1..).all(|(number, at)| *number == at));
+}
+
 /// The processes that try to take a container over, or did.
 fn adopters(bench: &Bench, id: &str) -> Vec<i32> {
     let folder = bench.state(id);
