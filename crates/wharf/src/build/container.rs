@@ -61,7 +61,7 @@ fn attend(
     engine
         .start(spec, Attach::Fds { stdin, stdout: write, stderr })
         .map_err(|error| internal("start the build step's container", &error))?;
-    let watch = engine.watch(&spec.id).map_err(|error| failed(&error))?;
+    let mut watch = engine.watch(&spec.id).map_err(|error| failed(&error))?;
     let deadline = Instant::now() + limit;
     let mut lines = Lines::new(read);
     loop {
@@ -77,7 +77,12 @@ fn attend(
             return Ok(Ended::Cancelled);
         }
         if has_ended {
-            break;
+            let found = engine.find(&spec.id).map_err(|error| failed(&error))?;
+            // Its shim was killed: it goes on in the hands of another one, or that knows how it ended.
+            if !found.is_some_and(|state| state.can_be_adopted && is_adopted(engine, &spec.id)) {
+                break;
+            }
+            watch = engine.watch(&spec.id).map_err(|error| failed(&error))?;
         }
     }
     lines.finish(on_line);
@@ -89,6 +94,14 @@ fn attend(
         )
         | None => Ended::Lost,
     })
+}
+
+fn is_adopted(engine: &Engine, id: &str) -> bool {
+    let adopted = engine.adopt(id);
+    if let Err(error) = &adopted {
+        tracing::warn!(container = id, error = error as &dyn std::error::Error, "not adopted");
+    }
+    adopted.is_ok()
 }
 
 /// Waits until there are lines, the container has ended, or the word came; whether it has ended.

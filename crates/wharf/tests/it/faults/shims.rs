@@ -108,3 +108,37 @@ fn an_end_that_neither_shim_nor_daemon_saw_is_told_with_its_code_and_last_words(
     let (status, _) = host.get("shop.localhost", "/");
     assert_eq!(status, 200);
 }
+
+#[test]
+fn a_build_step_goes_on_when_its_shim_is_killed() {
+    if !require(&["root", "network"]) {
+        return;
+    }
+    let host = Host::start();
+    let repo = host.app("shop");
+    let step = "echo compiling; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo compiled";
+    repo.write("wharf.toml", &format!("[build]\ncommand = \"{step}\"\n"));
+    repo.commit("takes its time");
+    let push = host.push_in_background(&repo);
+    let step = wait_for("the build step", LIMIT * 3, || {
+        let mut entries = fs::read_dir(host.data().join("scratch")).ok()?.flatten();
+        let name = entries.find_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.starts_with("b-").then_some(name)
+        })?;
+        let state = fs::read_to_string(host.run.join("containers").join(&name).join("status.json"));
+        state.is_ok_and(|state| state.contains("\"is_running\":true")).then_some(name)
+    });
+    let before = invariants::shims(&host);
+    kill_all(&host);
+    wait_for("another shim", LIMIT, || {
+        let now = invariants::shims(&host);
+        (now.len() == 1 && !before.contains(&now[0])).then_some(())
+    });
+    fs::write(host.data().join("scratch").join(step).join("tmp/go"), "").unwrap();
+    let output = push.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("compiled"), "{said}");
+    assert_eq!(host.get("shop.localhost", "/").0, 200);
+    invariants::check(&host, 1);
+}
