@@ -23,7 +23,9 @@ pub(super) struct Ledger {
     closed: BTreeSet<String>,
     /// Containers whose shim was killed.
     without_shim: BTreeSet<String>,
-    /// Those of which something else was killed.
+    /// Those whose PID 1 was.
+    without_init: BTreeSet<String>,
+    /// Those of which PID 1 or the app was.
     killed: BTreeSet<String>,
     /// How much of Wharf's own log has been read.
     read: usize,
@@ -36,9 +38,9 @@ pub(super) struct Sums {
     pub(super) processes: u64,
     pub(super) lines: u64,
     pub(super) ends: u64,
-    /// Ends of which nobody can know the code: the shim was killed.
-    pub(super) lost: u64,
-    /// Lines that were in the pipe of a shim when it was killed.
+    /// Containers whose shim and PID 1 were both killed.
+    pub(super) bereft: u64,
+    /// Lines of theirs that were in a pipe by then.
     pub(super) in_pipe: u64,
 }
 
@@ -58,10 +60,14 @@ impl Ledger {
     pub(super) fn close(&mut self, host: &Host, kills: &[Kill]) -> Vec<String> {
         for kill in kills {
             let Some(id) = &kill.container else { continue };
-            match kill.victim {
-                Victim::Shim(_) => self.without_shim.insert(id.clone()),
-                _ => self.killed.insert(id.clone()),
-            };
+            if let Victim::Shim(_) = kill.victim {
+                self.without_shim.insert(id.clone());
+                continue;
+            }
+            self.killed.insert(id.clone());
+            if let Victim::Init(_) = kill.victim {
+                self.without_init.insert(id.clone());
+            }
         }
         let has_daemon_died =
             kills.iter().any(|kill| matches!(kill.victim, Victim::Daemon | Victim::DaemonAt(..)));
@@ -108,7 +114,9 @@ impl Ledger {
         // The line it was about to write down when it ended may be there too.
         let known = numbers.len() as u64;
         let is_whole = (book.lines..=book.lines + 1).contains(&known);
-        let is_excused = self.without_shim.contains(&book.id) && known <= book.lines;
+        let is_bereft = self.is_bereft(&book.id);
+        let is_excused = is_bereft && known <= book.lines;
+        self.sums.bereft += u64::from(is_bereft);
         if is_excused {
             self.sums.in_pipe += book.lines - known;
         }
@@ -117,6 +125,11 @@ impl Ledger {
             let last = &numbers[from..];
             format!("{book:?} has {known} lines in its log, in order: {is_in_order}, {last:?}")
         })
+    }
+
+    /// Whether nobody was left who had the pipes open.
+    fn is_bereft(&self, id: &String) -> bool {
+        self.without_shim.contains(id) && self.without_init.contains(id)
     }
 
     /// The ends that Wharf's own log tells since the last time, by name.
@@ -140,7 +153,6 @@ impl Ledger {
     ) -> Vec<String> {
         let mut wrongs = Vec::new();
         for book in ended {
-            let lost = self.without_shim.contains(&book.id);
             let killed = self.killed.contains(&book.id);
             let mut ways: Vec<String> =
                 book.code.map(|code| format!("exited with code {code}")).into_iter().collect();
@@ -150,16 +162,13 @@ impl Ledger {
             if book.code.is_none() {
                 ways.push("ended by signal 15 ".into());
             }
-            if lost {
-                ways.push("lost".into());
+            if self.is_bereft(&book.id) {
+                // Nobody had seen its program begin.
+                ways.push("could not be started".into());
             }
             let all = told.entry(book.name.clone()).or_default();
             let found = all.iter().position(|end| ways.iter().any(|way| is_way(end, way)));
             match found {
-                Some(at) if all[at].starts_with("lost") => {
-                    all.remove(at);
-                    self.sums.lost += 1;
-                }
                 Some(at) => {
                     all.remove(at);
                     self.sums.ends += 1;

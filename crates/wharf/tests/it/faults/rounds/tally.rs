@@ -45,7 +45,7 @@ impl Tally {
         self.sums.processes += sums.processes;
         self.sums.lines += sums.lines;
         self.sums.ends += sums.ends;
-        self.sums.lost += sums.lost;
+        self.sums.bereft += sums.bereft;
         self.sums.in_pipe += sums.in_pipe;
     }
 }
@@ -60,16 +60,16 @@ impl fmt::Display for Tally {
             write!(steps, "{point} {died} of {asked}, ")?;
         }
         writeln!(f, "deaths of the daemon at a step: {}", steps.trim_end_matches(", "))?;
-        let Sums { processes, lines, ends, lost, in_pipe } = self.sums;
+        let Sums { processes, lines, ends, bereft, in_pipe } = self.sums;
         writeln!(
             f,
             "{processes} processes ended; {lines} lines are in their logs once and in order; \
-            {ends} exit codes were told once, {lost} could not be known (shim killed)"
+            {ends} ends were told once, with their codes"
         )?;
         writeln!(
             f,
-            "{in_pipe} lines were in the pipe of a shim when it was killed, which is the one \
-            way to lose some"
+            "of {bereft} containers shim and PID 1 were both killed: {in_pipe} lines were in their \
+            pipes by then, which is the one way to lose some"
         )?;
         writeln!(f, "{} requests answered; lost to a death: {}", self.answered, counts(&self.lost))
     }

@@ -30,12 +30,8 @@ def end(code):
 
 
 def tell(number):
-    try:
-        os.write(1, f"line {life} {number}.\n".encode())
-        note(number)
-    except BrokenPipeError:
-        # Its shim is dead, and it is about to be ended for that.
-        pass
+    os.write(1, f"line {life} {number}.\n".encode())
+    note(number)
 
 
 def obey():

@@ -47,8 +47,6 @@ fn explains(kill: &Kill, request: &Lost, played: &Played) -> bool {
     let is_of_web = kill.name.as_ref().is_some_and(|name| name.starts_with("web."));
     let until = match kill.victim {
         Victim::Daemon | Victim::DaemonAt(..) => return false,
-        // Its app is ended for that a moment later, and prints to nobody until then.
-        Victim::Shim(_) if is_of_web => rest,
         Victim::Init(_) | Victim::App(_) if is_of_web => kill.at,
         Victim::Shim(_) | Victim::Init(_) | Victim::App(_) => return false,
         Victim::ProxyWorker => kill.at,
