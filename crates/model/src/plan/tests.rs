@@ -426,6 +426,16 @@ fn the_predecessor_is_drained_kept_and_stopped_when_its_time_is_over() {
     assert_snapshot!(plan(&goal, &world, NOW), @"look again at 200000 ms");
     let over = Duration::from_secs(200);
     assert_snapshot!(plan(&goal, &world, over), @"stop 00000000-0000-0000-0000-000000000001");
+    // There is one of each place: another one that a daemon's death left there goes.
+    let twin = seen(3, 1, Condition::Ready);
+    world.replicas.push(twin);
+    world.replicas[0].condition = Condition::Ready;
+    assert_snapshot!(plan(&goal, &world, NOW), @r"
+    keep 00000000-0000-0000-0000-000000000001
+    stop 00000000-0000-0000-0000-000000000003
+    ");
+    world.replicas.pop();
+    world.replicas[0].condition = Condition::Kept;
     // Whatever else says that it is not to be there.
     for no_more in [
         Goal { is_asleep: true, ..goal.clone() },

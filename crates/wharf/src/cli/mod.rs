@@ -226,7 +226,7 @@ enum Command {
     OutboundRemove(outbound::RemoveArgs),
     /// Show when the app sleeps, and whether it does
     Sleep(sleep::ShowArgs),
-    /// Say after how long without a request it sleeps
+    /// Say when its web sleeps, and how long the previous release is kept
     #[command(name = "sleep:set")]
     SleepSet(sleep::SetArgs),
     /// Have the app never sleep

@@ -18,7 +18,8 @@ pub(super) struct ShowArgs {
     json: Json,
 }
 
-/// Say when the app's web stands still or is stopped; it holds at once, without a release
+/// Say when the app's web sleeps, and for how long the previous release is kept; it holds at once,
+/// without a release
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  wharf sleep:set --freeze-after 15m\n  \
                   wharf sleep:set --freeze-after 15m --stop-after 2h\n  \

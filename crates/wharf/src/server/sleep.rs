@@ -56,7 +56,7 @@ fn read(text: &str) -> Result<Option<Duration>, Problem> {
         return Ok(None);
     }
     parse_duration(text).map(Some).ok_or_else(|| {
-        Problem::new(Code::BadInput, format!("`{text}` is no time to sleep after"))
+        Problem::new(Code::BadInput, format!("`{text}` is no length of time"))
             .why("it is a whole number and ms, s, m or h, like 15m, or `never`")
             .still("nothing was changed")
     })

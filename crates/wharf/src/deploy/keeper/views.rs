@@ -53,7 +53,8 @@ impl Keeper {
         views.extend(self.asleep_views());
         views.sort_by(|a, b| {
             let key = |view: &ReplicaView| {
-                (view.replica.process.clone(), view.replica.index, view.replica.generation)
+                let one = &view.replica;
+                (one.process.clone(), view.is_kept(), one.index, one.generation)
             };
             key(a).cmp(&key(b))
         });

@@ -153,12 +153,13 @@ fn a_wrong_setting_changes_nothing_and_says_the_rule() {
         &["--freeze-after", "soon"][..],
         &["--freeze-after", "10ms"],
         &["--freeze-after", "2h", "--stop-after", "1h"],
+        &["--keep-previous", "0s"],
     ] {
         said.push_str(&host.wharf_fails(&[&["sleep:set", "-a", "shop"], wrong].concat()));
     }
     insta::assert_snapshot!(said, @r"
     Changing when shop sleeps…
-    error[P001]: `soon` is no time to sleep after
+    error[P001]: `soon` is no length of time
       why:   it is a whole number and ms, s, m or h, like 15m, or `never`
       still: nothing was changed
       next:  wharf explain P001
@@ -168,6 +169,10 @@ fn a_wrong_setting_changes_nothing_and_says_the_rule() {
       next:  wharf explain P001
     Changing when shop sleeps…
     error[P001]: an app that is stopped after 1 h is never frozen after 2 h: say less
+      still: nothing was changed
+      next:  wharf explain P001
+    Changing when shop sleeps…
+    error[P001]: `0 ms` is too short: the release before is kept for 1 s or more
       still: nothing was changed
       next:  wharf explain P001
     ");
