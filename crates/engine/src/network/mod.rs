@@ -7,6 +7,7 @@
 pub mod changes;
 pub(crate) mod namespace;
 mod neighbours;
+mod netlink;
 pub mod outbound;
 pub mod policy;
 pub(crate) mod resolver;

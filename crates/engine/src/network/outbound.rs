@@ -23,7 +23,7 @@ use crate::network::{neighbours, resolver, rules, slot};
 use crate::process::run;
 use crate::state::create_dir;
 
-/// Making a slot takes about 20 ms of a core, which an app that boots can use better: its first second
+/// Making a slot takes milliseconds of a core, which an app that boots can use better: its first second
 /// is left alone while enough are ready.
 const LEFT_ALONE: Duration = Duration::from_secs(1);
 
@@ -98,7 +98,7 @@ pub struct Slot {
     pub address: Ipv4Addr,
 }
 
-/// The pool. Methods block and run `ip` and `nft`.
+/// The pool. Methods block, and some run `nft`.
 #[derive(Debug)]
 pub struct OutboundPool {
     config: OutboundConfig,

@@ -6,17 +6,16 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::Error;
 use crate::network::namespace;
+use crate::network::netlink::{End, Hardware, Netlink};
 use crate::network::outbound::{OutboundConfig, Slot};
-use crate::process::{own_mounts, run};
-
-/// The Debian package of `ip`.
-const IP_PACKAGE: &str = "iproute2";
+use crate::process::own_mounts;
 
 /// Where slots are kept.
 pub(crate) fn folder(config: &OutboundConfig) -> PathBuf {
@@ -30,10 +29,10 @@ fn link(config: &OutboundConfig, index: u32) -> String {
 /// The hardware address of one end of a wire. Both ends know each other's from the beginning: nobody has
 /// to ask, and the kernel's table of neighbours, which all namespaces share and which is full with 1,024
 /// that were found by asking, does not count those it was told.
-fn hardware(address: Ipv4Addr) -> String {
+fn hardware(address: Ipv4Addr) -> Hardware {
     let [a, b, c, d] = address.octets();
     // The 2 says that no maker has given it.
-    format!("02:57:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    [0x02, 0x57, a, b, c, d]
 }
 
 /// Makes slot `index`. The file is the slot: a link without file is an orphan that `unmake` takes.
@@ -42,32 +41,26 @@ pub(crate) fn make(config: &OutboundConfig, index: u32) -> Result<Slot, Error> {
     File::create(&path).map_err(Error::file("create", &path))?;
     let [host, address] = config.range.slot(index);
     let link = link(config, index);
-    let home = format!("/proc/self/task/{}/ns/net", rustix::thread::gettid().as_raw_nonzero());
-    // `self` would be `ip` itself once it reads the path.
-    let home = home.replace("self", &std::process::id().to_string());
-    // A thread may have a namespace of its own, and what it runs is born there. It ends with its
-    // namespace, so no other work can ever be done in the wrong place.
-    let (near, far) = (hardware(address), hardware(host));
-    let inside = format!(
-        "link add eth0 address {near} type veth peer name {link} address {far} netns {home}\n\
-         addr add {address}/30 dev eth0\nlink set eth0 up\nroute add default via {host}\n\
-         neigh add {host} lladdr {far} dev eth0 nud permanent\n"
-    );
+    let here = Path::new("/proc/thread-self/ns/net");
+    let home = File::open(here).map_err(Error::file("open", here))?;
+    // A thread may have a namespace of its own. It ends with its namespace, so no other work can ever be
+    // done in the wrong place.
     let build = || -> Result<(), Error> {
         namespace::enter_new()?;
-        bind(Path::new("/proc/thread-self/ns/net"), &path)?;
+        bind(here, &path)?;
         // Version 6 has no way out; without an address programs do not try.
         let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
-        run("ip", IP_PACKAGE, &["-batch", "-"], Some(&inside)).map(drop)
+        let inside = Netlink::open()?;
+        let near = End { name: "eth0", hardware: hardware(address) };
+        let far = End { name: &link, hardware: hardware(host) };
+        inside.add_wire(&near, &far, home.as_fd())?;
+        inside.settle_end("eth0", address, (host, hardware(host)))?;
+        inside.add_default_route(host)
     };
     let built = std::thread::scope(|scope| scope.spawn(build).join());
     built.unwrap_or_else(|_| Err(Error::BadSpec("making a network namespace panicked".into())))?;
     let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "1");
-    let outside = format!(
-        "addr add {host}/30 dev {link}\nlink set {link} up\n\
-         neigh add {address} lladdr {near} dev {link} nud permanent\n"
-    );
-    run("ip", IP_PACKAGE, &["-batch", "-"], Some(&outside))?;
+    Netlink::open()?.settle_end(&link, host, (address, hardware(address)))?;
     Ok(Slot { path, index, address })
 }
 
@@ -93,13 +86,8 @@ fn numbers(mounts: &str, folder: &Path) -> BTreeSet<u32> {
 /// cut. What is not there is fine.
 pub(crate) fn unmake(config: &OutboundConfig, index: u32) -> Result<(), Error> {
     let link = link(config, index);
-    match run("ip", IP_PACKAGE, &["link", "del", &link], None) {
-        // A namespace that nobody lives in takes its wire along, maybe this moment.
-        Err(Error::Program { output, .. })
-            if output.contains("Cannot find device") || output.contains("No such device") => {}
-        Err(error) => return Err(error),
-        Ok(_) => {}
-    }
+    // A namespace that nobody lives in takes its wire along, maybe this moment.
+    Netlink::open()?.remove(&link)?;
     settle(config, index);
     let path = folder(config).join(index.to_string());
     match fs::remove_file(&path) {
@@ -117,9 +105,10 @@ pub(crate) fn left(config: &OutboundConfig) -> Result<Vec<u32>, Error> {
     for entry in fs::read_dir(&folder).map_err(Error::file("read", &folder))?.flatten() {
         all.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     }
-    let links = run("ip", IP_PACKAGE, &["-o", "link", "show", "type", "veth"], None)?;
-    // `7: wharf-3@if2: <BROADCAST…`
-    let names = links.lines().filter_map(|line| line.split(": ").nth(1)?.split('@').next());
+    let devices = Path::new("/proc/thread-self/net/dev");
+    let text = fs::read_to_string(devices).map_err(Error::file("read", devices))?;
+    // `wharf-3: 0 0 …`, below two lines of heads.
+    let names = text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
     all.extend(names.filter_map(|name| name.strip_prefix(&config.prefix)?.parse::<u32>().ok()));
     all.sort_unstable();
     all.dedup();
