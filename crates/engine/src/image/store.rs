@@ -1,8 +1,10 @@
 //! The image store: OCI image configs by their digest.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use model::release::ImageRef;
 use sha2::{Digest, Sha256};
@@ -17,6 +19,8 @@ use crate::draft;
 #[derive(Debug)]
 pub struct ImageStore {
     images: PathBuf,
+    /// Of images that were asked for: what a digest names never changes.
+    layers: Mutex<HashMap<ImageRef, Arc<[LayerId]>>>,
 }
 
 impl ImageStore {
@@ -24,7 +28,7 @@ impl ImageStore {
     pub fn open(root: &Path) -> Result<Self, ImageError> {
         let images = root.join("images");
         fs::create_dir_all(&images).map_err(ImageError::io("make", &images))?;
-        Ok(Self { images })
+        Ok(Self { images, layers: Mutex::default() })
     }
 
     /// Keeps an image; the same config is the same image. The lease holds it.
@@ -53,6 +57,21 @@ impl ImageStore {
         let Some(bytes) = self.bytes(image)? else { return Ok(None) };
         let path = self.path(image)?;
         serde_json::from_slice(&bytes).map(Some).map_err(|source| ImageError::Json { path, source })
+    }
+
+    /// The layers of an image, the lowest first. Each image is read once, however often this is asked.
+    pub fn layers(&self, image: &ImageRef) -> Result<Option<Arc<[LayerId]>>, ImageError> {
+        if let Some(known) = self.known().get(image) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let Some(config) = self.get(image)? else { return Ok(None) };
+        let layers: Arc<[LayerId]> = config.layers().cloned().collect();
+        self.known().insert(image.clone(), Arc::clone(&layers));
+        Ok(Some(layers))
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<ImageRef, Arc<[LayerId]>>> {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The config as it is stored, which is what its digest is of.
@@ -95,7 +114,11 @@ impl ImageStore {
     pub fn remove(&self, image: &ImageRef, round: &Round) -> Result<bool, ImageError> {
         let path = self.path(image)?;
         let id: LayerId = image.0.parse()?;
-        round.unless_pinned(id.as_str(), || remove_tree(&path))
+        let is_removed = round.unless_pinned(id.as_str(), || remove_tree(&path))?;
+        if is_removed {
+            self.known().remove(image);
+        }
+        Ok(is_removed)
     }
 
     /// The lease holds an image, and all its layers, if all of it is here; whether it is.

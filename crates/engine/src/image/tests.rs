@@ -54,6 +54,28 @@ fn the_digest_is_the_sha256_of_the_tar_and_gnu_tar_reads_it_back() {
 }
 
 #[test]
+fn an_image_that_was_read_once_is_not_read_again_and_is_gone_when_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let layers = LayerStore::open(folder.path()).unwrap();
+    let images = ImageStore::open(folder.path()).unwrap();
+    let scratch = layers.scratch("test").unwrap();
+    fs::write(scratch.join("a"), "a").unwrap();
+    let lease = layers.lease();
+    let layer = layers.adopt(&scratch, &lease).unwrap();
+    let config = ImageConfig::new([layer.clone()], RunConfig::default());
+    let image = images.put(&config, &lease).unwrap();
+    assert_eq!(images.layers(&image).unwrap().as_deref(), Some(&[layer.clone()][..]));
+    // Whoever reads it now finds that it is damaged.
+    let file = folder.path().join("images").join(image.0.trim_start_matches("sha256:"));
+    fs::write(file, "damaged").unwrap();
+    assert!(images.get(&image).is_err());
+    assert_eq!(images.layers(&image).unwrap().as_deref(), Some(&[layer][..]));
+    drop(lease);
+    assert!(images.remove(&image, &layers.round()).unwrap());
+    assert_eq!(images.layers(&image).unwrap(), None);
+}
+
+#[test]
 fn the_digest_sees_content_mode_and_name_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let digest = |name: &str, change: &dyn Fn(&Path)| {

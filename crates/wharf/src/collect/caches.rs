@@ -1,6 +1,7 @@
 //! The folders build steps keep between builds, one an app: those of no app go, and of one that is too
 //! large the files nobody used for longest. npm, pip and uv fetch again what they miss.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +21,7 @@ struct Cached {
 
 /// Trims every cache; how much that freed. Without a limit only those of no app go. A cache that cannot
 /// be trimmed stays as it is: it is no reason to stop.
-pub(super) fn trim(folder: &Path, apps: &[AppId], limit: Option<ByteSize>) -> ByteSize {
+pub(super) fn trim(folder: &Path, apps: &BTreeSet<AppId>, limit: Option<ByteSize>) -> ByteSize {
     let mut freed = 0;
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -45,7 +46,7 @@ pub(super) fn trim(folder: &Path, apps: &[AppId], limit: Option<ByteSize>) -> By
 /// What [`trim`] would free.
 pub(super) fn surplus_size(
     folder: &Path,
-    apps: &[AppId],
+    apps: &BTreeSet<AppId>,
     limit: ByteSize,
     now: SystemTime,
 ) -> ByteSize {
@@ -112,11 +113,12 @@ mod tests {
         for name in [other.to_string(), "shop".to_owned()] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
-        let surplus = |limit| surplus_size(folder.path(), &[app], ByteSize(limit), now);
+        let apps = BTreeSet::from([app]);
+        let surplus = |limit| surplus_size(folder.path(), &apps, ByteSize(limit), now);
         assert_eq!((surplus(25), surplus(1000)), (ByteSize(20), ByteSize(10)));
-        assert_eq!(trim(folder.path(), &[app], None), ByteSize(0));
+        assert_eq!(trim(folder.path(), &apps, None), ByteSize(0));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert_eq!(trim(folder.path(), &[app], Some(ByteSize(25))), ByteSize(20));
+        assert_eq!(trim(folder.path(), &apps, Some(ByteSize(25))), ByteSize(20));
         let mut left: Vec<_> = files(folder.path())
             .into_iter()
             .map(|file| file.path.file_name().unwrap().to_owned())

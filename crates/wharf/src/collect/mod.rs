@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::problem::{Code, Problem};
+use tokio::time::Instant;
 
 use crate::backend::error::BackendError;
 use crate::backend::published::YOUNG;
@@ -29,12 +30,20 @@ pub use weigh::{AppWeight, LayersWeight, Scale, Surplus, Weighed};
 /// A thorough round, which also measures, comes this often.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// Collects at the start, whenever a deploy or an app ended, and every hour.
+/// A round looks at all there is, for whatever one deploy has left: the more there is, the more deploys
+/// share a round. After one that took a millisecond this many are left alone, which bounds what rounds
+/// take to a fiftieth of a core.
+const REST: u32 = 50;
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// Collects at the start, soon after a deploy or an app ended, and every hour.
 pub fn spawn(context: &Context) {
     let mine = context.clone();
     context.tasks.spawn_until_stop("collector", async move {
         let mut depth = Depth::Thorough;
+        let mut rested = Instant::now();
         loop {
+            let began = Instant::now();
             match collect(&mine, depth).await {
                 Ok(collected) if collected == Collected::default() => {}
                 Ok(Collected { images, layers, cached }) => {
@@ -42,12 +51,21 @@ pub fn spawn(context: &Context) {
                 }
                 Err(problem) => tracing::error!(%problem, "could not remove what nobody needs"),
             }
+            if depth == Depth::Quick {
+                rested = Instant::now() + rest_after(began.elapsed());
+            }
             depth = tokio::select! {
                 () = mine.deploys.surplus() => Depth::Quick,
                 () = tokio::time::sleep(EVERY) => Depth::Thorough,
             };
+            tokio::time::sleep_until(rested).await;
         }
     });
+}
+
+/// How long nothing is collected after a round that took so long.
+fn rest_after(took: Duration) -> Duration {
+    (took * REST).min(LONGEST_REST)
 }
 
 async fn collect(context: &Context, depth: Depth) -> Result<Collected, Problem> {
@@ -106,7 +124,7 @@ async fn tidy_volumes(context: &Context) -> Result<(), Problem> {
 async fn asked(context: &Context, depth: Depth) -> Result<Asked, Problem> {
     let newest = usize::try_from(context.config.keep_releases).unwrap_or(usize::MAX);
     let known = context.store.run(move |tx| {
-        let apps: Vec<_> = store::apps::list(tx)?.into_iter().map(|app| app.id).collect();
+        let apps = store::apps::list(tx)?.into_iter().map(|app| app.id).collect();
         Ok::<_, StoreError>((store::releases::images_kept(tx, newest)?, apps))
     });
     let (keep, apps) = known.await.map_err(|error| crate::deploy::store_problem(&error))?;
@@ -125,5 +143,16 @@ async fn tidy_edge(context: &Context) {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "could not remove files the edge serves no more");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_take_a_fiftieth_of_the_time_and_none_is_put_off_for_long() {
+        assert_eq!(rest_after(Duration::from_millis(20)), Duration::from_secs(1));
+        assert_eq!(rest_after(Duration::from_secs(20)), LONGEST_REST);
     }
 }

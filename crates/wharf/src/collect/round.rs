@@ -26,7 +26,7 @@ const KEY_AGE: Duration = Duration::from_secs(30 * 86_400);
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) keep: BTreeSet<ImageRef>,
-    pub(super) apps: Vec<AppId>,
+    pub(super) apps: BTreeSet<AppId>,
     /// Of each kind of cache.
     pub(super) limit: ByteSize,
     pub(super) depth: Depth,
@@ -137,8 +137,8 @@ fn needs(
 ) -> Result<Needs, ImageError> {
     let mut keep = BTreeSet::new();
     for image in images {
-        if let Some(config) = local.images.get(image)? {
-            keep.extend(config.layers().cloned());
+        if let Some(layers) = local.images.layers(image)? {
+            keep.extend(layers.iter().cloned());
         }
     }
     let is_old = |used: SystemTime| now.duration_since(used).is_ok_and(|past| past > KEY_AGE);
