@@ -10,6 +10,8 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use model::size::ByteSize;
+
 use crate::attach::{Attach, Outcome, send_request};
 use crate::bundle;
 use crate::cgroup::{self, Cgroup, Hierarchies};
@@ -384,6 +386,11 @@ impl Engine {
         Ok(self.cgroup(id).usage())
     }
 
+    /// The memory it uses now: two small files, for whoever asks often. None when it does not run.
+    pub fn memory(&self, id: &str) -> Option<ByteSize> {
+        self.cgroup(id).memory()
+    }
+
     /// What it has written where it is thrown away with it. Walks: costs as much as there is.
     pub fn disk(&self, id: &str) -> Result<DiskUse, Error> {
         self.init(id)?;
@@ -392,13 +399,13 @@ impl Engine {
 
     /// Looks whether it has written more than its bound, and ends it if so; what it had written then.
     pub fn check_disk(&self, id: &str) -> Result<Option<DiskUse>, Error> {
-        let (_, init) = self.init(id)?;
         let state = self.state(id);
-        let Some(bound) = state.spec()?.limits.disk else { return Ok(None) };
+        let Some(bound) = self.specs.of(&state)?.limits.disk else { return Ok(None) };
         let written = disk::measure(&self.written(id), Some(&bound));
         if !written.is_over(&bound) {
             return Ok(None);
         }
+        let (_, init) = self.init(id)?;
         // Before the signal, so that its shim finds it.
         write_atomic(&state.join(OVER_DISK), b"")?;
         send_signal(&init, libc::SIGKILL)?;

@@ -41,6 +41,17 @@ impl Specs {
         Ok(all)
     }
 
+    /// That of one container.
+    pub(crate) fn of(&self, state: &StateFolder) -> Result<Arc<ContainerSpec>, Error> {
+        let id = state.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let known = || self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(spec) = known().get(id) {
+            return Ok(Arc::clone(spec));
+        }
+        // Not kept: one that is being removed meanwhile is forgotten already.
+        state.spec().map(Arc::new)
+    }
+
     /// It is about to go, and another may come by its name.
     pub(crate) fn forget(&self, id: &str) {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);

@@ -70,17 +70,21 @@ impl Cgroup {
         field(&flat, "oom_kill").unwrap_or(0)
     }
 
-    /// What it uses now.
-    pub(crate) fn usage(&self) -> Usage {
-        let stat = self.read("memory", "memory.stat").or_else(|| self.read("", "memory.stat"));
-        let stat = stat.unwrap_or_default();
+    /// The memory it uses now; none when it is not there.
+    pub(crate) fn memory(&self) -> Option<ByteSize> {
         let all = self
             .read("memory", "memory.usage_in_bytes")
-            .or_else(|| self.read("", "memory.current"))
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(0_u64);
+            .or_else(|| self.read("", "memory.current"))?;
+        let all: u64 = all.trim().parse().ok()?;
+        let stat = self.read("memory", "memory.stat").or_else(|| self.read("", "memory.stat"));
+        let stat = stat.unwrap_or_default();
         // Cache the kernel would give back at once is not use.
         let cache = field(&stat, "total_inactive_file").or_else(|| field(&stat, "inactive_file"));
+        Some(ByteSize(all.saturating_sub(cache.unwrap_or(0))))
+    }
+
+    /// What it uses now.
+    pub(crate) fn usage(&self) -> Usage {
         let nanos: Option<u64> =
             self.read("cpuacct", "cpuacct.usage").and_then(|text| text.trim().parse().ok());
         let micros = || self.read("", "cpu.stat").and_then(|text| field(&text, "usage_usec"));
@@ -90,7 +94,7 @@ impl Cgroup {
             .unwrap_or_default();
         let processes = self.read("pids", "pids.current").or_else(|| self.read("", "pids.current"));
         Usage {
-            memory: ByteSize(all.saturating_sub(cache.unwrap_or(0))),
+            memory: self.memory().unwrap_or_default(),
             cpu_time,
             processes: processes.and_then(|text| text.trim().parse().ok()).unwrap_or(0),
         }

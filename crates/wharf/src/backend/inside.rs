@@ -52,6 +52,6 @@ impl Local {
 
     /// Memory in use by a replica.
     pub fn memory(&self, id: ReplicaId) -> Option<ByteSize> {
-        Some(self.engine.usage(&id.to_string()).ok()?.memory)
+        self.engine.memory(&id.to_string())
     }
 }

@@ -554,11 +554,15 @@ impl Local {
         self.config.data_dir.join("scratch")
     }
 
-    /// Ends a replica that has written more than its bound; what it had written then.
-    pub async fn check_disk(self: &Arc<Self>, id: ReplicaId) -> Option<DiskUse> {
+    /// Ends those of the replicas that have written more than their bounds; what they had written then.
+    pub async fn check_disks(self: &Arc<Self>, ids: Vec<ReplicaId>) -> Vec<(ReplicaId, DiskUse)> {
         let local = Arc::clone(self);
         // One that has ended meanwhile is no trouble any more.
-        blocking(move || Ok(local.engine.check_disk(&id.to_string())?)).await.ok().flatten()
+        let look = move |id: ReplicaId| {
+            let written = local.engine.check_disk(&id.to_string()).ok().flatten();
+            written.map(|written| (id, written))
+        };
+        blocking(move || Ok(ids.into_iter().filter_map(look).collect())).await.unwrap_or_default()
     }
 }
 

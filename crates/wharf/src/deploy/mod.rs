@@ -110,7 +110,7 @@ struct Shared {
     surplus: tokio::sync::Notify,
     /// Told when the disk fills fast.
     fills: tokio::sync::watch::Sender<()>,
-    walks: tokio::sync::Semaphore,
+    watched: watch::Watched,
     /// Changes whenever a release has gone live.
     lives: tokio::sync::watch::Sender<()>,
     began: tokio::time::Instant,
@@ -203,7 +203,7 @@ impl Deploys {
             images: Arc::default(),
             surplus: tokio::sync::Notify::new(),
             fills: tokio::sync::watch::Sender::new(()),
-            walks: tokio::sync::Semaphore::new(1),
+            watched: watch::Watched::default(),
             lives: tokio::sync::watch::Sender::new(()),
             began: tokio::time::Instant::now(),
         };
@@ -227,6 +227,10 @@ impl Deploys {
         let shared = Arc::clone(&self.inner.shared);
         self.inner.shared.tasks.spawn_until_stop("outbound names", async move {
             shared.ways.keep().await;
+        });
+        let shared = Arc::clone(&self.inner.shared);
+        self.inner.shared.tasks.spawn_until_stop("watch", async move {
+            watch::keep(&shared).await;
         });
         let shared = Arc::clone(&self.inner.shared);
         self.inner.shared.tasks.spawn_until_stop("disk watch", async move {
