@@ -47,6 +47,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(1);
 /// Runs the daemon until it is told to stop.
 pub fn run(config: Config) -> Result<(), Problem> {
     let lock = lock(&config)?;
+    use_all_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(64)
@@ -59,6 +60,15 @@ pub fn run(config: Config) -> Result<(), Problem> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock);
     result
+}
+
+/// Each replica takes a descriptor of ours, and shells give 1,024: takes as many as the machine allows.
+fn use_all_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the bound of open files stays as it is");
+    }
 }
 
 async fn serve(config: Arc<Config>) -> Result<(), Problem> {

@@ -140,7 +140,7 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
             verdict = until_ready(shared, &replica, &release, release.shape.run.boot_timeout) => {
                 verdict
             }
-            never = give_way_after(BOOTS_ALONE, permit) => match never {},
+            never = give_way_after(boots_alone(&replica), permit) => match never {},
         };
         match verdict {
             Ok(target) => tell(Fact::Ready(target)),
@@ -152,6 +152,12 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
         }
     }
     ended.await
+}
+
+/// How long it has its place to itself. One that nobody connects to says nothing of when it has booted,
+/// and does not hold others up while it is watched.
+fn boots_alone(replica: &Replica) -> Duration {
+    if replica.process.is_web() { BOOTS_ALONE } else { Duration::ZERO }
 }
 
 /// Lets others start after so long, though this one still boots. Never ends: whoever waits beside it does.
