@@ -11,6 +11,7 @@ mod kernel;
 mod limits;
 mod network;
 mod ports;
+mod room;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ fn look_blocking(config: &Config, asked: Asked) -> Vec<Check> {
     checks.extend(disk::checks(&place, config.disk_reserve));
     checks.extend(clock::checks());
     checks.extend(limits::checks());
+    checks.push(room::replicas(&config.run_dir));
     checks.extend(tools::checks(config));
     checks.extend(network::checks(is_root));
     checks.extend(ports::checks(config, asked));
