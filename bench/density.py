@@ -1,12 +1,15 @@
 """Many small apps on one Wharf: what a change costs at 10, 100 and 1,000 of them, and what they take."""
 
 import argparse
+import fcntl
 import http.client
 import json
 import os
 import shutil
+import signal
 import subprocess
-import tempfile
+import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,18 +17,22 @@ from pathlib import Path
 from statistics import median
 
 import machine
+import wharf
 from density_page import PAGE, page
 from memory import available_kib, pss_kib, wait_for
 from probe import ask
-from wharf import BINARY, NAME, RANGE, Wharf
+from wharf import Wharf
 
 APPLETS = ("sh", "sleep", "httpd", "cat", "echo", "mkdir", "cp", "rm", "ls", "true", "id", "adduser", "addgroup")
 PROCFILE = """\
 web: exec httpd -f -p $PORT -h /app
 idle: exec sleep 1000000
 """
-# So many pushes of new apps are under way at once.
+# So many pushes of new apps, or changes of counts, are under way at once.
 AT_ONCE = 4
+# Short, for sockets. The same for every run, so that what a killed one left is found.
+PLACE = Path("/var/tmp/wharf-bd")
+NAME, RANGE = "wharf-density", "10.216.0.0/16"
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -45,7 +52,7 @@ class Small(Wharf):
         self.data.mkdir(parents=True, exist_ok=True)
         self.run.mkdir(parents=True, exist_ok=True)
         words = [
-            *(BINARY, "daemon", *self.settings, *self.base, "--listen", f"127.0.0.1:{self.port}"),
+            *(wharf.BINARY, "daemon", *self.settings, *self.base, "--listen", f"127.0.0.1:{self.port}"),
             *("--api-listen", f"127.0.0.1:{self.api_port}"),
         ]
         began = time.monotonic()
@@ -88,11 +95,30 @@ class Small(Wharf):
         """Returns when so many run."""
         body = {"updates": [{"type": kind, "quantity": count}]}
         self.demand("PATCH", f"/apps/{app}/formation", body)
-        wait_for(f"{count} {kind} of {app}", lambda: self.count_up(app, kind) == count, limit=120, every=0.005)
+        wait_for(f"{count} {kind} of {app}", lambda: self.count_up(app, kind) == count, limit=120, every=0.05)
 
     def count_up(self, app: str, kind: str) -> int:
         dynos = self.demand("GET", f"/apps/{app}/dynos")
         return sum(one["type"] == kind and one["state"] in ("up", "idle") for one in dynos)
+
+
+class Progress:
+    """Says every ten seconds how far it is."""
+
+    def __init__(self, what: str, count):
+        self.what, self.count, self.over = what, count, threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self) -> None:
+        while not self.over.wait(10):
+            print(f"       {self.count()} {self.what}", flush=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_) -> None:
+        self.over.set()
+        self.thread.join()
 
 
 def cpu(pids: list[int]) -> float:
@@ -165,9 +191,14 @@ class Run:
             self.wharf.demand("POST", "/apps", {"name": f"app{number}"})
             self.source.push(self.wharf, f"app{number}")
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(one, range(self.apps, self.apps + count)):
-                self.apps += 1
+        # What fails is raised at once: nobody begins what is left.
+        with ThreadPoolExecutor(AT_ONCE) as pool, Progress("apps", lambda: self.apps):
+            try:
+                for _ in pool.map(one, range(self.apps, self.apps + count)):
+                    self.apps += 1
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def timed(self, doing, times: int) -> dict:
         """Median seconds, and milliseconds of the daemon's and the proxy's processor time, each."""
@@ -189,7 +220,8 @@ class Run:
         self.wharf.scale("app1", "idle", 1)
         self.wharf.scale("app1", "idle", 0)
 
-    def idle(self, seconds: float = 10.0) -> dict:
+    def idle(self, seconds: float = 60.0) -> dict:
+        """Long enough for each replica to be looked at as often as it is."""
         proxy = self.proxy()
         before = cpu(self.daemon()), cpu(proxy)
         time.sleep(seconds)
@@ -280,20 +312,18 @@ def crowd(run: Run, idle: int) -> dict:
     """So many replicas that do nothing, spread over the apps."""
     each = idle // run.apps
     free, began, before = available_kib(), time.monotonic(), cpu(run.daemon())
-    for number in range(run.apps):
-        body = {"updates": [{"type": "idle", "quantity": each}]}
-        run.wharf.demand("PATCH", f"/apps/app{number}/formation", body)
-    names = range(run.apps)
-
-    def count() -> int:
-        with ThreadPoolExecutor(4) as pool:
-            return sum(pool.map(lambda number: run.wharf.count_up(f"app{number}", "idle"), names))
-
-    # To ask for each app is work for the daemon: not before there is a container for each replica.
+    names = [f"app{number}" for number in range(run.apps)]
     folder = run.wharf.run / "containers"
-    all_there = (each + 1) * run.apps
-    wait_for("containers", lambda: sum(1 for _ in folder.iterdir()) >= all_there, limit=900, every=0.5)
-    wait_for("the idle ones", lambda: count() >= each * run.apps, limit=300, every=1.0)
+
+    def scale(name: str) -> None:
+        body = {"updates": [{"type": "idle", "quantity": each}]}
+        run.wharf.demand("PATCH", f"/apps/{name}/formation", body)
+
+    # Whoever changes a count is answered when it is so: a few ask at once.
+    with ThreadPoolExecutor(16) as pool, Progress("containers", lambda: sum(1 for _ in folder.iterdir())):
+        list(pool.map(scale, names))
+        count = lambda: sum(pool.map(lambda name: run.wharf.count_up(name, "idle"), names))
+        wait_for("the idle ones", lambda: count() >= each * run.apps, limit=300, every=1.0)
     took = time.monotonic() - began
     started = cpu(run.daemon()) - before
     memory = free - available_kib()
@@ -313,25 +343,48 @@ def main() -> None:
     options.add_argument("--idle", type=int, default=2000)
     options.add_argument("--own", nargs=2, default=(NAME, RANGE), metavar=("CGROUP", "RANGE"))
     options.add_argument("--no-page", action="store_true")
+    options.add_argument("--binary", type=Path)
+    options.add_argument("--hold", action="store_true", help="to look with tools of one's own")
     options = options.parse_args()
+    if options.binary:
+        wharf.BINARY = options.binary.resolve()
     steps = [step for step in (10, 100) if step < options.apps] + [options.apps]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit("interrupted"))
     with ExitStack() as stack:
-        # Short, for sockets.
-        place = Path(tempfile.mkdtemp(prefix="wharf-bd", dir="/var/tmp"))
-        place.chmod(0o755)
-        stack.callback(shutil.rmtree, place, ignore_errors=True)
-        make_base(place / "base")
-        wharf = Small(place, 8290, 8289, tuple(options.own))
-        stack.callback(wharf.stop)
+        claim = stack.enter_context(PLACE.with_suffix(".lock").open("w"))
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        own = Small(PLACE, 8290, 8289, tuple(options.own))
+        if PLACE.exists():
+            print("-----> Clearing away what a run before this one left", flush=True)
+            own.stop()
+            shutil.rmtree(PLACE)
+        PLACE.mkdir()
+        stack.callback(shutil.rmtree, PLACE, ignore_errors=True)
+        make_base(PLACE / "base")
+        stack.callback(clear, own)
         result = {"machine": machine.describe() | {"busy_before": machine.busy(3)}}
-        wharf.begin()
-        result |= measure(Run(wharf, Source(place / "source")), steps, options.idle)
+        own.begin()
+        result |= measure(Run(own, Source(PLACE / "source")), steps, options.idle)
+        if options.hold:
+            print("-----> All stays until the next line or interrupt", flush=True)
+            sys.stdin.readline()
     result["machine"]["busy_after"] = machine.busy(3)
     if options.no_page:
         return
     PAGE.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     PAGE.write_text(page(result))
     print(PAGE.read_text())
+
+
+def clear(own: Small) -> None:
+    print("-----> Clearing away", flush=True)
+    # Who loses patience now leaves a thousand containers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    began = time.monotonic()
+    own.stop()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    print(f"       {time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
