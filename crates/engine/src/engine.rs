@@ -583,9 +583,14 @@ pub(crate) fn receive_outcome(control: &mut UnixStream) -> Result<Outcome, Error
     serde_json::from_slice(&text).map_err(|source| Error::Kernel { doing, source: source.into() })
 }
 
-/// Whether the shim was gone before it had answered.
+/// Whether the shim was gone before it had answered, before it had read what it was told, or before that
+/// was said.
 pub(crate) fn is_cut_off(error: &Error) -> bool {
-    matches!(error, Error::Kernel { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof)
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let is_so = |source: &std::io::Error| {
+        matches!(source.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+    };
+    matches!(error, Error::Kernel { source, .. } if is_so(source))
 }
 
 /// Our own child that may have ended; not collected yet, so its pid is still its own.
