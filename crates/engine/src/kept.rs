@@ -121,6 +121,19 @@ impl Kept {
 }
 
 impl KeptAt {
+    /// Whether that PID 1 has nothing open beside it and its three streams.
+    pub(crate) fn is_all_of(&self, init: u32) -> bool {
+        let Ok(open) = fs::read_dir(format!("/proc/{init}/fd")) else { return false };
+        let number =
+            |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+        let open: Vec<RawFd> = open.filter_map(number).collect();
+        let known =
+            [self.ended, self.collected].into_iter().chain(self.streams.into_iter().flatten());
+        // The file `end`, whose number nobody but PID 1 needs, is the one that is left.
+        let others = open.iter().filter(|&&fd| fd > 2 && !known.clone().any(|known| known == fd));
+        others.count() == 1
+    }
+
     /// Copies of what PID 1 holds, with the pipes if there are any; none when it is gone.
     pub(crate) fn fetch(&self, init: &OwnedFd) -> io::Result<Option<(Hold, Option<[OwnedFd; 2]>)>> {
         let fetch = || -> rustix::io::Result<_> {

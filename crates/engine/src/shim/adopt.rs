@@ -24,7 +24,7 @@ use crate::attach::{Attach, Outcome, receive_request};
 use crate::cgroup::Cgroup;
 use crate::dial::Dial;
 use crate::error::Error;
-use crate::kept::{self, Hold};
+use crate::kept::{self, Hold, KeptAt};
 use crate::log;
 use crate::process::ProcessId;
 use crate::shim::boot::{Booted, open_pump};
@@ -36,6 +36,8 @@ use crate::state::{ASLEEP, StateFolder, StatusFile};
 
 /// A PID 1 that lets go of what it kept is about to end.
 const END_LIMIT: Duration = Duration::from_secs(5);
+/// A PID 1 without a shim gets so much time for its making.
+const READY_LIMIT: Duration = Duration::from_secs(20);
 
 /// What came of the try.
 enum Taken {
@@ -106,6 +108,9 @@ fn take_over(found: Found<'_>, group: u32) -> Result<Taken, Error> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let held = match init.open().map_err(Error::kernel(doing))? {
         Some(pidfd) => {
+            if !status.is_running && !is_walled_in(&pidfd, init, at) {
+                return Err(unfit("its first process does not get ready"));
+            }
             let held = at.fetch(&pidfd).map_err(Error::kernel(doing))?;
             if held.is_none() && !has_ended(&pidfd) {
                 return Err(unfit("its first process keeps nothing"));
@@ -126,6 +131,23 @@ fn take_over(found: Found<'_>, group: u32) -> Result<Taken, Error> {
     // Also if it was killed before it could write that: only then there is somebody to ask.
     state.write("status.json", &StatusFile { is_running: true, ..ours.clone() })?;
     Ok(Taken::Ours(Box::new(container), ours))
+}
+
+/// Waits until it has ended, or has nothing of its making left: only then are the mounts it stands on the
+/// container's, and others may be let in. One that waits for its shim's word finds that it is gone.
+fn is_walled_in(pidfd: &OwnedFd, init: ProcessId, at: &KeptAt) -> bool {
+    let due = log::now() + READY_LIMIT;
+    let mut has_ended = false;
+    while !has_ended && !at.is_all_of(init.pid) {
+        if log::now() > due {
+            return false;
+        }
+        // The kernel tells nobody of a descriptor that is closed.
+        let pause = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+        has_ended = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&pause))
+            .is_ok_and(|ready| ready > 0);
+    }
+    true
 }
 
 fn has_ended(pidfd: &OwnedFd) -> bool {

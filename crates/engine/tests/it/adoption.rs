@@ -8,22 +8,22 @@ use engine::spec::{ContainerStatus, ExitRecord};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
 
-fn field(bench: &Bench, id: &str, role: &str) -> Option<i32> {
+pub(crate) fn field(bench: &Bench, id: &str, role: &str) -> Option<i32> {
     let status = std::fs::read_to_string(bench.state(id).join("status.json")).ok()?;
     let status: serde_json::Value = serde_json::from_str(&status).ok()?;
     status[role]["pid"].as_i64()?.try_into().ok()
 }
 
-fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
 }
 
-fn kill_shim(bench: &Bench, id: &str) {
+pub(crate) fn kill_shim(bench: &Bench, id: &str) {
     kill(field(bench, id, "shim").unwrap());
     until("its shim is gone", || !bench.engine.find(id).unwrap().unwrap().has_shim);
 }
 
-fn can_be_adopted(bench: &Bench, id: &str) -> bool {
+pub(crate) fn can_be_adopted(bench: &Bench, id: &str) -> bool {
     bench.engine.find(id).unwrap().unwrap().can_be_adopted
 }
 
@@ -204,7 +204,7 @@ fn an_adopter_that_is_killed_is_followed_by_another() {
 }
 
 /// The processes that try to take a container over, or did.
-fn adopters(bench: &Bench, id: &str) -> Vec<i32> {
+pub(crate) fn adopters(bench: &Bench, id: &str) -> Vec<i32> {
     let folder = bench.state(id);
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let is_one = |pid: &i32| {

@@ -42,6 +42,8 @@ mod starting;
 #[cfg(test)]
 mod survival;
 #[cfg(test)]
+mod taken_over;
+#[cfg(test)]
 mod times;
 #[cfg(test)]
 mod users;

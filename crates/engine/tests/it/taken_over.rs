@@ -1,0 +1,65 @@
+//! Shims that are killed, and an app, or a moment, that means harm.
+
+use crate::adoption::{adopters, can_be_adopted, field, kill, kill_shim};
+use crate::bench::{Bench, skip, until};
+use engine::attach::Attach;
+use engine::error::Error;
+use rustix::process::{Pid, Signal, kill_process};
+use std::time::{Duration, Instant};
+
+#[test]
+fn nobody_is_let_in_before_the_walls_stand() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    std::fs::write(bench.path("secret"), "").unwrap();
+    let look = bench.exec_spec(&format!("test -e {}", bench.path("secret").display()));
+    let mut reached = 0;
+    for round in 0..60 {
+        let id = format!("a{round}");
+        let spec = bench.spec(&id, "echo up; sleep 1000");
+        let result = std::thread::scope(|scope| {
+            let start = scope.spawn(|| bench.engine.start(&spec, Attach::Log));
+            until("PID 1 is known", || field(&bench, &id, "init").is_some());
+            let init = field(&bench, &id, "init").unwrap();
+            let signal = |signal| {
+                let _ = kill_process(Pid::from_raw(init).unwrap(), signal);
+            };
+            signal(Signal::STOP);
+            kill(field(&bench, &id, "shim").unwrap());
+            let secret = format!("/proc/{init}/root{}", bench.path("secret").display());
+            if std::fs::metadata(secret).is_ok() {
+                reached += 1;
+                // Who started it hears of nothing while PID 1 has its shim's end; another one looks.
+                let adopt = scope.spawn(|| bench.engine.adopt(&id));
+                until("another shim looks", || {
+                    adopt.is_finished() || !adopters(&bench, &id).is_empty()
+                });
+                let since = Instant::now();
+                while since.elapsed() < Duration::from_millis(150) {
+                    match bench.engine.exec(&id, &look, Attach::Log) {
+                        Err(Error::NotRunning(_)) => std::thread::yield_now(),
+                        Err(other) => panic!("{other:?}"),
+                        Ok(handle) => panic!("let in: {:?}", handle.wait()),
+                    }
+                }
+            }
+            signal(Signal::CONT);
+            start.join().unwrap()
+        });
+        if result.is_ok() {
+            bench.wait_until_said(&id, "up");
+        }
+        let _ = bench.engine.signal(&id, libc::SIGKILL);
+        bench.wait(&id);
+        if can_be_adopted(&bench, &id) {
+            bench.engine.adopt(&id).unwrap();
+        }
+        bench.engine.remove(&id).unwrap();
+        if reached == 5 {
+            break;
+        }
+    }
+    assert!(reached > 0);
+}
