@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use crate::attach::{Attach, Outcome, send_request};
-use crate::engine::{Engine, is_cut_off, receive_outcome};
+use crate::engine::{Engine, receive_outcome};
 use crate::error::Error;
 use crate::process::spawn_role;
 
@@ -20,7 +20,7 @@ impl Engine {
         let mut tries = 1;
         loop {
             match self.try_to_adopt(id) {
-                Err(error) if is_cut_off(&error) && tries < MOST_TRIES => tries += 1,
+                Err(error) if error.is_cut_off() && tries < MOST_TRIES => tries += 1,
                 tried => return tried,
             }
         }

@@ -141,7 +141,7 @@ impl Engine {
                 let _ = shim.kill();
                 let _ = shim.wait();
                 // It may have been killed by others when the program ran already.
-                if is_cut_off(&error) && self.adopt(&spec.id).is_ok() {
+                if error.is_cut_off() && self.adopt(&spec.id).is_ok() {
                     return self.has_started(&spec.id);
                 }
                 // From now on nobody is starting it, though we live.
@@ -581,16 +581,6 @@ pub(crate) fn receive_outcome(control: &mut UnixStream) -> Result<Outcome, Error
         return Err(Error::kernel(doing)(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)));
     }
     serde_json::from_slice(&text).map_err(|source| Error::Kernel { doing, source: source.into() })
-}
-
-/// Whether the shim was gone before it had answered, before it had read what it was told, or before that
-/// was said.
-pub(crate) fn is_cut_off(error: &Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    let is_so = |source: &std::io::Error| {
-        matches!(source.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
-    };
-    matches!(error, Error::Kernel { source, .. } if is_so(source))
 }
 
 /// Our own child that may have ended; not collected yet, so its pid is still its own.

@@ -80,6 +80,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a process was gone before it had answered, before it had read what it was told, or before
+    /// that was said.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let is_so = |source: &io::Error| {
+            matches!(source.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+        };
+        matches!(self, Self::Kernel { source, .. } if is_so(source))
+    }
+
     /// For `map_err` on file operations.
     pub(crate) fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

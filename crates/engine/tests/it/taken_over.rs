@@ -1,6 +1,6 @@
 //! Shims that are killed, and an app, or a moment, that means harm.
 
-use crate::adoption::{adopters, can_be_adopted, field, kill, kill_shim};
+use crate::adoption::{adopters, can_be_adopted, field, kill};
 use crate::bench::{Bench, skip, until};
 use engine::attach::Attach;
 use engine::error::Error;
