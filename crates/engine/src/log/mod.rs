@@ -157,7 +157,8 @@ impl Pump {
 
     /// Everything that is still in the pipes, then whatever waits: the container has ended.
     pub(crate) fn finish(&mut self, now: Duration) {
-        while self.pump(now) {}
+        // Not for ever: who was given the app's end of a pipe by a socket in a volume lives on.
+        self.drain(now);
         let mut records = Records::default();
         for stream in &mut self.streams {
             stream.flush(&mut records);

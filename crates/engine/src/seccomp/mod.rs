@@ -58,7 +58,7 @@ const ALLOWED: &[i64] = allowed! {
     SYS_mseal SYS_msgctl SYS_msgget SYS_msgrcv SYS_msgsnd SYS_msync SYS_munlock SYS_munlockall SYS_munmap
     SYS_nanosleep SYS_newfstatat SYS_open SYS_openat SYS_openat2 SYS_pause SYS_pidfd_open
     SYS_pidfd_send_signal SYS_pipe SYS_pipe2 SYS_pkey_alloc SYS_pkey_free SYS_pkey_mprotect
-    SYS_poll SYS_ppoll SYS_prctl SYS_pread64 SYS_preadv SYS_preadv2 SYS_prlimit64 SYS_process_mrelease
+    SYS_poll SYS_ppoll SYS_prctl SYS_pread64 SYS_preadv SYS_preadv2 SYS_process_mrelease
     SYS_pselect6 SYS_pwrite64 SYS_pwritev SYS_pwritev2 SYS_read SYS_readahead SYS_readlink
     SYS_readlinkat SYS_readv SYS_recvfrom SYS_recvmmsg SYS_recvmsg SYS_remap_file_pages
     SYS_removexattr SYS_rename SYS_renameat SYS_renameat2 SYS_restart_syscall SYS_rmdir SYS_rseq
@@ -117,6 +117,8 @@ fn closer_rules() -> BTreeMap<i64, Vec<SeccompRule>> {
         (libc::SYS_clone, vec![clone]),
         (libc::SYS_personality, personality.collect()),
         (libc::SYS_socket, sockets()),
+        // PID 1 is of the app's user: with no room for files it could not tell how the app ended.
+        (libc::SYS_prlimit64, vec![rule(&[(0, Width::Dword, Op::Ne, 1)])]),
         // Typing into one's controlling terminal leads out of `exec` with a terminal.
         (libc::SYS_ioctl, vec![rule(&[(1, Width::Dword, Op::Ne, libc::TIOCSTI)])]),
     ]

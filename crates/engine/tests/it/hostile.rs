@@ -3,7 +3,7 @@
 
 use crate::bench::{Bench, skip, until};
 use engine::disk::DiskBound;
-use engine::spec::{ContainerSpec, ContainerStatus, ExitRecord};
+use engine::spec::{ContainerSpec, ContainerStatus, ExitRecord, MountSpec};
 use model::size::ByteSize;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -139,6 +139,28 @@ fn lines_without_end_neither_fill_the_disk_nor_hold_up_others() {
     assert!(most <= 3 * (ROTATE_AT + (1 << 19)), "{most} bytes");
     bench.engine.signal("a", libc::SIGKILL).unwrap();
     bench.end("a");
+}
+
+#[test]
+fn output_that_was_given_away_ends_with_its_container() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    let shared = bench.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o777)).unwrap();
+    let spec = |id, what| {
+        let mut spec = bench.hostile(id, 1000, &[what]);
+        let (source, target) = (shared.clone(), "/shared".into());
+        spec.mounts = vec![MountSpec { source, target, is_read_only: false }];
+        spec
+    };
+    bench.start(&spec("b", "borrow"));
+    bench.wait_until_said("b", "waits");
+    bench.start(&spec("a", "lend"));
+    assert_eq!(bench.end("a").code, 0);
+    bench.wait_until_said("b", "over");
 }
 
 #[test]

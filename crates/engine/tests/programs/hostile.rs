@@ -52,6 +52,8 @@ fn main() {
         Some("depths") => depths(),
         Some("forks") => forks(),
         Some("lines") => lines(),
+        Some("lend") => lend(),
+        Some("borrow") => borrow(),
         Some("bytes") => bytes(),
         Some("descriptors") => descriptors(),
         _ => std::process::exit(2),
@@ -137,6 +139,9 @@ fn others() {
     let got = (0..64).map(|number| call!(libc::SYS_pidfd_getfd, pidfd, number, 0));
     let got: std::collections::BTreeSet<String> = got.collect();
     tell("pidfd_getfd of PID 1", got.into_iter().collect::<Vec<_>>().join(", "));
+    let none = [0_u64; 2];
+    let room = libc::RLIMIT_FSIZE;
+    tell("no room for files of PID 1", call!(libc::SYS_prlimit64, 1, room, none.as_ptr(), NOTHING));
     for file in ["mem", "environ", "root", "cwd", "fd", "maps", "stack"] {
         let path = format!("/proc/1/{file}");
         let got = match file {
@@ -315,6 +320,45 @@ fn users() {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     });
     tell("user of a setuid program", child.unwrap_or_else(|error| error.to_string()));
+}
+
+/// Gives its output away, by a socket in a volume.
+fn lend() {
+    use std::os::fd::AsFd;
+    let stream = std::os::unix::net::UnixStream::connect("/shared/socket").expect("somebody waits");
+    let output = std::io::stdout();
+    let fds = [output.as_fd()];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut words = rustix::net::SendAncillaryBuffer::new(&mut space);
+    assert!(words.push(rustix::net::SendAncillaryMessage::ScmRights(&fds)));
+    let (text, flags) = ([std::io::IoSlice::new(b"x")], rustix::net::SendFlags::empty());
+    rustix::net::sendmsg(&stream, &text, &mut words, flags).expect("he takes it");
+    // Until he has it.
+    let _ = std::io::Read::read(&mut &stream, &mut [0]);
+}
+
+/// Takes somebody's output, and prints there without end.
+fn borrow() {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let listener = std::os::unix::net::UnixListener::bind("/shared/socket").expect("bind");
+    println!("waits");
+    let (stream, _) = listener.accept().expect("somebody comes");
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut words = RecvAncillaryBuffer::new(&mut space);
+    let mut text = [0];
+    let mut texts = [std::io::IoSliceMut::new(&mut text)];
+    recvmsg(&stream, &mut texts, &mut words, RecvFlags::empty()).expect("a word");
+    let fds = words.drain().find_map(|word| match word {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    let mut lent = fs::File::from(fds.expect("a descriptor"));
+    drop(stream);
+    let text = "on and on\n".repeat(10_000);
+    // Never empty.
+    rustix::pipe::fcntl_setpipe_size(&lent, 1 << 20).expect("more room");
+    while lent.write_all(text.as_bytes()).is_ok() {}
+    println!("over");
 }
 
 /// `address:port`, TCP, two seconds at most.
