@@ -40,12 +40,18 @@ impl Engine {
             .map_err(Error::kernel(doing))
             .and_then(|()| receive_outcome(&mut ours));
         match outcome {
-            Ok(outcome) => {
+            // Nothing is left for it to do. It is not to be kept in the place of the one that has it.
+            Ok(Outcome::Started { pid: 0 }) => {
+                let _ = shim.wait();
+                Ok(())
+            }
+            Ok(Outcome::Started { .. }) => {
                 self.keep(id, shim);
-                match outcome {
-                    Outcome::Started { .. } => Ok(()),
-                    Outcome::Failed { why } => Err(Error::NotAdopted { id: id.to_owned(), why }),
-                }
+                Ok(())
+            }
+            Ok(Outcome::Failed { why }) => {
+                let _ = shim.wait();
+                Err(Error::NotAdopted { id: id.to_owned(), why })
             }
             Err(error) => {
                 let _ = shim.kill();

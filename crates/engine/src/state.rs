@@ -55,6 +55,9 @@ pub(crate) struct StatusFile {
     /// What PID 1 keeps for another shim; none where the shim was of a program that knew of no other.
     #[serde(default)]
     pub kept: Option<KeptAt>,
+    /// So many shims in a row before this one did not live long.
+    #[serde(default)]
+    pub short_lives: u32,
 }
 
 impl StatusFile {

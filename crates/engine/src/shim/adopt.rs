@@ -39,6 +39,11 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 /// A PID 1 without a shim gets so much time for its making.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 
+/// A shim's life is short with so many ticks of the clock, of which there are a hundred a second.
+const SHORT_LIFE: u64 = 150;
+/// So many that live no longer are followed by another one at once, then by one a second.
+const MOST_AT_ONCE: u32 = 100;
+
 /// What came of the try.
 enum Taken {
     /// It runs, or is being made, and is ours.
@@ -104,6 +109,7 @@ fn take_over(found: Found<'_>, group: u32) -> Result<Taken, Error> {
     if state.told_lost()?.is_some() {
         return Err(unfit("it was said to be lost before"));
     }
+    let short_lives = wait_turn(&status)?;
     nix::unistd::setgroups(&[]).map_err(Error::kernel("drop groups"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let held = match init.open().map_err(Error::kernel(doing))? {
@@ -127,10 +133,24 @@ fn take_over(found: Found<'_>, group: u32) -> Result<Taken, Error> {
         return Ok(Taken::Over);
     };
     let container = go_on(found, (group, init), (pidfd, hold, pipes))?;
-    let ours = StatusFile { shim: own_id()?, ..status.clone() };
+    let ours = StatusFile { shim: own_id()?, short_lives, ..status.clone() };
     // Also if it was killed before it could write that: only then there is somebody to ask.
     state.write("status.json", &StatusFile { is_running: true, ..ours.clone() })?;
     Ok(Taken::Ours(Box::new(container), ours))
+}
+
+/// Where shims die again and again as soon as they are there, not the whole machine is busy with that. So
+/// many have, in a row.
+fn wait_turn(status: &StatusFile) -> Result<u32, Error> {
+    let lived = own_id()?.started.saturating_sub(status.shim.started);
+    if lived > SHORT_LIFE {
+        return Ok(0);
+    }
+    if status.short_lives >= MOST_AT_ONCE {
+        let pause = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _ = poll(&mut [], Some(&pause));
+    }
+    Ok(status.short_lives.saturating_add(1))
 }
 
 /// Waits until it has ended, or has nothing of its making left: only then are the mounts it stands on the

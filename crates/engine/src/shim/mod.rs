@@ -88,8 +88,14 @@ fn run(state: &StateFolder) -> Result<(), Error> {
     let (attach, request): (Attach, ShimRequest) =
         receive_request(&mut control).map_err(Error::kernel("read the request"))?;
     let spec = state.spec()?;
-    let mut status =
-        StatusFile { shim: own_id()?, init: None, is_running: false, exit: None, kept: None };
+    let mut status = StatusFile {
+        shim: own_id()?,
+        init: None,
+        is_running: false,
+        exit: None,
+        kept: None,
+        short_lives: 0,
+    };
     state.write("status.json", &status)?;
 
     let mounts = process::own_mounts();

@@ -1,9 +1,10 @@
 //! Shims that are killed, and an app, or a moment, that means harm.
 
-use crate::adoption::{adopters, can_be_adopted, field, kill};
+use crate::adoption::{adopters, can_be_adopted, field, kill, kill_shim};
 use crate::bench::{Bench, skip, until};
 use engine::attach::Attach;
 use engine::error::Error;
+use engine::spec::ContainerStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
 
@@ -62,4 +63,46 @@ fn nobody_is_let_in_before_the_walls_stand() {
         }
     }
     assert!(reached > 0);
+}
+
+/// Children of ours that have ended and that nobody has collected.
+fn uncollected() -> usize {
+    let own = std::process::id().to_string();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    let is_one = |line: &String| {
+        let mut fields = line[line.rfind(')').unwrap() + 2..].split(' ');
+        fields.next() == Some("Z") && fields.next() == Some(&own)
+    };
+    lines.filter(is_one).count()
+}
+
+#[test]
+fn shims_that_die_again_and_again_are_collected_and_followed_slower() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start(&bench.spec("a", "sleep 1000"));
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    for _ in 0..10 {
+        kill_shim(&bench, "a");
+        std::thread::scope(|scope| {
+            for _ in 0..5 {
+                scope.spawn(|| bench.engine.adopt("a").unwrap());
+            }
+        });
+    }
+    bench.engine.list().unwrap();
+    assert_eq!((uncollected(), open()), (0, before));
+    let since = Instant::now();
+    let mut count = 10;
+    while since.elapsed() < Duration::from_secs(5) {
+        kill_shim(&bench, "a");
+        bench.engine.adopt("a").unwrap();
+        count += 1;
+    }
+    assert!((11..110).contains(&count), "{count}");
+    assert!(matches!(bench.status("a"), ContainerStatus::Running { .. }));
 }
