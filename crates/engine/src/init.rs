@@ -73,8 +73,11 @@ impl Init {
                 keep_only(&self.kept);
                 let end = watch_over(Pid::from_raw(app.as_raw_nonzero().get()), &signals);
                 self.kept.tell(end);
-                // Nobody prints any more after that, but for users our own user may not end.
-                let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+                // Nobody prints any more after that, but for users our own user may not end. Anywhere but
+                // in a container it would be everybody.
+                if std::process::id() == 1 {
+                    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+                }
                 self.kept.wait_collected();
                 sys::exit_now(end.code())
             }
