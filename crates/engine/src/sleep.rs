@@ -1,14 +1,19 @@
 //! Containers that stand still: asleep until somebody comes, or in hand for a moment. Words about it are
 //! said to their shims over the dial socket; what those do is in `shim::sleep`.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::cgroup::Cgroup;
 use crate::dial::{DONE, say, say_on};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::state::IN_HAND;
 
 /// Sleep, unless somebody is there. The connection ends when it wakes.
 pub(crate) const SLEEP: u8 = b'z';
@@ -68,6 +73,8 @@ pub struct Still {
     id: String,
     cgroup: Cgroup,
     in_hand: Option<InHand>,
+    /// For a shim that comes meanwhile, and does not know what was said to the one before it.
+    _note: Option<File>,
 }
 
 impl Still {
@@ -123,9 +130,10 @@ impl Engine {
     /// no more.
     pub fn still(&self, id: &str) -> Result<Still, Error> {
         let cgroup = self.cgroup(id);
+        let note = note_in_hand(&self.state(id).join(IN_HAND));
         let in_hand = take_in_hand(&self.dial_socket(id));
         // Made first: one that was told to stop is let go on, whatever becomes of it.
-        let still = Still { id: id.to_owned(), cgroup, in_hand };
+        let still = Still { id: id.to_owned(), cgroup, in_hand, _note: note };
         match still.cgroup.set_frozen(true) {
             Err(_) if self.init(id).is_err() => {}
             stopped => stopped.map_err(Error::kernel("stop the container for a moment"))?,
@@ -168,6 +176,14 @@ fn watch(dial: &Path) -> Option<Asleep> {
 /// Wakes it. None: it has no shim that could freeze it.
 pub(crate) fn hold(dial: &Path) -> Option<Held> {
     say(dial, HOLD).ok().map(|(_, stream)| Held { _by: stream })
+}
+
+/// Locked as long as somebody freezes and thaws it himself; gone with him.
+fn note_in_hand(path: &Path) -> Option<File> {
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path).ok()?;
+    flock(&file, FlockOperation::LockShared).ok()?;
+    Some(file)
 }
 
 /// None: it has no shim that knows what that is.

@@ -9,6 +9,7 @@
 //!   end             0600  how the app ended; written by PID 1
 //!   log/            0700  what was printed and is not in the log yet
 //!   asleep                there while its shim has it stand still
+//!   in-hand         0600  locked by whoever has it stand still himself
 //!   adopting              locked by a shim that takes the container over
 //!   etc/                  hosts, hostname, resolv.conf
 //!   names.json      0600  names that are known without a name server
@@ -40,6 +41,8 @@ use crate::spec::{ContainerSpec, ContainerStatus, ExitRecord, UpperSpec};
 pub(crate) const OVER_DISK: &str = "over-disk";
 /// There while its shim has it stand still.
 pub(crate) const ASLEEP: &str = "asleep";
+/// Locked by whoever has it stand still himself, for a moment.
+pub(crate) const IN_HAND: &str = "in-hand";
 /// Where what was printed is until it is in the log.
 pub(crate) const SPOOLS: &str = "log";
 

@@ -203,7 +203,7 @@ fn go_on(
     let pump = open_pump(state, spec, pipes)?;
     let mut wire = WireKeeper::new(state, group);
     wire.adopt(init, log::now());
-    let sleep = Sleep::new(cgroup.clone(), state.join(ASLEEP));
-    sleep.go_on();
+    let mut sleep = Sleep::new(cgroup.clone(), state.join(ASLEEP));
+    sleep.go_on(init.pid);
     Ok(Booted { init, pump, dial, wire, sleep, hold })
 }

@@ -25,12 +25,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::cgroup::{Cgroup, Freezer};
 use crate::dial::{DONE, Word};
 use crate::listening;
 use crate::sleep::{GO_ON, HOLD, IN_USE, SLEEP, STILL, UNABLE, WATCH};
+use crate::state::IN_HAND;
 
 /// One that does not stand still by then is busy with the disk, and no sleeper. The shim does nothing
 /// else meanwhile.
@@ -52,6 +54,8 @@ pub(crate) struct Sleep {
     holders: Vec<UnixStream>,
     /// Who freezes and thaws it themselves as long as they are there.
     stillers: Vec<UnixStream>,
+    /// PID 1 of a container that had another shim before: who held it awake then is not among the holders.
+    taken_over: Option<u32>,
 }
 
 impl Sleep {
@@ -65,13 +69,19 @@ impl Sleep {
             watchers: Vec::new(),
             holders: Vec::new(),
             stillers: Vec::new(),
+            taken_over: None,
         }
     }
 
-    /// One that slept when its shim was killed goes on: nobody was at its doors meanwhile. What stands
-    /// still for a snapshot is that one's to let go on.
-    pub(crate) fn go_on(&self) {
-        if self.mark.exists() {
+    /// One that slept when its shim was killed goes on: nobody was at its doors meanwhile. What somebody
+    /// has in hand, for a snapshot, is his to let go on.
+    pub(crate) fn go_on(&mut self, init: u32) {
+        self.taken_over = Some(init);
+        let note = fs::File::open(self.mark.with_file_name(IN_HAND)).ok();
+        let in_hand =
+            |note: &fs::File| flock(note, FlockOperation::NonBlockingLockExclusive).is_err();
+        // Held until it goes on: whoever comes with another snapshot waits for that.
+        if self.mark.exists() && !note.as_ref().is_some_and(in_hand) {
             self.thaw();
         }
     }
@@ -145,7 +155,8 @@ impl Sleep {
         if self.doors.is_some() {
             return DONE;
         }
-        if !self.holders.is_empty() || !self.stillers.is_empty() {
+        let is_held = !self.holders.is_empty() || !self.stillers.is_empty();
+        if is_held || self.taken_over.is_some_and(|init| has_guests(&self.cgroup, init)) {
             return IN_USE;
         }
         match self.try_to_sleep() {
@@ -197,6 +208,17 @@ fn keep(people: &mut Vec<UnixStream>, word: Word) {
     if word.answer(DONE) {
         people.push(word.from);
     }
+}
+
+/// Whether somebody is inside who was brought there: beside PID 1 only their parents are not in it, too.
+fn has_guests(cgroup: &Cgroup, init: u32) -> bool {
+    let pids = cgroup.pids();
+    let parent = |pid: &u32| -> Option<u32> {
+        let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        line[line.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok()
+    };
+    let others = pids.iter().filter(|&&pid| pid != init);
+    others.filter_map(parent).any(|parent| !pids.contains(&parent))
 }
 
 /// Copies of the sockets with those numbers, out of the hands of a container that stands still. An error

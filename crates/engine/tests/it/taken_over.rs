@@ -4,6 +4,7 @@ use crate::adoption::{adopters, can_be_adopted, field, kill, kill_shim};
 use crate::bench::{Bench, skip, until};
 use engine::attach::Attach;
 use engine::error::Error;
+use engine::sleep::Slept;
 use engine::spec::ContainerStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
@@ -105,4 +106,56 @@ fn shims_that_die_again_and_again_are_collected_and_followed_slower() {
     }
     assert!((11..110).contains(&count), "{count}");
     assert!(matches!(bench.status("a"), ContainerStatus::Running { .. }));
+}
+
+#[test]
+fn who_is_inside_keeps_it_awake_whatever_shim_it_has() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    // With orphans and children, who are no guests.
+    bench.start(&bench.spec("a", "(sleep 1001 &); sleep 1002 & echo up; exec sleep 1003"));
+    bench.wait_until_said("a", "up");
+    let guest = bench.exec_spec("sleep 1004; exit 3");
+    let guest = bench.engine.exec("a", &guest, Attach::Log).unwrap();
+    assert!(matches!(bench.engine.fall_asleep("a").unwrap(), Slept::InUse));
+    kill_shim(&bench, "a");
+    bench.engine.adopt("a").unwrap();
+    assert!(matches!(bench.engine.fall_asleep("a").unwrap(), Slept::InUse));
+    guest.signal(libc::SIGKILL).unwrap();
+    assert_eq!(guest.wait().unwrap(), 137);
+    until("it sleeps", || matches!(bench.engine.fall_asleep("a").unwrap(), Slept::Asleep(_)));
+}
+
+#[test]
+fn what_stands_still_for_a_moment_does_so_until_it_is_over() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    let beat = "i=0; while :; do i=$((i+1)); echo $i > /app/beat; sleep 0.01; done";
+    let mut spec = bench.spec("a", beat);
+    (spec.uid, spec.gid) = (0, 0);
+    bench.start(&spec);
+    let beat = || std::fs::read(bench.path("scratch/a/upper/app/beat")).unwrap_or_default();
+    until("it goes", || !beat().is_empty());
+    for sleeps in [false, true] {
+        if sleeps {
+            until("it sleeps", || {
+                matches!(bench.engine.fall_asleep("a").unwrap(), Slept::Asleep(_))
+            });
+        }
+        let still = bench.engine.still("a").unwrap();
+        let before = beat();
+        kill_shim(&bench, "a");
+        bench.engine.adopt("a").unwrap();
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(200) {
+            assert_eq!(beat(), before, "asleep before: {sleeps}");
+            std::thread::yield_now();
+        }
+        drop(still);
+        until("it goes on", || beat() != before);
+    }
 }
