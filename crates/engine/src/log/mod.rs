@@ -27,8 +27,9 @@ pub(crate) const PARTIAL_AFTER: Duration = Duration::from_millis(50);
 const LONGEST: usize = 16 * 1024;
 /// So many bytes of a stream at a time.
 const AT_ONCE: usize = 32 * 1024;
-/// So often at most until the end is the end: whoever still prints then is ended in a moment.
-const ROUNDS: usize = 256;
+/// So often at most until the end is the end: whoever still prints then is ended in a moment. A pipe holds no
+/// more than half of that.
+const ROUNDS: usize = 64;
 
 /// One stream of the container.
 #[derive(Debug)]

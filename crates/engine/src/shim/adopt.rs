@@ -40,7 +40,7 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 const READY_LIMIT: Duration = Duration::from_secs(20);
 
 /// A shim's life is short with so many ticks of the clock, of which there are a hundred a second.
-const SHORT_LIFE: u64 = 150;
+const SHORT_LIFE: u64 = 300;
 /// So many that live no longer are followed by another one at once, then by one a second.
 const MOST_AT_ONCE: u32 = 100;
 

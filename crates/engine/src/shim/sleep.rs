@@ -78,8 +78,10 @@ impl Sleep {
     pub(crate) fn go_on(&mut self, init: u32) {
         self.taken_over = Some(init);
         let note = fs::File::open(self.mark.with_file_name(IN_HAND)).ok();
-        let in_hand =
-            |note: &fs::File| flock(note, FlockOperation::NonBlockingLockExclusive).is_err();
+        let in_hand = |note: &fs::File| {
+            let lock = flock(note, FlockOperation::NonBlockingLockExclusive);
+            lock == Err(rustix::io::Errno::WOULDBLOCK)
+        };
         // Held until it goes on: whoever comes with another snapshot waits for that.
         if self.mark.exists() && !note.as_ref().is_some_and(in_hand) {
             self.thaw();
