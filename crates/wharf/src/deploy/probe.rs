@@ -13,7 +13,7 @@ use model::id::ReplicaId;
 use model::release::RunSettings;
 use model::route::protocol::Protocol;
 use proxy::question;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::backend::local::Local;
 
@@ -120,7 +120,7 @@ async fn ask(
     }
 }
 
-async fn get(stream: TcpStream, path: &str) -> std::io::Result<Finding> {
+async fn get(stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> std::io::Result<Finding> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(other)?;
     let request = Request::get(path)
@@ -137,10 +137,12 @@ async fn get(stream: TcpStream, path: &str) -> std::io::Result<Finding> {
             Finding::BadAnswer(format!("GET {path} answered {}", status.as_u16()))
         })
     };
-    // The connection ends with the answer's; one of the two is always first to know.
+    tokio::pin!(answer);
     tokio::select! {
-        answer = answer => answer,
-        ended = connection => Err(match ended {
+        answer = &mut answer => answer,
+        // Whoever answers and closes at once may have ended the connection with the answer still on its
+        // way to us; if there is none, that is known now, too.
+        ended = connection => answer.await.map_err(|_| match ended {
             Ok(()) => std::io::Error::other("it closed the connection without an answer"),
             Err(error) => other(error),
         }),
@@ -149,4 +151,36 @@ async fn get(stream: TcpStream, path: &str) -> std::io::Result<Finding> {
 
 fn other(error: hyper::Error) -> std::io::Error {
     std::io::Error::other(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// What is found of one who answers that and closes, both before we look again.
+    async fn found(answer: &'static str) -> Result<Finding, String> {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let server = async {
+            let mut request = [0; 1024];
+            assert!(theirs.read(&mut request).await.unwrap() > 0, "it asks");
+            theirs.write_all(answer.as_bytes()).await.unwrap();
+            drop(theirs);
+        };
+        let (found, ()) = tokio::join!(get(ours, "/up"), server);
+        found.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_that_comes_with_the_end_of_its_connection() {
+        let well = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+        let bad = "HTTP/1.1 503 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        // Which of the two is looked at first is drawn.
+        for _ in 0..20 {
+            assert_eq!(found(well).await, Ok(Finding::Well));
+            let said = Finding::BadAnswer("GET /up answered 503".to_owned());
+            assert_eq!(found(bad).await, Ok(said));
+            assert!(found("").await.is_err());
+        }
+    }
 }
