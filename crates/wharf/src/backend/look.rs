@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use engine::Engine;
+use engine::error::Error;
 use engine::spec::ContainerState;
 
 use super::error::BackendError;
@@ -46,12 +47,12 @@ pub(super) fn find_in_hands(
     if !found.as_ref().is_some_and(|state| state.can_be_adopted) {
         return Ok(found);
     }
-    match engine.adopt(name) {
-        Ok(()) => {
+    match refusal(engine.adopt(name))? {
+        None => {
             tracing::warn!(replica = name, "its shim was killed; another one has taken it over");
             Ok(engine.find(name)?)
         }
-        Err(error) => {
+        Some(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::error!(replica = name, error, "its shim was killed, and no other has it");
             Ok(found)
@@ -59,9 +60,29 @@ pub(super) fn find_in_hands(
     }
 }
 
+/// Why no shim can go on with a container, if that is so. That none could be started now (no processes
+/// left, a full disk, a program that is being replaced) is no reason to end an app that runs.
+fn refusal(adopted: Result<(), Error>) -> Result<Option<Error>, Error> {
+    match adopted {
+        Ok(()) => Ok(None),
+        Err(error @ Error::NotAdopted { .. }) => Ok(Some(error)),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_taken_over_now_is_not_given_up() {
+        let source = std::io::Error::from_raw_os_error(11);
+        let now = Error::Kernel { doing: "start another shim", source };
+        assert!(refusal(Err(now)).is_err());
+        let never = Error::NotAdopted { id: "a".into(), why: "nothing is kept".into() };
+        assert!(refusal(Err(never)).unwrap().is_some());
+        assert!(refusal(Ok(())).unwrap().is_none());
+    }
 
     #[tokio::test]
     async fn a_look_that_fails_is_looked_again_and_is_no_end() {
@@ -72,7 +93,7 @@ mod tests {
             }
             fails.set(fails.get() - 1);
             let source = std::io::Error::from_raw_os_error(24);
-            Err(BackendError::Engine(engine::error::Error::Kernel { doing: "look", source }))
+            Err(BackendError::Engine(Error::Kernel { doing: "look", source }))
         };
         assert_eq!(until_seen("web.1", look).await, Observed::Alive);
         assert_eq!(fails.get(), 0);
