@@ -3,6 +3,7 @@
 //! Goes on when one thing cannot be removed, and reports all that is left at the end.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::network::outbound::OutboundPool;
@@ -18,6 +19,8 @@ use crate::proxy_link::ProxyLink;
 
 /// How long a daemon, a proxy or a container may take to end.
 const LIMIT: Duration = Duration::from_secs(20);
+/// So many containers are removed at once: most of it is waiting for the kernel.
+const AT_ONCE: usize = 8;
 
 /// Stops and removes it all; data only when asked.
 pub fn run(config: &Config, with_data: bool) -> Result<(), Problem> {
@@ -95,21 +98,40 @@ fn stop_containers(config: &Config, left: &mut Vec<String>) {
         // One that ended meanwhile needs no signal.
         let _ = engine.signal(&state.spec.id, 9);
     }
-    for state in states {
-        let mut last = None;
-        if !wait_for(|| match engine.remove(&state.spec.id) {
-            Ok(()) => true,
-            Err(error) => {
-                last = Some(error.to_string());
-                false
-            }
-        }) {
-            left.push(format!("container {}: {}", state.spec.id, last.unwrap_or_default()));
+    let (all, found) = (Mutex::new(states.iter()), Mutex::new(Vec::new()));
+    // A function, so that nobody holds the list while it removes.
+    let next = || locked(&all).next();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(state) = next() {
+                    if let Err(why) = remove(&engine, &state.spec.id) {
+                        locked(&found).push(why);
+                    }
+                }
+            });
         }
-    }
+    });
+    left.append(&mut locked(&found));
     if let Err(error) = engine.teardown() {
         left.push(host_problem("the cgroup", &error).to_string());
     }
+}
+
+fn remove(engine: &Engine, id: &str) -> Result<(), String> {
+    let mut last = None;
+    let is_gone = wait_for(|| match engine.remove(id) {
+        Ok(()) => true,
+        Err(error) => {
+            last = Some(error.to_string());
+            false
+        }
+    });
+    if is_gone { Ok(()) } else { Err(format!("container {id}: {}", last.unwrap_or_default())) }
+}
+
+fn locked<T>(one: &Mutex<T>) -> MutexGuard<'_, T> {
+    one.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unmount_volumes(config: &Config, left: &mut Vec<String>) {
