@@ -225,15 +225,17 @@ fn one_that_does_not_answer_any_more_or_is_gone_costs_nobody_the_way_back() {
     host.wharf(&["rollback", "v2", "-a", "shop"]);
     answers(&host, "shop", "two");
     wait_crews(&host, "shop", &["web.1 v4"], &["web.1 v3"]);
-    // Its shim is.
+    // Its shim is: another one has it, and it stands still as before.
     let kept = kept_id(&host);
     let of_it = |pid: &String| {
         let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.contains(&kept)
     };
-    let shim = invariants::shims(&host).into_iter().find(of_it).expect("it has a shim");
-    kill(shim.parse().unwrap());
-    wait_crews(&host, "shop", &["web.1 v4"], &[]);
+    let shim = || invariants::shims(&host).into_iter().find(of_it);
+    let before = shim().expect("it has a shim");
+    kill(before.parse().unwrap());
+    wait_for("another shim", Duration::from_secs(30), || shim().filter(|one| *one != before));
+    wait_crews(&host, "shop", &["web.1 v4"], &["web.1 v3"]);
     push(&host, &repo, "five");
     wait_crews(&host, "shop", &["web.1 v5"], &["web.1 v4"]);
     let (seen, _) = load.finish();
