@@ -46,7 +46,7 @@ impl Engine {
                 Ok(())
             }
             Ok(Outcome::Started { .. }) => {
-                self.keep(id, shim);
+                self.shims.keep(id, shim);
                 Ok(())
             }
             Ok(Outcome::Failed { why }) => {

@@ -1,13 +1,12 @@
 //! [`Engine`]: the whole public face.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::size::ByteSize;
@@ -28,6 +27,7 @@ use crate::process::{ProcessId, spawn_role};
 use crate::removal::remove_all;
 use crate::seccomp;
 use crate::shim::ShimRequest;
+use crate::shims::Shims;
 use crate::spec::{
     ContainerSpec, ContainerState, ContainerStatus, ExecSpec, ExitRecord, Listening, OpenPorts,
     Usage,
@@ -63,8 +63,7 @@ pub struct EngineConfig {
 pub struct Engine {
     config: EngineConfig,
     filter: PathBuf,
-    /// Shims are our children while we live, by their containers' ids; collected with those.
-    shims: Mutex<HashMap<String, Child>>,
+    pub(crate) shims: Shims,
     specs: Specs,
     hierarchies: Hierarchies,
 }
@@ -79,7 +78,7 @@ impl Engine {
         create_dir(&containers, 0o711)?;
         let filter = seccomp::install(&config.run_dir)?;
         create_dir(&config.scratch_dir, 0o700)?;
-        let (shims, specs) = (Mutex::default(), Specs::default());
+        let (shims, specs) = (Shims::default(), Specs::default());
         let engine = Self { config, filter, shims, specs, hierarchies: Hierarchies::look() };
         // Folders half made or half removed by an engine that died: nothing runs from them.
         for entry in fs::read_dir(&containers).map_err(Error::file("read", &containers))?.flatten()
@@ -130,11 +129,11 @@ impl Engine {
         drop(stdio);
         match outcome {
             Ok(Outcome::Started { .. }) => {
-                self.keep(&spec.id, shim);
+                self.shims.keep(&spec.id, shim);
                 Ok(())
             }
             Ok(Outcome::Failed { why }) => {
-                self.keep(&spec.id, shim);
+                self.shims.keep(&spec.id, shim);
                 Err(Error::NotStarted(why))
             }
             Err(error) => {
@@ -233,7 +232,7 @@ impl Engine {
 
     /// Every container there is, running or not, whoever started it.
     pub fn list(&self) -> Result<Vec<ContainerState>, Error> {
-        self.collect_shims();
+        self.shims.collect_all();
         let folder = self.config.run_dir.join("containers");
         let mut all = Vec::new();
         for spec in self.specs.all(&folder)? {
@@ -341,7 +340,7 @@ impl Engine {
         fs::rename(&state.path, &gone).map_err(Error::file("remove", &state.path))?;
         self.specs.forget(id);
         fs::remove_dir_all(&gone).map_err(Error::file("remove", &gone))?;
-        self.collect_shim(id);
+        self.shims.collect(id);
         Ok(())
     }
 
@@ -530,28 +529,6 @@ impl Engine {
         let gone = || Error::NotRunning(id.to_owned());
         let init = init.ok_or_else(gone)?;
         Ok((init, open(init)?.ok_or_else(gone)?))
-    }
-
-    pub(crate) fn keep(&self, id: &str, shim: Child) {
-        let before = self.shims.lock().expect("no holder panics").insert(id.to_owned(), shim);
-        if let Some(mut before) = before {
-            // Another one took the container over since this one was killed.
-            let _ = before.try_wait();
-        }
-    }
-
-    /// Collects the shim of a container that is gone, if it has ended: to ask after all of them each time
-    /// would cost more the more there are.
-    fn collect_shim(&self, id: &str) {
-        let mut shims = self.shims.lock().expect("no holder panics");
-        if shims.get_mut(id).is_some_and(|shim| !matches!(shim.try_wait(), Ok(None))) {
-            shims.remove(id);
-        }
-    }
-
-    fn collect_shims(&self) {
-        let mut shims = self.shims.lock().expect("no holder panics");
-        shims.retain(|_, shim| matches!(shim.try_wait(), Ok(None)));
     }
 }
 

@@ -32,6 +32,7 @@ mod program;
 mod removal;
 mod seccomp;
 pub mod shim;
+mod shims;
 pub mod sleep;
 pub mod spec;
 mod specs;
