@@ -28,6 +28,8 @@ const SAME: f64 = 0.15;
 /// Memory stands still when so many looks, a quarter of a second apart, differ by no more than this.
 const STEADY_LOOKS: usize = 4;
 const STEADY_WITHIN_KIB: f64 = 1024.0;
+/// And the cores, when no more of them than this is busy.
+const IDLE_SHARE: f64 = 0.05;
 
 /// One crowd of one side.
 struct Seen {
@@ -80,6 +82,7 @@ fn rates_at_once(sides: Sides<'_>) -> Result<()> {
     for round in 0..ROUNDS {
         for step in 0..sides.len() {
             let at = (round + step) % sides.len();
+            stand_still()?;
             let (pids, rate) = start(sides[at].as_ref(), AT_ONCE)?;
             end(sides[at].as_mut(), pids)?;
             rates[at].push(rate);
@@ -141,6 +144,31 @@ fn start(side: &dyn Side, at_once: usize) -> Result<(Vec<(String, u32)>, f64)> {
         }
         Ok((pids, CROWD as f64 / began.elapsed().as_secs_f64()))
     })
+}
+
+/// Waits until the kernel has taken away what the side before left: networks and groups of ended containers
+/// go long after they did, on the cores that are to be measured.
+fn stand_still() -> Result<()> {
+    let until = Instant::now() + LIMIT / 20;
+    let mut looks = 0;
+    while looks < STEADY_LOOKS && Instant::now() < until {
+        let (busy, all) = core_ticks()?;
+        std::thread::park_timeout(Duration::from_millis(250));
+        let (busy_since, all_since) = core_ticks()?;
+        let share = (busy_since - busy) / (all_since - all).max(1.0);
+        looks = if share <= IDLE_SHARE { looks + 1 } else { 0 };
+    }
+    Ok(())
+}
+
+/// What all cores did since the machine is up: busy, and in all, in ticks.
+fn core_ticks() -> Result<(f64, f64)> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().ok_or("no /proc/stat")?;
+    let ticks: Vec<f64> = line.split_whitespace().skip(1).flat_map(str::parse).collect();
+    let all = ticks.iter().sum::<f64>();
+    // proc_stat(5): the fourth is idle, the fifth waits for a disk.
+    Ok((all - ticks.iter().skip(3).take(2).sum::<f64>(), all))
 }
 
 /// The machine's free memory once it stands still: the kernel gives back what ended containers had in its
