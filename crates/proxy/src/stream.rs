@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, recv, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
@@ -30,6 +30,18 @@ impl Stream {
             Self::Tls(stream) => recv(stream.get_ref().0, &mut byte, flags),
         };
         matches!(peeked, Err(rustix::io::Errno::AGAIN))
+    }
+
+    /// Acknowledges what has come, now: the kernel would wait up to 40 ms for something to send along
+    /// (RFC 1122, 4.2.3.2), and an app that did not set `TCP_NODELAY` sends no rest before (RFC 896).
+    pub(crate) fn acknowledge(&self) {
+        let socket = match self {
+            Self::Tcp(socket) => socket,
+            Self::Unix(_) => return,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        // One that is closed acknowledges nothing any more.
+        let _ = sockopt::set_tcp_quickack(socket, true);
     }
 }
 

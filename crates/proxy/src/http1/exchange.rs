@@ -86,6 +86,8 @@ struct State {
     silent_since: Option<Instant>,
     /// The kernel refused to pass this connection's bytes on.
     cannot_pass: bool,
+    /// A part of the answer was acknowledged by itself.
+    has_acknowledged: bool,
 }
 
 impl Exchange {
@@ -112,6 +114,7 @@ impl Exchange {
             idle_timeout,
             silent_since: None,
             cannot_pass: false,
+            has_acknowledged: false,
         })))
     }
 
@@ -187,7 +190,12 @@ impl State {
                             Failure::NotHttp
                         }));
                     }
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        if !wire.input.is_empty() {
+                            acknowledge(&mut self.has_acknowledged, wire);
+                        }
+                        return Poll::Pending;
+                    }
                 },
             }
         }
@@ -276,6 +284,7 @@ impl State {
                 Poll::Ready(Ok(0) | Err(_)) if self.decoder.end() => return Poll::Ready(None),
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(Err(BodyError::App))),
                 Poll::Pending => {
+                    acknowledge(&mut self.has_acknowledged, wire);
                     let since = *self.silent_since.get_or_insert_with(clock::now);
                     let late = wire.watchdog.poll(since + self.idle_timeout, ctx);
                     return late.map(|()| Some(Err(BodyError::Idle)));
@@ -332,6 +341,14 @@ impl State {
     }
 }
 
+/// Hurries the rest of an answer of which a part has come; once for each, since from then on the kernel
+/// acknowledges what is read.
+fn acknowledge(has_acknowledged: &mut bool, wire: &Wire<Stream>) {
+    if !std::mem::replace(has_acknowledged, true) {
+        wire.stream.acknowledge();
+    }
+}
+
 fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
@@ -380,3 +397,6 @@ impl Source for Exchange {
         self.0.borrow_mut().poll_pass(ctx, passage)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,3 +66,14 @@ async fn what_is_not_there_gets_the_sites_own_page_or_the_fallback() {
     assert_eq!(refused.status().as_u16(), 405);
     assert_eq!(refused.headers()[ALLOW], "GET, HEAD");
 }
+
+#[tokio::test]
+async fn a_file_is_sent_without_waiting_for_its_head_to_be_acknowledged() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    at_once(&listener).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (visitor, accepted) =
+        tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+    assert!(accepted.unwrap().0.nodelay().unwrap());
+    drop(visitor);
+}

@@ -1,0 +1,99 @@
+use futures_util::{FutureExt, poll};
+use rustix::net::sockopt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::body::Upload;
+
+/// A connection on which a request was sent, and the app's end of it.
+async fn asked() -> (Exchange, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (mut far, _) = listener.accept().await.unwrap();
+    let (method, uri, headers) = (Method::GET, Uri::from_static("/"), HeaderMap::new());
+    let lines = Lines::default();
+    let head = Head {
+        method: &method,
+        uri: &uri,
+        headers: &headers,
+        lines: &lines,
+        takes_ordinary: false,
+    };
+    let body = Upload::new(Incoming::default(), false, 0).body();
+    let exchange =
+        Exchange::start(Wire::new(Stream::Tcp(near)), &head, body, Duration::from_secs(60));
+    assert!(poll!(answer(&exchange)).is_pending());
+    far.read_exact(&mut [0; 16]).await.unwrap();
+    // As on one that was used a few times: what comes is acknowledged with what is sent next.
+    with_socket(&exchange, |socket| sockopt::set_tcp_quickack(socket, false).unwrap());
+    assert!(!acknowledges(&exchange));
+    (exchange, far)
+}
+
+fn answer(exchange: &Exchange) -> std::pin::Pin<Box<dyn Future<Output = Response<Incoming>> + '_>> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    Box::pin(async move {
+        let answered = std::future::poll_fn(|ctx| exchange.poll_answer(ctx, || deadline)).await;
+        answered.unwrap().0
+    })
+}
+
+fn piece(body: &mut Incoming) -> impl Future<Output = Bytes> {
+    std::future::poll_fn(|ctx| Pin::new(&mut *body).poll_frame(ctx)).map(|frame| {
+        let frame = frame.expect("a frame").expect("one that is whole");
+        frame.into_data().expect("data")
+    })
+}
+
+fn with_socket<R>(exchange: &Exchange, look: impl FnOnce(&TcpStream) -> R) -> R {
+    let state = exchange.0.borrow();
+    match &state.wire.as_ref().unwrap().stream {
+        Stream::Tcp(socket) => look(socket),
+        Stream::Unix(_) | Stream::Tls(_) => unreachable!("it was made with TCP"),
+    }
+}
+
+fn acknowledges(exchange: &Exchange) -> bool {
+    with_socket(exchange, |socket| sockopt::tcp_quickack(socket).unwrap())
+}
+
+/// Until what was written at the far end can be read here.
+async fn arrived(exchange: &Exchange) {
+    std::future::poll_fn(|ctx| with_socket(exchange, |socket| socket.poll_read_ready(ctx)))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_comes_after_its_head_is_not_kept_waiting_for_an_acknowledgement() {
+    let (exchange, mut far) = asked().await;
+    far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").await.unwrap();
+    let mut body = answer(&exchange).await.into_body();
+    assert!(!acknowledges(&exchange));
+    assert!(poll!(piece(&mut body)).is_pending());
+    assert!(acknowledges(&exchange));
+    far.write_all(b"ok").await.unwrap();
+    assert_eq!(piece(&mut body).await, "ok");
+}
+
+#[tokio::test]
+async fn neither_is_the_rest_of_a_head() {
+    let (exchange, mut far) = asked().await;
+    let mut answer = answer(&exchange);
+    far.write_all(b"HTTP/1.1 204 No Content\r\n").await.unwrap();
+    arrived(&exchange).await;
+    assert!(poll!(&mut answer).is_pending());
+    assert!(acknowledges(&exchange));
+    far.write_all(b"\r\n").await.unwrap();
+    assert_eq!(answer.await.status(), 204);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_at_once_costs_no_acknowledgement_of_its_own() {
+    let (exchange, mut far) = asked().await;
+    far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+    let mut body = answer(&exchange).await.into_body();
+    assert_eq!(piece(&mut body).await, "ok");
+    assert!(!acknowledges(&exchange));
+}
