@@ -95,7 +95,8 @@ pub(super) async fn list(session: &Session, args: &PsArgs) -> Result<(), Failure
     Ok(())
 }
 
-/// A heading for each process type, then its replicas.
+/// A heading for each process type with how many there are, then its replicas. One of a release before,
+/// which is kept for a rollback, is listed and not counted.
 fn lines(replicas: &[ReplicaDetail], now: Timestamp) -> Vec<String> {
     let mut groups: BTreeMap<(bool, &str), Vec<&ReplicaDetail>> = BTreeMap::new();
     for replica in replicas {
@@ -105,9 +106,10 @@ fn lines(replicas: &[ReplicaDetail], now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     for ((_, process), group) in groups {
         let command = group.iter().map(|replica| replica.command.as_str()).find(|c| !c.is_empty());
+        let serving = group.iter().filter(|replica| replica.kept_until.is_none()).count();
         lines.push(match command {
-            Some(command) => format!("=== {process}: {command} ({})", group.len()),
-            None => format!("=== {process} ({})", group.len()),
+            Some(command) => format!("=== {process}: {command} ({serving})"),
+            None => format!("=== {process} ({serving})"),
         });
         for replica in group {
             let ReplicaDetail { name, status, release, since, reason, memory, .. } = replica;
@@ -328,7 +330,7 @@ mod tests {
             },
         ];
         insta::assert_snapshot!(lines(&replicas, now).join("\n"), @r"
-        === web: node web.js (3)
+        === web: node web.js (2)
         web.1: up 2026/11/21 09:56:00 (~ 4m ago), v7, 48 MiB
         web.2: starting 2026/11/21 09:56:00 (~ 4m ago), v7, 48 MiB
         web.1: frozen 2026/11/21 09:56:00 (~ 4m ago), v6, 48 MiB: previous release, kept until 10:00:00
