@@ -24,11 +24,16 @@ const FIRST_READ: usize = 8 * 1024;
 const MOST_READ: usize = 128 * 1024;
 /// With less room than this a buffer is not read into any more.
 const LEAST_ROOM: usize = 2 * 1024;
+/// A buffer of more room than this is a large one.
+const MOST_SMALL: usize = 4 * FIRST_READ;
 /// Buffers one core keeps for the next who needs one.
 const SPARE_BUFFERS: usize = 64;
+/// And large ones: what the allocator gets back of these goes back to the kernel, page by page.
+const SPARE_LARGE_BUFFERS: usize = 8;
 
 thread_local! {
     static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static SPARE_LARGE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A connection's two directions.
@@ -66,8 +71,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Reads more into the input; 0 is the end.
     pub(super) fn poll_fill(&mut self, ctx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.input.capacity() == 0 {
-            self.input = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        // All of one that was read full was taken out of it, and is mostly gone by now.
+        if self.input.capacity() == 0 && !self.input.try_reclaim(self.next_read) {
+            let spare = if self.next_read > MOST_SMALL { &SPARE_LARGE } else { &SPARE };
+            self.input = spare.with_borrow_mut(Vec::pop).unwrap_or_default();
             // One read for what took one before, though the spare one is small.
             if self.input.capacity() < self.next_read {
                 self.input.reserve(self.next_read);
@@ -93,14 +100,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if !self.input.is_empty() {
             return;
         }
-        let buffer = std::mem::take(&mut self.input);
-        if buffer.capacity() <= 4 * FIRST_READ {
-            SPARE.with_borrow_mut(|spare| {
-                if spare.len() < SPARE_BUFFERS {
-                    spare.push(buffer);
-                }
-            });
-        }
+        let mut buffer = std::mem::take(&mut self.input);
+        let (spare, most) = if self.next_read <= MOST_SMALL && buffer.capacity() <= MOST_SMALL {
+            (&SPARE, SPARE_BUFFERS)
+        } else if buffer.try_reclaim(self.next_read) {
+            (&SPARE_LARGE, SPARE_LARGE_BUFFERS)
+        } else {
+            // Somebody still holds what was read into it, and so all of it.
+            return;
+        };
+        spare.with_borrow_mut(|spare| {
+            if spare.len() < most {
+                spare.push(buffer);
+            }
+        });
     }
 
     /// Writes out all there is.
@@ -232,4 +245,50 @@ pub(crate) fn on_upgrade(body: &Incoming) -> oneshot::Receiver<Upgraded> {
     let (sender, receiver) = oneshot::channel();
     body.tell_upgrade(sender);
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    fn spares() -> (usize, usize) {
+        (SPARE.with_borrow(Vec::len), SPARE_LARGE.with_borrow(Vec::len))
+    }
+
+    async fn fill<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> usize {
+        std::future::poll_fn(|ctx| wire.poll_fill(ctx)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_large_buffer_is_lent_again_once_nobody_holds_what_was_read() {
+        let (near, mut far) = tokio::io::duplex(4 * MOST_READ);
+        let mut wire = Wire::new(near);
+        wire.next_read = MOST_READ;
+        far.write_all(&[7; MOST_READ]).await.unwrap();
+        assert_eq!(fill(&mut wire).await, MOST_READ);
+        let first = wire.input.split().freeze();
+        assert!(futures_util::poll!(Box::pin(fill(&mut wire))).is_pending());
+        assert_eq!(
+            (wire.input.capacity(), spares()),
+            (0, (0, 1)),
+            "another was there to be read into"
+        );
+
+        far.write_all(&[8; MOST_READ]).await.unwrap();
+        assert_eq!((fill(&mut wire).await, spares()), (MOST_READ, (0, 0)));
+        assert_eq!(first, [7; MOST_READ][..]);
+        drop(wire.input.split());
+        assert!(futures_util::poll!(Box::pin(fill(&mut wire))).is_pending());
+        assert_eq!((wire.input.capacity(), spares()), (0, (0, 1)), "it waits for the next");
+
+        far.write_all(&[9]).await.unwrap();
+        fill(&mut wire).await;
+        assert_eq!((wire.input.to_vec(), spares()), (vec![9], (0, 0)));
+        // A small read is followed by small ones.
+        wire.input.clear();
+        assert!(futures_util::poll!(Box::pin(fill(&mut wire))).is_pending());
+        assert_eq!(wire.next_read, FIRST_READ);
+    }
 }

@@ -31,7 +31,7 @@ async fn asked() -> (Exchange, TcpStream) {
     (exchange, far)
 }
 
-fn answer(exchange: &Exchange) -> std::pin::Pin<Box<dyn Future<Output = Response<Incoming>> + '_>> {
+fn answer(exchange: &Exchange) -> Pin<Box<dyn Future<Output = Response<Incoming>> + '_>> {
     let deadline = Instant::now() + Duration::from_secs(60);
     Box::pin(async move {
         let answered = std::future::poll_fn(|ctx| exchange.poll_answer(ctx, || deadline)).await;
