@@ -392,11 +392,12 @@ fn what_a_wire_costs() {
         server.write_all(&[1]).unwrap();
         client.read_exact(&mut [0]).unwrap();
     }
+    // Said, not judged: how long a thing takes is for the benchmarks to tell.
     let new = since.elapsed() / 500;
     println!("a round trip: direct {direct:?}, through the wire {wired:?}");
     println!("a new connection through the wire: {new:?}; an idle wire: {idle} KiB of its own");
-    assert!(wired < direct + Duration::from_millis(1) && new < Duration::from_millis(5));
-    assert!(idle < 1024, "{idle} KiB");
+    let after = memory(wires(&bench, "web")[0]);
+    assert!(idle < 1024 && after < 1024, "{idle} KiB, and {after} KiB after 500 connections");
 }
 
 /// What of a process's memory is its own.
