@@ -27,7 +27,7 @@ mod listening;
 mod log;
 pub mod network;
 mod privileges;
-mod process;
+pub mod process;
 mod program;
 mod removal;
 mod seccomp;

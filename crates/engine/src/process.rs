@@ -2,15 +2,19 @@
 //!
 //! A pid alone is never believed: the kernel gives it to somebody else as soon as it is free.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+#[cfg(test)]
+use crate::sys;
 
 /// One process for good: pids come back, a pid with its start time does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,19 +107,39 @@ pub(crate) fn reachable_open_files(wanted: u64) -> u64 {
     if setrlimit(Resource::Nofile, raised).is_ok() { wanted } else { bound }
 }
 
-/// Starts one of our own hidden roles with nothing of our environment.
+/// The program of that name in the folders of `path`; the name itself where none has it.
+///
+/// By its whole path, and without a folder to begin in, a child is made by vfork(2): by fork(2) each would
+/// cost a copy of the page tables of a daemon with a thousand apps, and a fault for each page it wrote next.
+#[must_use]
+pub fn find(name: &OsStr, path: &OsStr) -> OsString {
+    if name.as_encoded_bytes().contains(&b'/') {
+        return name.to_owned();
+    }
+    let is_program = |file: &PathBuf| {
+        let found = std::fs::metadata(file);
+        found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    let all = std::env::split_paths(path).map(|folder| folder.join(name));
+    all.into_iter().find(is_program).map_or_else(|| name.to_owned(), PathBuf::into_os_string)
+}
+
+/// Starts one of our own hidden roles with nothing of our environment. It goes to `/` itself.
 pub(crate) fn spawn_role(
     program: &Path,
-    args: &[&std::ffi::OsStr],
+    args: &[&OsStr],
     control: OwnedFd,
     stderr: Stdio,
 ) -> io::Result<std::process::Child> {
     #[expect(clippy::disallowed_methods, reason = "the engine's one way to start our own roles")]
     let mut command = Command::new(program);
-    command.args(args).env_clear().current_dir("/");
+    command.args(args).env_clear();
     command.stdin(Stdio::from(control)).stdout(Stdio::null()).stderr(stderr);
     command.spawn()
 }
+
+/// Where programs of the host are.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs a program of the host to its end: argument list, `input` on stdin, output for the error.
 pub(crate) fn run(
@@ -125,8 +149,8 @@ pub(crate) fn run(
     input: Option<&str>,
 ) -> Result<String, Error> {
     #[expect(clippy::disallowed_methods, reason = "the engine's one way to run a host program")]
-    let mut command = Command::new(program);
-    command.args(args).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    let mut command = Command::new(find(program.as_ref(), PATH.as_ref()));
+    command.args(args).env_clear().env("PATH", PATH);
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|source| match source.kind() {
@@ -148,4 +172,50 @@ pub(crate) fn run(
         program: format!("{program} {}", args.join(" ")),
         output: String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a shell says of the folder it begins in, started as our roles are.
+    fn role(program: &str) -> String {
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let theirs = OwnedFd::from(theirs);
+        let out = Stdio::from(theirs.try_clone().unwrap());
+        let words = ["-c", "pwd >&2"].map(OsStr::new);
+        let mut child = spawn_role(program.as_ref(), &words, theirs, out).unwrap();
+        assert!(child.wait().unwrap().success());
+        let mut said = String::new();
+        io::Read::read_to_string(&mut ours, &mut said).unwrap();
+        said
+    }
+
+    #[test]
+    fn no_child_costs_a_copy_of_the_daemons_memory_map() {
+        let before = sys::forks();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(role("/bin/sh").trim_end(), here.to_str().unwrap());
+        assert_eq!(run("cat", "coreutils", &[], Some("hello")).unwrap(), "hello");
+        assert_eq!(sys::forks(), before);
+        // What this test could miss: one that is made the other way is counted.
+        #[expect(clippy::disallowed_methods, reason = "the way not to do it")]
+        let mut other = Command::new("/bin/true");
+        other.current_dir("/").status().unwrap();
+        assert_eq!(sys::forks(), before + 1);
+    }
+
+    #[test]
+    fn a_program_is_found_where_the_path_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tool");
+        std::fs::write(&file, "#!/bin/sh\n").unwrap();
+        let path = std::env::join_paths([Path::new("/nowhere"), folder.path()]).unwrap();
+        let find = |name: &str| find(name.as_ref(), &path);
+        assert_eq!(find("tool"), "tool", "nobody may run it");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find("tool"), file);
+        assert_eq!(find("./tool"), "./tool");
+        assert_eq!(find("none"), "none");
+    }
 }

@@ -268,3 +268,18 @@ pub(crate) fn bpf_attach_lookup(
     attributes[1] = pair(BPF_SK_LOOKUP, 0);
     bpf_descriptor(BPF_LINK_CREATE, &attributes)
 }
+
+/// How often this thread forked with its memory's map copied, from the first call on.
+#[cfg(test)]
+pub(crate) fn forks() -> u32 {
+    use std::cell::Cell;
+    use std::sync::Once;
+    thread_local!(static FORKS: Cell<u32> = const { Cell::new(0) });
+    static COUNTED: Once = Once::new();
+    extern "C" fn count() {
+        FORKS.set(FORKS.get() + 1);
+    }
+    // SAFETY: a handler that adds to a number of its own thread; pthread_atfork(3) calls it in whoever forks.
+    COUNTED.call_once(|| assert_eq!(unsafe { libc::pthread_atfork(Some(count), None, None) }, 0));
+    FORKS.get()
+}

@@ -98,7 +98,10 @@ impl Invocation {
     /// A command ready to be spawned, for those who talk to it while it runs.
     #[expect(clippy::disallowed_methods, reason = "this is the helper the rule points to")]
     pub fn command(&self) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(&self.program);
+        let path = self.env.iter().rfind(|(key, _)| key == "PATH");
+        let path = path.map(|(_, path)| path.clone()).unwrap_or_default();
+        let program = engine::process::find(&self.program, &path);
+        let mut command = tokio::process::Command::new(program);
         command.args(&self.arguments).env_clear().envs(self.env.iter().cloned());
         if let Some(folder) = &self.folder {
             command.current_dir(folder);

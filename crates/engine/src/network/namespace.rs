@@ -1,14 +1,18 @@
 //! Entering network namespaces. A process that enters one stays there: only the hidden roles do.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::error::Error;
+use crate::shim::tree;
 use crate::sys;
+use crate::walls::FRESH;
 
 /// A new one with `lo` up: nothing in, nothing out.
 pub(crate) fn enter_new() -> Result<(), Error> {
@@ -32,6 +36,23 @@ pub(crate) fn enter(path: &Path) -> Result<(), Error> {
 /// In a namespace of its own an app may as well listen on 80, and ping its own address.
 fn open_low_ports() {
     // Only a comfort: on a kernel without these, such apps say themselves what they miss.
-    let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-    let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+    set(&[("ipv4/ip_unprivileged_port_start", "0"), ("ipv4/ping_group_range", "0 2147483647")]);
+}
+
+/// Sets what is below `/proc/sys/net` in the namespace this thread is in, as far as it goes.
+///
+/// In a proc of its own: the kernel keeps the names that were looked up there for every namespace in one
+/// chain, which a thousand of them make a long one.
+pub(crate) fn set(values: &[(&str, &str)]) {
+    let own = tree::fresh(&FRESH[0]).ok();
+    for (name, value) in values {
+        let name = Path::new("sys/net").join(name);
+        let opened = match &own {
+            Some(proc) => openat(proc, &name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                .map(File::from)
+                .map_err(std::io::Error::from),
+            None => File::options().write(true).open(Path::new("/proc").join(&name)),
+        };
+        let _ = opened.and_then(|mut file| file.write_all(value.as_bytes()));
+    }
 }

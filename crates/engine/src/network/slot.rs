@@ -49,7 +49,7 @@ pub(crate) fn make(config: &OutboundConfig, index: u32) -> Result<Slot, Error> {
         namespace::enter_new()?;
         bind(here, &path)?;
         // Version 6 has no way out; without an address programs do not try.
-        let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+        namespace::set(&[("ipv6/conf/default/disable_ipv6", "1")]);
         let inside = Netlink::open()?;
         let near = End { name: "eth0", hardware: hardware(address) };
         let far = End { name: &link, hardware: hardware(host) };
