@@ -228,6 +228,20 @@ pub(crate) fn bpf_map(kind: u32, value_size: u32, entries: u32) -> io::Result<Ow
     bpf_descriptor(BPF_MAP_CREATE, &attributes)
 }
 
+/// Gives the two signals the C library keeps for itself their first meaning back. Its posix_spawn(3) has
+/// a child ignore them, which lasts over every exec, and its sigaction(3) hands them to nobody.
+pub(crate) fn restore_library_signals() {
+    const KEPT: [libc::c_int; 2] = [32, 33];
+    // The kernel's own form (handler, flags, restorer where there is one, mask), all of it zero: SIG_DFL.
+    let ordinary = [0_u64; 4];
+    let old = std::ptr::null_mut::<u64>();
+    for signal in KEPT {
+        // SAFETY: reads 32 bytes at most, of memory that is there; writes nothing. A set of signals has
+        // eight bytes.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, ordinary.as_ptr(), old, 8_usize) };
+    }
+}
+
 /// Sets an entry of a map with values of eight bytes.
 pub(crate) fn bpf_set(map: BorrowedFd<'_>, key: u32, value: u64) -> io::Result<()> {
     let mut attributes = BpfAttributes::default();

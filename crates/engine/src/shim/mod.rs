@@ -170,10 +170,12 @@ fn ending(spec: &ContainerSpec, cgroup: &Cgroup, code: i32) -> ExitRecord {
     ExitRecord { code, signal: None, oom_kills, is_over_disk: false, at_millis, error: None }
 }
 
-/// The control socket is stdin; afterwards stdin is empty. And keeps no folder of whoever started us.
+/// The control socket is stdin; afterwards stdin is empty. What else a role gets of whoever started it, the
+/// folder and what becomes of signals, is no container's.
 pub(crate) fn take_control() -> Result<UnixStream, Error> {
     let doing = "take the control socket";
     std::env::set_current_dir("/").map_err(Error::kernel(doing))?;
+    sys::restore_library_signals();
     let stdin = std::io::stdin();
     let control = stdin.as_fd().try_clone_to_owned().map_err(Error::kernel(doing))?;
     let null = std::fs::File::open("/dev/null").map_err(Error::kernel(doing))?;
