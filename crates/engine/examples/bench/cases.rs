@@ -14,25 +14,24 @@ use crate::{Result, crowd, network};
 
 /// A small web server that ends at TERM.
 const SERVER: &str = "trap 'exit 0' TERM; httpd -f -p 8080 -h /www & wait";
-/// What is run inside and outside: mostly the processor, mostly the kernel, mostly the disk.
+/// What is run inside and outside: mostly the processor, mostly the kernel, mostly the disk. Short, and
+/// often, one side right after the other: a core that others share is now fast, now slow, for seconds.
 const WORK: [(&str, &str); 4] = [
-    ("compute", "i=0; while [ $i -lt 1500000 ]; do i=$((i+1)); done"),
-    ("2 million system calls", "dd if=/dev/zero of=/dev/null bs=1 count=1000000 2>/dev/null"),
+    ("compute", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"),
+    ("500,000 system calls", "dd if=/dev/zero of=/dev/null bs=1 count=250000 2>/dev/null"),
     ("write 256 MiB", "cd /work; dd if=/dev/zero of=big bs=1M count=256 conv=fsync 2>/dev/null"),
     (
-        "4,000 small files",
-        "cd /work; i=0; while [ $i -lt 4000 ]; do echo x > f$i; i=$((i+1)); done",
+        "1,000 small files",
+        "cd /work; i=0; while [ $i -lt 1000 ]; do echo x > f$i; i=$((i+1)); done",
     ),
 ];
 
 /// Where the kernel keeps what processor time a cgroup used.
 const ACCOUNTS: &str = "/sys/fs/cgroup/cpuacct";
-/// Where it is done outside.
-const OUTSIDE: &str = "/var/tmp/wharf-bench-work";
-
 pub(crate) type Sides<'a> = &'a mut [Box<dyn Side>];
 
-pub(crate) fn run(sides: Sides<'_>, rounds: usize, cases: &str) -> Result<()> {
+/// `folder` is on the disk all sides write to.
+pub(crate) fn run(sides: Sides<'_>, rounds: usize, cases: &str, folder: &Path) -> Result<()> {
     let is_asked = |case| cases == "all" || cases.split(',').any(|one| one == case);
     if is_asked("life") {
         lives(sides, rounds)?;
@@ -44,7 +43,7 @@ pub(crate) fn run(sides: Sides<'_>, rounds: usize, cases: &str) -> Result<()> {
         network::run(sides, rounds.div_ceil(6))?;
     }
     if is_asked("work") {
-        works(sides, rounds.div_ceil(6))?;
+        works(sides, rounds.div_ceil(2), &folder.join("outside"))?;
     }
     Ok(())
 }
@@ -133,12 +132,13 @@ fn first_byte(pid: u32) -> Result<()> {
 }
 
 /// The same work inside, to its end, and outside: processor time, and time that passed.
-fn works(sides: Sides<'_>, rounds: usize) -> Result<()> {
+/// `outside` is where it is done outside.
+fn works(sides: Sides<'_>, rounds: usize, outside: &Path) -> Result<()> {
     for (case, script) in WORK {
         let mut table = Vec::new();
         for round in 0..rounds {
-            let inside = script.replace("/work", OUTSIDE);
-            fs::create_dir_all(OUTSIDE)?;
+            let inside = script.replace("/work", &outside.to_string_lossy());
+            fs::create_dir_all(outside)?;
             let group = format!("{CGROUP}/outside");
             let folder = Path::new(ACCOUNTS).join(&group);
             fs::create_dir_all(&folder)?;
@@ -146,7 +146,7 @@ fn works(sides: Sides<'_>, rounds: usize) -> Result<()> {
             let (began, used) = (Instant::now(), group_ms(&group)?);
             call("/bin/busybox", &["sh", "-c", &inside])?;
             table.push(("outside".to_owned(), [group_ms(&group)? - used, ms(began)]));
-            fs::remove_dir_all(OUTSIDE)?;
+            fs::remove_dir_all(outside)?;
             each(sides, "work", round, |side, id| {
                 let (began, used) = (Instant::now(), group_ms(side.group())?);
                 let pid = side.start(id, script)?;

@@ -52,5 +52,5 @@ fn main() -> Result<()> {
             _ => return Err(format!("`{word}` is no side").into()),
         };
     }
-    cases::run(&mut sides, rounds.parse()?, cases)
+    cases::run(&mut sides, rounds.parse()?, cases, folder)
 }
