@@ -40,7 +40,7 @@ NETWORK = {
     "µs a round trip out": ("Out", "64 bytes and back from elsewhere, µs"),
     "MiB/s from elsewhere": ("Out", "1 GiB from elsewhere, MiB/s"),
 }
-WORK = ("compute", "500,000 system calls", "write 256 MiB", "1,000 small files")
+WORK = ("compute", "2 million system calls", "write 256 MiB", "5,000 small files")
 NOTE = """\
 ## What the rows of work inside say
 

@@ -15,14 +15,15 @@ use crate::{Result, crowd, network};
 /// A small web server that ends at TERM.
 const SERVER: &str = "trap 'exit 0' TERM; httpd -f -p 8080 -h /www & wait";
 /// What is run inside and outside: mostly the processor, mostly the kernel, mostly the disk. Short, and
-/// often, one side right after the other: a core that others share is now fast, now slow, for seconds.
+/// often, one side right after the other: a core that others share is now fast, now slow, for seconds. But not
+/// so short that the start of a container, which is its work too, would show.
 const WORK: [(&str, &str); 4] = [
     ("compute", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"),
-    ("500,000 system calls", "dd if=/dev/zero of=/dev/null bs=1 count=250000 2>/dev/null"),
+    ("2 million system calls", "dd if=/dev/zero of=/dev/null bs=1 count=1000000 2>/dev/null"),
     ("write 256 MiB", "cd /work; dd if=/dev/zero of=big bs=1M count=256 conv=fsync 2>/dev/null"),
     (
-        "1,000 small files",
-        "cd /work; i=0; while [ $i -lt 1000 ]; do echo x > f$i; i=$((i+1)); done",
+        "5,000 small files",
+        "cd /work; i=0; while [ $i -lt 5000 ]; do echo x > f$i; i=$((i+1)); done",
     ),
 ];
 
