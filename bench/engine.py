@@ -48,8 +48,7 @@ A filter of system calls costs what it costs by being there: one of a single ins
 more processor time for two million calls of `dd` (0.49 s for 0.42 s, medians of four in turns) than none. The kernel
 remembers which calls always pass, so the length of ours adds little; no list, however short, reaches 10 % on that row.
 
-Small files pass overlayfs, whose every new file is two inodes and an entry in each of two trees: half as much again, whoever starts
-the container. What an app writes much of belongs on a volume, which is no overlay.
+Small files pass overlayfs, which takes half as much again, whoever starts the container. What an app writes much of belongs on a volume, which is no overlay.
 
 The write row says less than it seems: what a container of ours writes beside its volumes is thrown away with it, so its overlay
 is `volatile` and an fsync there does not wait for the disk. The others' is not.

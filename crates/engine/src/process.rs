@@ -107,7 +107,8 @@ pub(crate) fn reachable_open_files(wanted: u64) -> u64 {
     if setrlimit(Resource::Nofile, raised).is_ok() { wanted } else { bound }
 }
 
-/// The program of that name in the folders of `path`; the name itself where none has it.
+/// The program of that name in the folders of `path`; the name itself where none has it. A folder that is not
+/// named whole (an empty one means where we stand) is none of a daemon's.
 ///
 /// By its whole path, and without a folder to begin in, a child is made by vfork(2): by fork(2) each would
 /// cost a copy of the page tables of a daemon with a thousand apps, and a fault for each page it wrote next.
@@ -120,8 +121,11 @@ pub fn find(name: &OsStr, path: &OsStr) -> OsString {
         let found = std::fs::metadata(file);
         found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     };
-    let all = std::env::split_paths(path).map(|folder| folder.join(name));
-    all.into_iter().find(is_program).map_or_else(|| name.to_owned(), PathBuf::into_os_string)
+    let folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+    folders
+        .map(|folder| folder.join(name))
+        .find(is_program)
+        .map_or_else(|| name.to_owned(), PathBuf::into_os_string)
 }
 
 /// Starts one of our own hidden roles with nothing of our environment. It goes to `/` itself.
@@ -217,5 +221,9 @@ mod tests {
         assert_eq!(find("tool"), file);
         assert_eq!(find("./tool"), "./tool");
         assert_eq!(find("none"), "none");
+        assert!(Path::new("../../scripts/demo.sh").exists(), "from where the tests run");
+        for path in ["", "../../scripts"] {
+            assert_eq!(super::find("demo.sh".as_ref(), path.as_ref()), "demo.sh");
+        }
     }
 }

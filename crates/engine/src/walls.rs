@@ -14,16 +14,19 @@ pub(crate) struct Fresh {
     pub options: &'static [&'static str],
 }
 
+/// A `/proc`; each has its own names, whatever others of the same processes have.
+pub(crate) const PROC: Fresh = Fresh {
+    target: "/proc",
+    kind: "proc",
+    source: "proc",
+    flags: &["nosuid", "noexec", "nodev"],
+    options: &[],
+};
+
 /// In the order in which they are mounted. `/proc` and `/dev` are put on ordinary folders only: what an
 /// image has there instead could lead elsewhere.
 pub(crate) const FRESH: [Fresh; 5] = [
-    Fresh {
-        target: "/proc",
-        kind: "proc",
-        source: "proc",
-        flags: &["nosuid", "noexec", "nodev"],
-        options: &[],
-    },
+    PROC,
     Fresh {
         target: "/dev",
         kind: "tmpfs",

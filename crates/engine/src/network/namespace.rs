@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use crate::error::Error;
 use crate::shim::tree;
 use crate::sys;
-use crate::walls::FRESH;
+use crate::walls::PROC;
 
 /// A new one with `lo` up: nothing in, nothing out.
 pub(crate) fn enter_new() -> Result<(), Error> {
@@ -44,7 +44,7 @@ fn open_low_ports() {
 /// In a proc of its own: the kernel keeps the names that were looked up there for every namespace in one
 /// chain, which a thousand of them make a long one.
 pub(crate) fn set(values: &[(&str, &str)]) {
-    let own = tree::fresh(&FRESH[0]).ok();
+    let own = tree::fresh(&PROC).ok();
     for (name, value) in values {
         let name = Path::new("sys/net").join(name);
         let opened = match &own {
