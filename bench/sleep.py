@@ -19,6 +19,7 @@ from statistics import median, quantiles
 
 import machine
 import wharf
+from alone import Alone
 from docker import free_port
 from examples import EXAMPLES, TREE, Repository
 from memory import wait_for
@@ -103,6 +104,8 @@ class Bench:
             time.sleep(PAUSE)
             result["after a pause"].append(ask())
         result["memory"] = self.memory(self.status(name)["id"])
+        say(f"{name}: its program alone, {rounds} rounds")
+        result["alone"] = [self.boot_alone(name) for _ in range(rounds)]
         self.wharf.call("sleep:set", "--freeze-after", "1s", "-a", name)
         say(f"{name}: frozen, {rounds} rounds")
         result["frozen"] = []
@@ -127,6 +130,16 @@ class Bench:
         self.wharf.call("sleep:off", name)
         return result
 
+    def boot_alone(self, app: str) -> float:
+        """As cold as what wakes from stopped: nobody ran it for as long."""
+        pid = json.loads(self.wharf.call("inspect", "web.1", "-a", app, "--json").stdout)["pids"]["app"]["host"]
+        program = Alone(pid, "8080", free_port())
+        try:
+            time.sleep(PAUSE)
+            return program.boot()
+        finally:
+            program.end()
+
     def kept(self, app: str) -> bool:
         replicas = json.loads(self.wharf.call("ps", "-a", app, "--json").stdout)
         return any("kept_until" in replica for replica in replicas)
@@ -143,6 +156,7 @@ ROWS = (
     ("after a pause", f"awake, {PAUSE:g} s after the last request"),
     ("frozen", "frozen"),
     ("boot", "a deploy's boot: container, program, health"),
+    ("alone", f"the program alone, {PAUSE:g} s after the last: exec to answer"),
     ("stopped", "stopped"),
     ("rollback", "a rollback, the command to its end"),
     ("thaw", "the same to the predecessor kept frozen"),
@@ -161,8 +175,10 @@ def render(on: dict, results: dict, rounds: int) -> str:
         "",
         f"Milliseconds at the client, from the connect to the last byte, {rounds} rounds: median, and the",
         "ninth of ten. What a wake costs is what it takes longer than a request to the same app awake that",
-        "nobody asked for as long: its pages and the kernel's are as cold then. A deploy boots what was",
-        "running a moment ago, a wake what was not for seconds.",
+        "nobody asked for as long: its pages and the kernel's are as cold then. What a start costs is what",
+        "it takes longer than the app's own boot: the same program in the same files, without container,",
+        "filter or Wharf, from its exec to its first answer. It is started after the same pause, for a",
+        "program that ran a moment ago boots faster: a deploy's boot is that.",
         "",
     ]
     for name, result in results.items():
@@ -173,8 +189,8 @@ def render(on: dict, results: dict, rounds: int) -> str:
             ninth = quantiles(values, n=10)[8]
             lines.append(f"| {text} | {median(values):.2f} | {ninth:.2f} |")
         cost = median(result["frozen"]) - median(result["after a pause"])
-        more = median(result["stopped"]) - median(result["boot"])
-        lines += ["", f"Waking it costs {cost:.2f} ms (goal: 2), starting it {more:.1f} ms more than its boot (goal: 15).",
+        more = median(result["stopped"]) - median(result["alone"])
+        lines += ["", f"Waking it costs {cost:.2f} ms (goal: 2), starting it {more:.1f} ms more than its own boot (goal: 15).",
                   ""]
     return "\n".join(lines)
 
