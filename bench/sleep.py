@@ -132,8 +132,8 @@ class Bench:
 
     def boot_alone(self, app: str) -> float:
         """As cold as what wakes from stopped: nobody ran it for as long."""
-        pid = json.loads(self.wharf.call("inspect", "web.1", "-a", app, "--json").stdout)["pids"]["app"]["host"]
-        program = Alone(pid, "8080", free_port())
+        seen = json.loads(self.wharf.call("inspect", "web.1", "-a", app, "--json").stdout)
+        program = Alone(seen["container"]["pids"]["app"]["host"], "8080", free_port())
         try:
             time.sleep(PAUSE)
             return program.boot()
