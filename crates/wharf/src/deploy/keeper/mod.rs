@@ -117,6 +117,11 @@ impl Life {
     fn is_asleep(&self) -> bool {
         self.frozen_at.is_some() && self.condition == Condition::Ready
     }
+
+    /// It ended as it was told to, and is being cleared away: to people its place is empty.
+    fn is_over(&self) -> bool {
+        self.is_told && matches!(self.condition, Condition::Ended(_))
+    }
 }
 
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use model::sleep::{Seen, Verdict, judge};
 
 use super::super::ReplicaView;
 use super::super::idle::Wanted;
-use super::{Fact, Keeper, Life, Loaded, Message, Trouble, place_of};
+use super::{Fact, Keeper, Life, Loaded, Message, Trouble};
 use crate::store;
 
 /// The sleep of the app, as far as the keeper has to remember it.
@@ -232,9 +232,7 @@ impl Keeper {
     /// The places that are empty because the app is stopped.
     pub(super) fn asleep_views(&self) -> Vec<ReplicaView> {
         let Some((at, release, places)) = &self.sleeping.stopped else { return Vec::new() };
-        let is_empty =
-            |place: &&Place| !self.lives.values().any(|life| place_of(&life.replica) == **place);
-        let views = places.iter().filter(is_empty).map(|place| ReplicaView {
+        let views = places.iter().filter(|place| self.is_empty(place)).map(|place| ReplicaView {
             replica: self.nobody_at(place, *release),
             status: "asleep",
             note: Some("the next request starts it".to_owned()),

@@ -13,7 +13,7 @@ impl Keeper {
         let mut views: Vec<ReplicaView> = self
             .lives
             .values()
-            .filter(|life| !(life.is_told && matches!(life.condition, Condition::Ended(_))))
+            .filter(|life| !life.is_over())
             .map(|life| ReplicaView {
                 replica: life.replica.clone(),
                 status: match &life.condition {
@@ -45,8 +45,7 @@ impl Keeper {
         // A place that waits for its restart has no replica, and is worth a line all the same.
         for (place, crashes) in &self.crashes {
             let Some((kind, release)) = self.last_ending.get(place) else { continue };
-            let is_empty = !self.lives.values().any(|life| place_of(&life.replica) == *place);
-            if is_empty && crashes.next_start() > self.now() {
+            if self.is_empty(place) && crashes.next_start() > self.now() {
                 views.push(self.waiting_view(place, kind, *release, *crashes));
             }
         }
@@ -59,6 +58,11 @@ impl Keeper {
             key(a).cmp(&key(b))
         });
         views
+    }
+
+    /// Whether nothing at that place is shown.
+    pub(super) fn is_empty(&self, place: &Place) -> bool {
+        !self.lives.values().any(|life| !life.is_over() && place_of(&life.replica) == *place)
     }
 
     fn crashes_of(&self, place: &Place) -> u32 {

@@ -1,6 +1,6 @@
 //! Apps that are stopped because nobody was there, and are started for the first who comes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{app, hello, wait_status};
 use crate::support::host::{Host, wait_for};
@@ -74,7 +74,12 @@ fn a_stopped_app_stays_so_over_the_daemons_death_and_wakes_for_who_waited_meanwh
     let mut host = Host::start();
     app(&host, "shop");
     host.wharf(&["sleep:set", "--stop-after", "1s", "-a", "shop"]);
-    wait_status(&host, "shop", "asleep");
+    // So many that one of them asks in every moment.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| watch_it_stop(&host));
+        }
+    });
     invariants::check(&host, 0);
     host.kill_daemon();
     host.start_daemon(&[]);
@@ -91,6 +96,19 @@ fn a_stopped_app_stays_so_over_the_daemons_death_and_wakes_for_who_waited_meanwh
         assert_eq!(visitor.join().unwrap(), "200", "{}", host.daemon_log());
     });
     wait_status(&host, "shop", "asleep");
+}
+
+/// Asks until the app is asleep; its place is in every answer.
+fn watch_it_stop(host: &Host) {
+    let since = Instant::now();
+    loop {
+        let replicas = host.read("/wharf/apps/shop/replicas").json();
+        assert!(replicas[0].is_object(), "at every moment its place has a line: {replicas}");
+        if replicas[0]["status"] == "asleep" {
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(30), "{replicas}");
+    }
 }
 
 /// Whether the proxy holds a request, asked of itself: there is no daemon.
