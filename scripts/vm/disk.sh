@@ -30,7 +30,7 @@ kept() {
 
 # The machine. Its memory disk holds no more than its one disk needs.
 kept root.tar \
-  --include=systemd-sysv,linux-image-amd64,initramfs-tools,zstd,kmod,git,nftables,iproute2,curl,python3,busybox-static,runc \
+  --include=systemd-sysv,linux-image-amd64,initramfs-tools,zstd,kmod,git,nftables,iptables,iproute2,curl,python3,busybox-static,runc \
   --essential-hook='mkdir -p "$1/etc/initramfs-tools/conf.d"' \
   --essential-hook='printf "MODULES=list\nCOMPRESS=zstd\n" >"$1/etc/initramfs-tools/conf.d/vm"' \
   --customize-hook='printf "virtio_pci\nvirtio_blk\next4\n" >>"$1/etc/initramfs-tools/modules"' \

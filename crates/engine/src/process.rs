@@ -221,9 +221,13 @@ mod tests {
         assert_eq!(find("tool"), file);
         assert_eq!(find("./tool"), "./tool");
         assert_eq!(find("none"), "none");
-        assert!(Path::new("../../scripts/demo.sh").exists(), "from where the tests run");
-        for path in ["", "../../scripts"] {
-            assert_eq!(super::find("demo.sh".as_ref(), path.as_ref()), "demo.sh");
-        }
+        // The same folder, from where the tests run: there, and not taken.
+        let depth = std::env::current_dir().unwrap().components().count() - 1;
+        let up = Path::new("..").join("../".repeat(depth));
+        let relative = up.join(folder.path().strip_prefix("/").unwrap());
+        assert!(relative.join("tool").exists());
+        assert_eq!(super::find("tool".as_ref(), relative.as_os_str()), "tool");
+        let both = ["", folder.path().to_str().unwrap()].join(":");
+        assert_eq!(super::find("tool".as_ref(), both.as_ref()), file, "an empty one is no folder");
     }
 }
