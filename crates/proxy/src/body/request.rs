@@ -122,6 +122,13 @@ pub(crate) struct RequestBody {
     sent_trailers: bool,
 }
 
+impl RequestBody {
+    /// Whether the request has a body at all, be it an empty one.
+    pub(crate) fn is_there(&self) -> bool {
+        self.upload.0.borrow().received.is_some()
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;

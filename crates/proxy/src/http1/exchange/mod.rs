@@ -100,12 +100,17 @@ impl Exchange {
     ) -> Self {
         wire.has_written = false;
         write::request(&mut wire.output.lead, head);
+        let is_chunked = body.is_there() && head.headers.contains_key(TRANSFER_ENCODING);
         let upload = Some(body).filter(|body| !body.is_end_stream());
+        if is_chunked && upload.is_none() {
+            // An earlier try has read to the end that there is nothing in it.
+            wire.output.lead.extend_from_slice(write::LAST_CHUNK);
+        }
         Self(Rc::new(RefCell::new(State {
             wire: Some(wire),
             method: head.method.clone(),
             takes_ordinary: head.takes_ordinary && head.method != Method::HEAD,
-            is_chunked: head.headers.contains_key(TRANSFER_ENCODING),
+            is_chunked,
             upload,
             reader: HeadReader::default(),
             interim: 0,

@@ -6,11 +6,16 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::body::Upload;
 
-/// A connection on which a request was sent, and the app's end of it.
-async fn asked() -> (Exchange, TcpStream) {
+/// Both ends of a connection.
+async fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (mut far, _) = listener.accept().await.unwrap();
+    (near, listener.accept().await.unwrap().0)
+}
+
+/// A connection on which a request was sent, and the app's end of it.
+async fn asked() -> (Exchange, TcpStream) {
+    let (near, mut far) = connection().await;
     let (method, uri, headers) = (Method::GET, Uri::from_static("/"), HeaderMap::new());
     let lines = Lines::default();
     let head = Head {
@@ -96,4 +101,48 @@ async fn an_answer_that_comes_at_once_costs_no_acknowledgement_of_its_own() {
     let mut body = answer(&exchange).await.into_body();
     assert_eq!(piece(&mut body).await, "ok");
     assert!(!acknowledges(&exchange));
+}
+
+/// A body in chunks with nothing in it.
+#[derive(Default)]
+struct Nothing(std::cell::Cell<bool>);
+
+impl Source for Nothing {
+    fn poll_frame(&self, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0.set(true);
+        Poll::Ready(None)
+    }
+
+    fn left(&self) -> Option<u64> {
+        self.0.get().then_some(0)
+    }
+
+    fn tell_upgrade(&self, _: oneshot::Sender<Upgraded>) {}
+}
+
+#[tokio::test]
+async fn an_empty_body_in_chunks_has_its_end_in_each_try() {
+    let method = Method::PUT;
+    let (uri, lines) = (Uri::from_static("/"), Lines::default());
+    let chunked = http::HeaderValue::from_static("chunked");
+    let headers = HeaderMap::from_iter([(TRANSFER_ENCODING, chunked)]);
+    let head = Head {
+        method: &method,
+        uri: &uri,
+        headers: &headers,
+        lines: &lines,
+        takes_ordinary: false,
+    };
+    let upload = Upload::new(Incoming::new(Rc::new(Nothing::default())), true, 0);
+    for _ in 0..2 {
+        let (near, mut far) = connection().await;
+        let wire = Wire::new(Stream::Tcp(near));
+        let exchange = Exchange::start(wire, &head, upload.body(), Duration::from_secs(60));
+        assert!(poll!(answer(&exchange)).is_pending());
+        let expected = b"PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+        let mut sent = vec![0; expected.len()];
+        let read = tokio::time::timeout(Duration::from_secs(5), far.read_exact(&mut sent)).await;
+        assert!(read.is_ok(), "{}", String::from_utf8_lossy(&sent));
+        assert_eq!(sent, expected);
+    }
 }
