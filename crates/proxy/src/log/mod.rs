@@ -47,7 +47,7 @@ struct Inner {
     meters: Arc<[CoreMeter]>,
     number: usize,
     form: LogForm,
-    /// The present second, and how it is written.
+    /// The present second, and how it is written, without the `Z`.
     second: RefCell<(u64, String)>,
     has_lines: Notify,
     is_stopped: Cell<bool>,
@@ -88,9 +88,10 @@ impl Sink {
             let written =
                 jiff::Timestamp::try_from(UNIX_EPOCH + Duration::from_secs(now.as_secs()));
             second.1 = written.unwrap_or_default().to_string();
+            second.1.pop();
             second.0 = now.as_secs();
         }
-        line.push_str(second.1.trim_end_matches('Z'));
+        line.push_str(&second.1);
         let micros = 1_000_000 + now.subsec_micros();
         let mut digits = itoa::Buffer::new();
         // The 1 before the digits keeps their zeroes.

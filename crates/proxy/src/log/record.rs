@@ -277,7 +277,9 @@ impl Record {
             fields.text(name!("path"), &[path]);
         }
         match self.host.as_ref().and_then(|host| host.to_str().ok()) {
-            Some(host) if !host.contains(['"', ' ', '=', '\\']) => fields.word(name!("host"), host),
+            Some(host) if !host.bytes().any(|byte| b"\" =\\".contains(&byte)) => {
+                fields.word(name!("host"), host);
+            }
             Some(_) | None => fields.text(name!("host"), &[]),
         }
         fields.word(name!("request_id"), self.request_id.to_str().unwrap_or(""));

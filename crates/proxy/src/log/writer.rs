@@ -91,10 +91,15 @@ impl Files {
     fn write(&mut self, batch: &Batch) {
         self.turn += 1;
         let mut by_app: HashMap<Option<AppId>, String> = HashMap::new();
-        let mut start = 0;
-        for (app, end) in &batch.lines {
-            by_app.entry(*app).or_default().push_str(&batch.text[start..*end]);
-            start = *end;
+        let (mut start, mut lines) = (0, batch.lines.iter().peekable());
+        while let Some((app, end)) = lines.next() {
+            // Those of one app that follow each other go together.
+            let mut end = *end;
+            while let Some((_, next)) = lines.next_if(|(other, _)| other == app) {
+                end = *next;
+            }
+            by_app.entry(*app).or_default().push_str(&batch.text[start..end]);
+            start = end;
         }
         for (app, text) in by_app {
             if self.append(app, text.as_bytes()).is_err() {
@@ -198,4 +203,36 @@ fn rotate(path: &Path) -> io::Result<()> {
         }
     }
     fs::rename(path, old(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_app_gets_its_lines_in_order_whoever_came_between() {
+        let folder = tempfile::tempdir().unwrap();
+        let lost = Arc::new(Lost::default());
+        let here = folder.path().to_owned();
+        let mut files = Files { folder: here.clone(), open: HashMap::new(), turn: 0, lost };
+        let [one, two] = [1, 2].map(|id| AppId(uuid::Uuid::from_u128(id)));
+        let mut batch = Batch::default();
+        for (app, line) in [
+            (Some(one), "1\n"),
+            (Some(one), "2\n"),
+            (None, "3\n"),
+            (Some(two), "4\n"),
+            (Some(one), "5\n"),
+            (None, "6\n"),
+            (None, "7\n"),
+        ] {
+            batch.text.push_str(line);
+            batch.lines.push((app, batch.text.len()));
+        }
+        files.write(&batch);
+        let read = |name: String| fs::read_to_string(here.join(name)).unwrap();
+        assert_eq!(read(format!("{one}.log")), "1\n2\n5\n");
+        assert_eq!(read(format!("{two}.log")), "4\n");
+        assert_eq!(read("edge.log".into()), "3\n6\n7\n");
+    }
 }
