@@ -4,7 +4,9 @@ use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
     FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderName, Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+
+use crate::marks::Marks;
 
 /// A rule a request broke, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,7 +78,7 @@ fn without_port(host: &str) -> Option<&str> {
 }
 
 /// The first rule the head breaks.
-pub(crate) fn head<B>(request: &Request<B>) -> Result<(), Broken> {
+pub(crate) fn head<B>(request: &Request<B>, marks: Marks) -> Result<(), Broken> {
     let headers = request.headers();
     if request.method() == Method::CONNECT {
         return Err(Broken("CONNECT is not served here"));
@@ -86,13 +88,14 @@ pub(crate) fn head<B>(request: &Request<B>) -> Result<(), Broken> {
     if !path.starts_with('/') && (path, request.method()) != ("*", &Method::OPTIONS) {
         return Err(Broken("a target that is neither a path nor a whole URL"));
     }
-    if headers.contains_key(UPGRADE)
+    if marks.has(Marks::UPGRADE)
         && (headers.contains_key(TRANSFER_ENCODING)
             || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0"))
     {
         return Err(Broken("Upgrade together with a body"));
     }
-    if headers.get_all(EXPECT).iter().any(|expect| !is_continue(expect.as_bytes())) {
+    let is_other = |expect: &HeaderValue| !is_continue(expect.as_bytes());
+    if marks.has(Marks::EXPECT) && headers.get_all(EXPECT).iter().any(is_other) {
         return Err(Broken("Expect other than `100-continue`"));
     }
     Ok(())
@@ -116,7 +119,10 @@ pub(crate) fn length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Whether the request passed through too many proxies.
-pub(crate) fn is_loop(headers: &HeaderMap) -> bool {
+pub(crate) fn is_loop(headers: &HeaderMap, marks: Marks) -> bool {
+    if !marks.has(Marks::VIA) {
+        return false;
+    }
     let hops = headers.get_all(VIA).iter().map(|via| via.as_bytes().split(|b| *b == b',').count());
     hops.sum::<usize>() > MOST_HOPS
 }

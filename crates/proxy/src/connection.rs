@@ -28,6 +28,7 @@ use crate::core::Core;
 use crate::forward;
 use crate::headers::{Client, Session};
 use crate::http1::{self, Incoming, Limits, Refusal, Upgraded};
+use crate::marks::Marks;
 use crate::meter::Open;
 use crate::proxied::{self, Ends};
 use crate::rewound::Rewound;
@@ -219,8 +220,12 @@ struct Edge {
 }
 
 impl http1::Service for Edge {
-    fn call(&self, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> {
-        forward::serve(self.core.clone(), self.client.clone(), request)
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        marks: Marks,
+    ) -> impl Future<Output = Response<ResponseBody>> {
+        forward::serve(self.core.clone(), self.client.clone(), (request, marks))
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<ResponseBody> {
@@ -264,7 +269,8 @@ where
             let used = used.clone();
             let request: Request<hyper::body::Incoming> = request;
             let request = request.map(Incoming::Stream);
-            forward::serve(core.clone(), client.clone(), request).map(move |answer| {
+            let marks = Marks::of(request.headers());
+            forward::serve(core.clone(), client.clone(), (request, marks)).map(move |answer| {
                 used.requests.set(used.requests.get() - 1);
                 used.last.set(Instant::now());
                 Ok::<_, Infallible>(answer)

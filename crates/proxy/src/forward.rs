@@ -18,6 +18,7 @@ use crate::http1::{self, Incoming};
 use crate::http2;
 use crate::journey::{End, Journey};
 use crate::log::Record;
+use crate::marks::Marks;
 use crate::page::{self, Form};
 use crate::upgrade;
 
@@ -30,10 +31,11 @@ type Refusal = (EdgeCode, Option<Broken>);
 pub(crate) async fn serve(
     core: Rc<Core>,
     client: Rc<Client>,
-    mut request: Request<Incoming>,
+    (mut request, mut marks): (Request<Incoming>, Marks),
 ) -> Response<ResponseBody> {
     let now_ms = core.epoch_ms();
-    let id = core.ids.accept(request.headers().get(REQUEST_ID), now_ms);
+    let given = marks.has(Marks::REQUEST_ID).then(|| request.headers().get(REQUEST_ID)).flatten();
+    let id = core.ids.accept(given, now_ms);
     if !core.config.trusted_peers.is_empty() {
         edge::join_chain(request.headers_mut());
     }
@@ -42,13 +44,15 @@ pub(crate) async fn serve(
     let mut record = Record::new(core.sink.clone(), line, id.clone(), chain.clone());
     record.protocol = protocol(&client, request.version());
     let is_http2 = request.version() == Version::HTTP_2;
-    let downgraded = match request.version() {
-        Version::HTTP_2 => http2::downgrade(&mut request),
-        _ => Ok(()),
-    };
+    let mut downgraded = Ok(());
+    if is_http2 {
+        downgraded = http2::downgrade(&mut request);
+        marks = Marks::of(request.headers());
+    }
     record.host = request.headers().get(HOST).cloned();
     let admitted = downgraded.map_err(|rule| (EdgeCode::BadRequest, Some(rule)));
-    let host = match admitted.and_then(|()| admit(&request, core.config.most_body_bytes)) {
+    let most = core.config.most_body_bytes;
+    let host = match admitted.and_then(|()| admit(&request, marks, most)) {
         Ok(host) => host,
         Err((code, rule)) => {
             return page::answer(code, rule, Form::wanted(request.headers()), record);
@@ -65,17 +69,22 @@ pub(crate) async fn serve(
             Err(code) => page::answer(code, None, Form::wanted(request.headers()), record),
         };
     }
-    let wants_upgrade = headers::wanted_upgrade(request.headers()).is_some();
+    let wants_upgrade = headers::wanted_upgrade(request.headers(), marks).is_some();
     let from_client = wants_upgrade.then(|| http1::on_upgrade(request.body()));
     let (mut head, incoming) = request.into_parts();
     if let Some(tracer) = &core.tracer {
         record.trace(tracer.enter(&mut head.headers), tracer.clone());
     }
     let is_secure = client.is_secure(&head.headers);
-    let told = headers::Told { client: &client, request_id: &id, chain: &chain, now_ms };
-    let lines = headers::towards_app(&mut head.headers, told);
+    let told = headers::Told {
+        client: &client,
+        request_id: &id,
+        chain: &chain,
+        host: record.host.as_ref(),
+        now_ms,
+    };
+    let lines = headers::towards_app(&mut head.headers, marks, told);
     head.uri = origin_form(&head.uri);
-    let most = core.config.most_body_bytes;
     let can_repeat = is_idempotent(&head.method) || head.headers.contains_key(IDEMPOTENCY_KEY);
     let can_repeat = can_repeat && !wants_upgrade;
     let upload = Upload::new(incoming, can_repeat, most);
@@ -185,14 +194,14 @@ pub(crate) fn refuse(
     page::answer(refusal.code, Some(refusal.rule), Form::Text, record)
 }
 
-fn admit<B>(request: &Request<B>, most_body: u64) -> Result<String, Refusal> {
+fn admit<B>(request: &Request<B>, marks: Marks, most_body: u64) -> Result<String, Refusal> {
     let refuse = |rule| (EdgeCode::BadRequest, Some(rule));
-    check::head(request).map_err(refuse)?;
+    check::head(request, marks).map_err(refuse)?;
     let host = check::host(request).map_err(refuse)?;
     if most_body > 0 && check::length(request.headers()).is_some_and(|length| length > most_body) {
         return Err((EdgeCode::BodyTooLarge, None));
     }
-    if check::is_loop(request.headers()) { Err((EdgeCode::Loop, None)) } else { Ok(host) }
+    if check::is_loop(request.headers(), marks) { Err((EdgeCode::Loop, None)) } else { Ok(host) }
 }
 
 fn origin_form(uri: &Uri) -> Uri {

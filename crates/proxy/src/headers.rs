@@ -8,6 +8,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::http1::Ordinary;
+use crate::marks::Marks;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -102,7 +103,10 @@ fn join(list: &HeaderValue, last: &HeaderValue) -> HeaderValue {
 
 /// The protocol a request wants to switch to, if it is one we pass on. Never `h2c`: it would let a
 /// client speak to the app past every rule here.
-pub(crate) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn wanted_upgrade(headers: &HeaderMap, marks: Marks) -> Option<HeaderValue> {
+    if !marks.has(Marks::UPGRADE) {
+        return None;
+    }
     let wanted = headers.get(UPGRADE)?;
     let asks = headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"));
     (asks && wanted.as_bytes().eq_ignore_ascii_case(b"websocket")).then(|| wanted.clone())
@@ -130,27 +134,6 @@ fn remove_named(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-}
-
-/// Whether the edge settles a request's field: it goes, or says what we say.
-fn is_settled(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "upgrade"
-            | "te"
-            | "expect"
-            | "via"
-            | "forwarded"
-            | "x-request-id"
-            | "x-request-start"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "x-forwarded-proto"
-    )
 }
 
 /// What the edge adds to a request, written as it leaves: `name: value` lines, each with its end.
@@ -189,19 +172,24 @@ pub(crate) struct Told<'a> {
     pub(crate) client: &'a Client,
     pub(crate) request_id: &'a HeaderValue,
     pub(crate) chain: &'a HeaderValue,
+    pub(crate) host: Option<&'a HeaderValue>,
     pub(crate) now_ms: u64,
 }
 
 /// Takes out of the client's headers what an app must not get from a client, and says what goes along
 /// with the rest.
-pub(crate) fn towards_app(headers: &mut HeaderMap, told: Told<'_>) -> Lines {
-    let upgrade = wanted_upgrade(headers);
-    if headers.contains_key(CONNECTION) {
+pub(crate) fn towards_app(headers: &mut HeaderMap, marks: Marks, told: Told<'_>) -> Lines {
+    let upgrade = wanted_upgrade(headers, marks);
+    if marks.has(Marks::CONNECTION) {
         remove_named(headers);
     }
     // Most requests have none of these, and then no header is looked for by its name.
-    let settled: Vec<HeaderName> =
-        headers.keys().filter(|name| is_settled(name.as_str())).cloned().collect();
+    let is_settled = |name: &&HeaderName| Marks::one(name).has(Marks::SETTLED);
+    let settled: Vec<HeaderName> = if marks.has(Marks::SETTLED) {
+        headers.keys().filter(is_settled).cloned().collect()
+    } else {
+        Vec::new()
+    };
     let mut lines = Lines(Vec::with_capacity(512));
     if let Some(upgrade) = upgrade {
         lines.add("connection", &[b"Upgrade"]);
@@ -234,7 +222,7 @@ pub(crate) fn towards_app(headers: &mut HeaderMap, told: Told<'_>) -> Lines {
         let mut digits = itoa::Buffer::new();
         lines.add("x-request-start", &[b"t=", digits.format(told.now_ms).as_bytes()]);
     }
-    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    let host = told.host.map(HeaderValue::as_bytes);
     if let Some(host) = host.filter(|_| !believed(&FORWARDED_HOST)) {
         lines.add("x-forwarded-host", &[host]);
     }

@@ -64,6 +64,7 @@ pub mod question;
 mod clock;
 pub mod code;
 mod log;
+mod marks;
 mod meter;
 mod page;
 

@@ -13,6 +13,7 @@ use super::message::{End, Message, Reading};
 use super::tape::Tape;
 use crate::body::{BodyError, ResponseBody};
 use crate::http1::{self, Incoming, Limits, Refusal};
+use crate::marks::Marks;
 
 /// As wide as hyper's, so that what is compared is how bytes are read.
 const LIMITS: Limits = Limits {
@@ -31,7 +32,7 @@ fn line<B>(request: &Request<B>) -> String {
 }
 
 impl http1::Service for Recorder {
-    async fn call(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn call(&self, request: Request<Incoming>, _: Marks) -> Response<ResponseBody> {
         let line = line(&request);
         let (parts, body) = request.into_parts();
         let why = |error| match error {

@@ -4,6 +4,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::check::Broken;
+use crate::marks::Marks;
 
 /// How a body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,14 @@ impl Framing {
 }
 
 /// A request's framing; whoever reads its headers next finds it said in one way only.
-pub(crate) fn request(version: Version, headers: &mut HeaderMap) -> Result<Framing, Broken> {
+pub(crate) fn request(
+    version: Version,
+    headers: &mut HeaderMap,
+    marks: Marks,
+) -> Result<Framing, Broken> {
+    if !marks.has(Marks::CONTENT_LENGTH.and(Marks::TRANSFER_ENCODING)) {
+        return Ok(Framing::NONE);
+    }
     if is_chunked(version, headers)? {
         if headers[TRANSFER_ENCODING] != "chunked" {
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, UPGRADE};
+use http::header::{CONNECTION, EXPECT};
 use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::{Body, Frame};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,6 +34,7 @@ use crate::check::Broken;
 use crate::clock;
 use crate::code::EdgeCode;
 use crate::headers::has_token;
+use crate::marks::Marks;
 
 /// An idle connection must speak again within this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -51,7 +52,11 @@ const LONGEST_LINGERING: Duration = Duration::from_secs(2);
 /// What answers requests.
 pub(crate) trait Service {
     /// Answers a request.
-    fn call(&self, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>>;
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        marks: Marks,
+    ) -> impl Future<Output = Response<ResponseBody>>;
     /// Answers what is no request; the connection ends after it.
     fn refuse(&self, refusal: Refusal) -> Response<ResponseBody>;
     /// Writes the present time as a `Date`'s value.
@@ -133,10 +138,13 @@ where
             Next::End => return None,
             Next::Http2 => return connection.0.borrow_mut().wire.take().map(Wire::upgrade),
             Next::Refused(refusal) => connection.refuse(service, refusal).await,
-            Next::Request(mut parts) => match framing::request(parts.version, &mut parts.headers) {
-                Err(rule) => connection.refuse(service, rule.into()).await,
-                Ok(framing) => exchange(&connection, service, parts, framing).await,
-            },
+            Next::Request(mut parts) => {
+                let marks = Marks::of(&parts.headers);
+                match framing::request(parts.version, &mut parts.headers, marks) {
+                    Err(rule) => connection.refuse(service, rule.into()).await,
+                    Ok(framing) => exchange(&connection, service, parts, (framing, marks)).await,
+                }
+            }
         };
         match after {
             After::Next => served += 1,
@@ -153,22 +161,25 @@ async fn exchange<S, V>(
     connection: &Rc<Connection<S>>,
     service: &V,
     parts: request::Parts,
-    framing: Framing,
+    (framing, marks): (Framing, Marks),
 ) -> After
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     V: Service,
 {
-    let says = |token| parts.headers.get_all(CONNECTION).iter().any(|v| has_token(v, token));
+    let says = |token| {
+        marks.has(Marks::CONNECTION)
+            && parts.headers.get_all(CONNECTION).iter().any(|v| has_token(v, token))
+    };
     let wants_alive = match parts.version {
         Version::HTTP_11 => !says("close"),
         _ => says("keep-alive") && !says("close"),
     };
     let method = parts.method.clone();
     let version = parts.version;
-    let body = connection.begin(&parts, framing);
+    let body = connection.begin(&parts, framing, marks);
     let answer = {
-        let mut call = pin!(service.call(Request::from_parts(parts, body)));
+        let mut call = pin!(service.call(Request::from_parts(parts, body), marks));
         std::future::poll_fn(|ctx| match call.as_mut().poll(ctx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
             // Whoever hangs up wants no answer any more.
@@ -233,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
     }
 
     /// The body of the request whose head was just read.
-    fn begin(self: &Rc<Self>, head: &request::Parts, framing: Framing) -> Incoming {
+    fn begin(self: &Rc<Self>, head: &request::Parts, framing: Framing, marks: Marks) -> Incoming {
         let mut state = self.0.borrow_mut();
         state.decoder = Decoder::new(framing);
         state.must_continue = head.version == Version::HTTP_11
@@ -243,7 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
                 .get(EXPECT)
                 .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         state.upgrade = None;
-        let has_source = framing != Framing::NONE || head.headers.contains_key(UPGRADE);
+        let has_source = framing != Framing::NONE || marks.has(Marks::UPGRADE);
         if has_source { Incoming::new(self.clone()) } else { Incoming::default() }
     }
 
