@@ -3,6 +3,7 @@
 from examples import TREE
 
 PAGE = TREE / "docs/benchmarks/density.md"
+WHY = TREE / "bench/density_profile.md"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -65,4 +66,5 @@ Figures of a change are: wall time; milliseconds of processor time the daemon to
             ["daemon killed and started again: until it answers", f"{idle['restart']['ready_seconds']:.2f} s"],
         ]
         parts.append(table(["", ""], rows))
+    parts.append("\n" + WHY.read_text())
     return "\n".join(parts)
