@@ -2,6 +2,7 @@
 //! is made and followed to its end.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::Method;
 use model::problem::{Code, Problem};
@@ -16,6 +17,9 @@ use crate::api::app::App;
 use crate::api::progress::{self, Item};
 use crate::api::{CURRENT_HEADER, DEPLOY_HEADER, RELEASE_HEADER, WARNING_HEADER};
 use crate::client::{Client, Reply};
+
+/// Whoever waits longer for what is only looked at is told that something happens.
+const LONG: Duration = Duration::from_secs(1);
 
 /// One run of the command line.
 #[derive(Debug)]
@@ -101,7 +105,7 @@ impl Session {
         path: &str,
         json: Json,
     ) -> Result<Option<T>, Problem> {
-        let value: serde_json::Value = self.client.get(path).await?;
+        let value: serde_json::Value = self.patiently(self.client.get(path)).await?;
         self.shown(value, json)
     }
 
@@ -111,8 +115,20 @@ impl Session {
         path: &str,
         json: Json,
     ) -> Result<Option<Vec<T>>, Problem> {
-        let values = self.client.list(path).await?;
+        let values = self.patiently(self.client.list(path)).await?;
         self.shown(values.into(), json)
+    }
+
+    /// Waits for an answer; one that takes long is said to be under way.
+    async fn patiently<T>(&self, answer: impl Future<Output = T>) -> T {
+        let mut answer = std::pin::pin!(answer);
+        match tokio::time::timeout(LONG, answer.as_mut()).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => {
+                self.printer.say("The daemon is looking…");
+                answer.await
+            }
+        }
     }
 
     fn shown<T: DeserializeOwned>(

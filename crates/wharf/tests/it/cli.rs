@@ -4,8 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 struct Run {
@@ -46,6 +48,33 @@ async fn a_missing_daemon_is_told_on_stderr_with_code_3() {
     let run = wharf(folder.path(), &["apps"]).await;
     assert_eq!((run.code, run.out.as_str()), (Some(3), ""));
     assert!(run.err.starts_with("error[P008]: the daemon at unix:<folder>/no.sock"), "{}", run.err);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_slow_daemon_is_told_that_it_is_looking() {
+    let folder = tempfile::tempdir().unwrap();
+    // A daemon that answers once that was said, and not before.
+    let daemon = tokio::net::UnixListener::bind(folder.path().join("no.sock")).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_wharf"))
+        .arg("apps")
+        .env("WHARF_API", format!("unix:{}/no.sock", folder.path().display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let talk = async {
+        let (mut asked, _) = daemon.accept().await.unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert_eq!(said.next_line().await.unwrap().unwrap(), "The daemon is looking…");
+        let answer =
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]";
+        asked.write_all(answer.as_bytes()).await.unwrap();
+        let status = child.wait().await.unwrap();
+        assert!(status.success(), "{:?}", said.next_line().await);
+    };
+    tokio::time::timeout(Duration::from_secs(20), talk).await.unwrap();
 }
 
 #[tokio::test]
