@@ -52,9 +52,18 @@ pub(super) async fn attach(
     Path((key, name)): Path<(String, String)>,
     Asked(From { lines }): Asked<From>,
 ) -> Answer {
-    let (app, running) = replicas::find(&context, &key, &name).await?;
+    let (app, mut running) = replicas::find(&context, &key, &name).await?;
+    // Who wants to see it is somebody who is there.
+    match running.view.status {
+        "asleep" => {
+            context.deploys.wake_up(app.id).await;
+            running = replicas::find(&context, &key, &name).await?.1;
+        }
+        "frozen" if !running.view.is_kept() => context.deploys.rouse(app.id),
+        _ => {}
+    }
     let view = running.view;
-    if !matches!(view.status, "up" | "starting" | "stopping" | "frozen" | "asleep") {
+    if !matches!(view.status, "up" | "starting" | "stopping" | "frozen") {
         let what = format!("`{name}` does not run");
         let problem = Problem::new(Code::ReplicaUnknown, what).why(view.note.unwrap_or_default());
         return Err(problem.next(format!("wharf logs -a {} -p {name}", app.name)).into());

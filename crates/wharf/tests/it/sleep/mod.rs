@@ -6,6 +6,7 @@ mod stopped;
 
 mod under_load;
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::faults::kill;
@@ -111,6 +112,12 @@ fn what_a_person_does_with_a_frozen_app_is_done() {
     let copied = host.root.join("copied");
     host.wharf(&["cp", "web.1:VERSION", copied.to_str().unwrap(), "-a", "shop"]);
     assert_eq!(std::fs::read_to_string(copied).unwrap(), "one");
+    wait_status(&host, "shop", "frozen");
+    let mut attached =
+        host.cli(&["attach", "web.1", "-a", "shop"]).stdin(Stdio::null()).spawn().unwrap();
+    wait_status(&host, "shop", "up");
+    attached.kill().unwrap();
+    attached.wait().unwrap();
     // By hand, and by a setting.
     wait_status(&host, "shop", "frozen");
     host.wharf(&["sleep:wake", "shop"]);
@@ -202,7 +209,7 @@ fn a_link_wakes_a_frozen_app_and_keeps_it_awake_while_it_is_used() {
     let hold = "import socket,time; s = socket.create_connection(('api.internal', 8080)); \
                 print('there', flush=True); time.sleep(600)";
     let mut exec = host.cli(&["exec", "-a", "shop", "--", "python3", "-c", hold]);
-    let mut holder = exec.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut holder = exec.stdin(Stdio::piped()).spawn().unwrap();
     wait_status(&host, "api", "up");
     // Nobody watches: it is its shim that knows.
     host.kill_daemon();

@@ -1,5 +1,6 @@
 //! Apps that are stopped because nobody was there, and are started for the first who comes.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::{app, hello, wait_status};
@@ -52,6 +53,11 @@ fn fifty_who_come_at_once_to_a_stopped_app_start_it_once() {
     let said = host.wharf(&["exec", "-a", "shop", "--", "cat", "VERSION"]);
     assert_eq!(said.trim(), "one");
     wait_status(&host, "shop", "asleep");
+    let mut attached =
+        host.cli(&["attach", "web.1", "-a", "shop"]).stdin(Stdio::null()).spawn().unwrap();
+    wait_status(&host, "shop", "up");
+    wait_status(&host, "shop", "asleep");
+    attached.wait().unwrap();
     host.wharf(&["config:set", "GREETING=hi", "-a", "shop"]);
     hello(&host, "shop");
     wait_status(&host, "shop", "asleep");
