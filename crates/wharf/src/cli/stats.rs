@@ -13,7 +13,7 @@ use crate::api::stats::{AppTraffic, Stats, Traffic};
 /// Show the traffic now, of every app or of one and its replicas
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wharf proxy:stats\n  wharf proxy:stats -a shop\n  wharf proxy:stats --watch\n  wharf proxy:stats --json\n\nRates and times are of the last ten seconds or so, counts of all time since the\nproxy began. In a browser: /stats at the API's address, with the token as\npassword."
+    after_help = "Examples:\n  wharf proxy:stats\n  wharf proxy:stats -a shop\n  wharf proxy:stats --watch\n  wharf proxy:stats --json\n\nRates and times are since the last look, which the first line tells (ten\nseconds while somebody watches), counts since the proxy began. In a browser: /stats at the API's address, with the token as\npassword."
 )]
 pub(super) struct StatsArgs {
     #[command(flatten)]
