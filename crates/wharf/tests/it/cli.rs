@@ -51,6 +51,7 @@ async fn a_missing_daemon_is_told_on_stderr_with_code_3() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test looks at all of the child as it talks")]
 async fn who_waits_for_a_slow_daemon_is_told_that_it_is_looking() {
     let folder = tempfile::tempdir().unwrap();
     // A daemon that answers once that was said, and not before.
