@@ -104,21 +104,20 @@ class Bench:
             time.sleep(PAUSE)
             result["after a pause"].append(ask())
         result["memory"] = self.memory(self.status(name)["id"])
-        say(f"{name}: its program alone, {rounds} rounds")
-        result["alone"] = [self.boot_alone(name) for _ in range(rounds)]
         self.wharf.call("sleep:set", "--freeze-after", "1s", "-a", name)
         say(f"{name}: frozen, {rounds} rounds")
         result["frozen"] = []
         for _ in range(rounds):
             self.wait(name, "frozen")
             result["frozen"].append(ask())
-        self.wharf.call("sleep:set", "--freeze-after", "never", "--stop-after", "1s", "-a", name)
-        say(f"{name}: stopped, {rounds} rounds")
-        result["stopped"] = []
+        say(f"{name}: stopped, and its program alone, {rounds} rounds")
+        result["stopped"], result["alone"] = [], []
         for _ in range(rounds):
+            self.wharf.call("sleep:set", "--freeze-after", "never", "--stop-after", "1s", "-a", name)
             self.wait(name, "asleep")
             result["stopped"].append(ask())
-        self.wharf.call("sleep:off", name)
+            self.wharf.call("sleep:off", name)
+            result["alone"].append(self.boot_alone(name))
         result["rollback"] = [self.roll_back(name) for _ in range(rounds)]
         say(f"{name}: rollbacks to what is kept, {rounds} rounds")
         self.wharf.call("sleep:set", "--keep-previous", "1h", "-a", name)
