@@ -13,22 +13,25 @@ async fn connection() -> (TcpStream, TcpStream) {
     (near, listener.accept().await.unwrap().0)
 }
 
+/// Sends a request for `/` that is not answered at once.
+async fn ask(
+    near: TcpStream,
+    (method, headers): (&Method, &HeaderMap),
+    upload: &Upload,
+) -> Exchange {
+    let (uri, lines) = (&Uri::from_static("/"), &Lines::default());
+    let head = Head { method, uri, headers, lines, takes_ordinary: false };
+    let wire = Wire::new(Stream::Tcp(near));
+    let exchange = Exchange::start(wire, &head, upload.body(), Duration::from_secs(60));
+    assert!(poll!(answer(&exchange)).is_pending());
+    exchange
+}
+
 /// A connection on which a request was sent, and the app's end of it.
 async fn asked() -> (Exchange, TcpStream) {
     let (near, mut far) = connection().await;
-    let (method, uri, headers) = (Method::GET, Uri::from_static("/"), HeaderMap::new());
-    let lines = Lines::default();
-    let head = Head {
-        method: &method,
-        uri: &uri,
-        headers: &headers,
-        lines: &lines,
-        takes_ordinary: false,
-    };
-    let body = Upload::new(Incoming::default(), false, 0).body();
-    let exchange =
-        Exchange::start(Wire::new(Stream::Tcp(near)), &head, body, Duration::from_secs(60));
-    assert!(poll!(answer(&exchange)).is_pending());
+    let upload = Upload::new(Incoming::default(), false, 0);
+    let exchange = ask(near, (&Method::GET, &HeaderMap::new()), &upload).await;
     far.read_exact(&mut [0; 16]).await.unwrap();
     // As on one that was used a few times: what comes is acknowledged with what is sent next.
     with_socket(&exchange, |socket| sockopt::set_tcp_quickack(socket, false).unwrap());
@@ -122,23 +125,12 @@ impl Source for Nothing {
 
 #[tokio::test]
 async fn an_empty_body_in_chunks_has_its_end_in_each_try() {
-    let method = Method::PUT;
-    let (uri, lines) = (Uri::from_static("/"), Lines::default());
     let chunked = http::HeaderValue::from_static("chunked");
     let headers = HeaderMap::from_iter([(TRANSFER_ENCODING, chunked)]);
-    let head = Head {
-        method: &method,
-        uri: &uri,
-        headers: &headers,
-        lines: &lines,
-        takes_ordinary: false,
-    };
     let upload = Upload::new(Incoming::new(Rc::new(Nothing::default())), true, 0);
     for _ in 0..2 {
         let (near, mut far) = connection().await;
-        let wire = Wire::new(Stream::Tcp(near));
-        let exchange = Exchange::start(wire, &head, upload.body(), Duration::from_secs(60));
-        assert!(poll!(answer(&exchange)).is_pending());
+        let _exchange = ask(near, (&Method::PUT, &headers), &upload).await;
         let expected = b"PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
         let mut sent = vec![0; expected.len()];
         let read = tokio::time::timeout(Duration::from_secs(5), far.read_exact(&mut sent)).await;
