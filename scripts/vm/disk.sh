@@ -17,15 +17,16 @@ bootstrap() {
     --aptopt='Acquire::Retries 3' --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' "$@"
 }
-# A half-made file never gets the name of a whole one.
+# A half-made file never gets the name of a whole one, and one that was made otherwise is made anew.
 kept() {
   local file=$1
   shift
-  [ -e "$out/$file" ] && return
+  [ -e "$out/$file" ] && [ "$(cat "$out/$file.made-by" 2>/dev/null)" = "$*" ] && return
   say "Making $file, once"
-  rm -f "$out/.new-$file"
+  rm -f "$out/.new-$file" "$out/$file.made-by"
   bootstrap "$@" bookworm "$out/.new-$file.tar" "$mirror"
   mv "$out/.new-$file.tar" "$out/$file"
+  printf '%s' "$*" >"$out/$file.made-by"
 }
 
 # The machine. Its memory disk holds no more than its one disk needs.
