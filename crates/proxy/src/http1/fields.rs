@@ -16,12 +16,9 @@ pub(super) fn parse(
     // As many as there are, and two of ours: a larger map costs an allocation that is not of the quick kind.
     let mut fields = HeaderMap::with_capacity(lines.min(most) + 2);
     let (mut at, mut count) = (start, 0);
-    while at < section.len() {
-        let rest = &section[at..];
-        let Some(end) = memchr::memchr(b'\n', rest) else {
-            return Err(Broken("a header line without an end").into());
-        };
-        let line = rest[..end].strip_suffix(b"\r").ok_or(Broken("a bare line feed"))?;
+    for end in memchr::memchr_iter(b'\n', &section[start..]) {
+        let end = start + end;
+        let line = section[at..end].strip_suffix(b"\r").ok_or(Broken("a bare line feed"))?;
         count += 1;
         if count > most {
             let rule = Broken("more header fields than the limit");
@@ -29,7 +26,10 @@ pub(super) fn parse(
         }
         let (name, value) = field(section, at, line)?;
         fields.append(name, value);
-        at += end + 1;
+        at = end + 1;
+    }
+    if at < section.len() {
+        return Err(Broken("a header line without an end").into());
     }
     Ok(fields)
 }

@@ -60,18 +60,18 @@ impl Ordinary {
             return None;
         }
         let mut at = start;
-        while at < section.len() {
-            let rest = &section[at..];
-            let end = memchr::memchr(b'\n', rest)?;
-            let line = rest[..end].strip_suffix(b"\r")?;
+        for end in memchr::memchr_iter(b'\n', &section[start..]) {
+            let end = start + end;
+            let line = section[at..end].strip_suffix(b"\r")?;
             match this.look(line)? {
-                Line::Goes => this.keep(at, at + end + 1)?,
+                Line::Goes => this.keep(at, end + 1)?,
                 Line::Ends => {}
                 Line::Unusual => return None,
             }
-            at += end + 1;
+            at = end + 1;
         }
-        (!(this.is_chunked && this.length.is_some())).then_some(this)
+        let is_whole = at == section.len();
+        (is_whole && !(this.is_chunked && this.length.is_some())).then_some(this)
     }
 
     fn look(&mut self, line: &[u8]) -> Option<Line> {
@@ -79,7 +79,7 @@ impl Ordinary {
         if colon == 0 || line[colon] != b':' {
             return None;
         }
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], || line[colon + 1..].trim_ascii());
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         // By length first: most names are of none of ours.
         Some(match name.len() {
@@ -90,17 +90,17 @@ impl Ordinary {
             // Said here, `Connection` would take them along.
             5 if is("close") => Line::Unusual,
             7 if is("upgrade") => Line::Unusual,
-            10 if is("connection") => return self.connection(value),
+            10 if is("connection") => return self.connection(value()),
             10 if is("keep-alive") => Line::Ends,
             12 if is("x-request-id") => Line::Ends,
             14 if is("content-length") && self.length.is_none() => {
-                self.length = Some(framing::digits(value)?);
+                self.length = Some(framing::digits(value())?);
                 Line::Goes
             }
             14 if is("content-length") => Line::Unusual,
             16 if is("proxy-connection") => Line::Ends,
             17 if is("transfer-encoding") && !self.is_chunked => {
-                self.is_chunked = value.eq_ignore_ascii_case(b"chunked");
+                self.is_chunked = value().eq_ignore_ascii_case(b"chunked");
                 if self.is_chunked { Line::Ends } else { Line::Unusual }
             }
             17 if is("transfer-encoding") => Line::Unusual,

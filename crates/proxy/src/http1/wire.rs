@@ -96,8 +96,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         polled
     }
 
-    fn give_buffer_back(&mut self) {
-        if !self.input.is_empty() {
+    /// Lends the buffer to the next who needs one, unless there is something in it.
+    pub(super) fn give_buffer_back(&mut self) {
+        if !self.input.is_empty() || self.input.capacity() == 0 {
             return;
         }
         let mut buffer = std::mem::take(&mut self.input);

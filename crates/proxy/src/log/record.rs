@@ -276,17 +276,15 @@ impl Record {
             let path = self.uri.path_and_query().map_or("*", |path| path.as_str());
             fields.text(name!("path"), &[path]);
         }
-        match self.host.as_ref().and_then(|host| host.to_str().ok()) {
-            Some(host) if !host.bytes().any(|byte| b"\" =\\".contains(&byte)) => {
-                fields.word(name!("host"), host);
-            }
+        match self.host.as_ref().map(ascii) {
+            Some(host) if is_word(host) => fields.word(name!("host"), host),
             Some(_) | None => fields.text(name!("host"), &[]),
         }
-        fields.word(name!("request_id"), self.request_id.to_str().unwrap_or(""));
+        fields.word(name!("request_id"), ascii(&self.request_id));
         if let Some((trace, _)) = &self.trace {
             fields.word(name!("trace_id"), &format!("{:032x}", trace.trace));
         }
-        fields.text(name!("fwd"), &[self.forwarded_for.to_str().unwrap_or("")]);
+        fields.text(name!("fwd"), &[ascii(&self.forwarded_for)]);
         if let Some(replica) = &self.replica {
             fields.word(name!("replica"), replica);
             fields.words(name!("release"), ["v", itoa::Buffer::new().format(self.release)]);
@@ -387,6 +385,17 @@ impl Record {
             is_upgraded: self.is_upgraded,
         });
     }
+}
+
+/// A value that is ASCII; nothing where it is not.
+fn ascii(value: &HeaderValue) -> &str {
+    std::str::from_utf8(value.as_bytes()).ok().filter(|value| value.is_ascii()).unwrap_or("")
+}
+
+/// Whether a value stands in a line without quotes; one that is empty does not.
+fn is_word(value: &str) -> bool {
+    let is_plain = |byte: u8| (b'!'..=b'~').contains(&byte) && !matches!(byte, b'"' | b'=' | b'\\');
+    !value.is_empty() && value.bytes().fold(true, |all, byte| all & is_plain(byte))
 }
 
 impl Drop for Record {

@@ -141,7 +141,7 @@ impl Exchange {
             }
         };
         drop(state);
-        let mut response = Response::new(Incoming::new(Rc::new(self.clone())));
+        let mut response = Response::new(Incoming::new(self.0.clone()));
         *response.status_mut() = answer.status;
         let ordinary = match answer.fields {
             Fields::Ordinary(ordinary) => Some(ordinary),
@@ -157,7 +157,9 @@ impl Exchange {
     pub(crate) fn into_wire(self) -> Option<Wire<Stream>> {
         let mut state = self.0.borrow_mut();
         let is_whole = state.decoder.is_done() && state.upload.is_none() && state.can_be_reused;
-        let wire = state.wire.take_if(|_| is_whole)?;
+        let mut wire = state.wire.take_if(|_| is_whole)?;
+        // What was just read into is in the processor's cache: the next answer goes there.
+        wire.give_buffer_back();
         // Whatever follows an answer nobody asked for belongs to no request.
         (wire.input.is_empty() && wire.output.is_empty()).then_some(wire)
     }
@@ -379,19 +381,19 @@ fn add_frame(
     }
 }
 
-impl Source for Exchange {
+impl Source for RefCell<State> {
     fn poll_frame(&self, ctx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0.borrow_mut().poll_body(ctx)
+        self.borrow_mut().poll_body(ctx)
     }
 
     fn left(&self) -> Option<u64> {
-        self.0.borrow().decoder.left()
+        self.borrow().decoder.left()
     }
 
     fn tell_upgrade(&self, _: oneshot::Sender<Upgraded>) {}
 
     fn left_to_pass(&self) -> Option<u64> {
-        self.0.borrow().left_to_pass()
+        self.borrow().left_to_pass()
     }
 
     fn poll_pass(
@@ -399,7 +401,7 @@ impl Source for Exchange {
         ctx: &mut Context<'_>,
         passage: &mut Passage,
     ) -> Poll<Result<usize, BodyError>> {
-        self.0.borrow_mut().poll_pass(ctx, passage)
+        self.borrow_mut().poll_pass(ctx, passage)
     }
 }
 

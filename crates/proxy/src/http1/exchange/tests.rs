@@ -138,3 +138,15 @@ async fn an_empty_body_in_chunks_has_its_end_in_each_try() {
         assert_eq!(sent, expected);
     }
 }
+
+#[tokio::test]
+async fn a_connection_that_waits_for_its_next_request_holds_no_buffer() {
+    let (exchange, mut far) = asked().await;
+    far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await.unwrap();
+    let mut body = answer(&exchange).await.into_body();
+    assert_eq!(piece(&mut body).await, "hi");
+    drop(body);
+    assert!(exchange.0.borrow().wire.as_ref().unwrap().input.capacity() > 0);
+    let wire = exchange.into_wire().expect("it was read to its end");
+    assert_eq!(wire.input.capacity(), 0);
+}

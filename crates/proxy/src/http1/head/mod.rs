@@ -103,32 +103,42 @@ impl HeadReader {
         input: &mut BytesMut,
         limits: &Limits,
     ) -> Result<Option<Section>, Refusal> {
-        while let Some(found) = memchr::memchr(b'\n', &input[self.seen..]) {
-            let end = self.seen + found;
+        if !self.find_end(input)? {
+            self.seen = input.len();
+            too_large(self.seen, limits)?;
+            return Ok(None);
+        }
+        let length = self.line_start;
+        too_large(length, limits)?;
+        let bytes = input.split_to(length).freeze();
+        input.advance(2);
+        let (first_line_end, lines) = (self.first_line_end, self.lines - 1);
+        *self = Self::default();
+        Ok(Some(Section { bytes, first_line_end, lines }))
+    }
+
+    /// Looks on for the empty line, which begins where the last line ended.
+    fn find_end(&mut self, input: &[u8]) -> Result<bool, Broken> {
+        let from = self.seen;
+        for found in memchr::memchr_iter(b'\n', &input[from..]) {
+            let end = from + found;
             let line = &input[self.line_start..end];
-            let line = line.strip_suffix(b"\r").ok_or(Broken("a bare line feed"))?;
-            if line.is_empty() {
-                if self.line_start == 0 {
-                    return Err(Broken("an empty first line").into());
-                }
-                let length = self.line_start;
-                too_large(length, limits)?;
-                let bytes = input.split_to(length).freeze();
-                input.advance(2);
-                let (first_line_end, lines) = (self.first_line_end, self.lines - 1);
-                *self = Self::default();
-                return Ok(Some(Section { bytes, first_line_end, lines }));
+            if line.last() != Some(&b'\r') {
+                return Err(Broken("a bare line feed"));
             }
-            self.seen = end + 1;
+            if line.len() == 1 {
+                return match self.line_start {
+                    0 => Err(Broken("an empty first line")),
+                    _ => Ok(true),
+                };
+            }
             self.line_start = end + 1;
             self.lines += 1;
             if self.first_line_end == 0 {
                 self.first_line_end = end + 1;
             }
         }
-        self.seen = input.len();
-        too_large(self.seen, limits)?;
-        Ok(None)
+        Ok(false)
     }
 }
 
