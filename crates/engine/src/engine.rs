@@ -33,6 +33,7 @@ use crate::spec::{
     Usage,
 };
 use crate::specs::Specs;
+use crate::stash::{OwnStash, Stash};
 use crate::state::{OVER_DISK, StateFolder, create_dir, work_folder, write_atomic};
 
 /// A start that takes longer is hung; the slowest seen on a loaded machine was a tenth of this.
@@ -50,7 +51,7 @@ pub struct EngineConfig {
     /// What containers write and nobody keeps: `/var/lib/wharf/scratch`. On a disk, since `/run` is
     /// memory; made and cleared by the engine, which alone may use it.
     pub scratch_dir: PathBuf,
-    /// Our binary: `<program> shim …` and `<program> shim-exec …` must be its hidden roles.
+    /// Our binary: `<program> shim …`, `shim-exec …`, `wire …` and `stash …` must be its hidden roles.
     pub program: PathBuf,
     /// The group of cgroups all containers are in: `wharf`.
     pub cgroup_parent: String,
@@ -64,6 +65,7 @@ pub struct Engine {
     config: EngineConfig,
     filter: PathBuf,
     pub(crate) shims: Shims,
+    pub(crate) stash: OwnStash,
     specs: Specs,
     hierarchies: Hierarchies,
 }
@@ -78,8 +80,14 @@ impl Engine {
         create_dir(&containers, 0o711)?;
         let filter = seccomp::install(&config.run_dir)?;
         create_dir(&config.scratch_dir, 0o700)?;
-        let (shims, specs) = (Shims::default(), Specs::default());
-        let engine = Self { config, filter, shims, specs, hierarchies: Hierarchies::look() };
+        let engine = Self {
+            config,
+            filter,
+            shims: Shims::default(),
+            stash: OwnStash::default(),
+            specs: Specs::default(),
+            hierarchies: Hierarchies::look(),
+        };
         // Folders half made or half removed by an engine that died: nothing runs from them.
         for entry in fs::read_dir(&containers).map_err(Error::file("read", &containers))?.flatten()
         {
@@ -176,6 +184,10 @@ impl Engine {
         &self.config.program
     }
 
+    pub(crate) fn run_dir(&self) -> &Path {
+        &self.config.run_dir
+    }
+
     /// Whether containers can have users of their own over layers in that folder: tries it. The error
     /// says what this machine lacks: mostly a kernel before 5.19, or a file system (of the layers or
     /// of our scratch folder) that maps no owners.
@@ -213,8 +225,9 @@ impl Engine {
         }
     }
 
-    /// Removes what all containers had in common, once there is none: the parent cgroup.
+    /// Removes what all containers had in common, once there is none: the stash, the parent cgroup.
     pub fn teardown(&self) -> Result<(), Error> {
+        self.end_stash();
         let parent = self.cgroup("");
         parent.remove().map_err(Error::kernel("remove the parent cgroup"))
     }
@@ -339,6 +352,7 @@ impl Engine {
         let _ = fs::remove_dir_all(&gone);
         fs::rename(&state.path, &gone).map_err(Error::file("remove", &state.path))?;
         self.specs.forget(id);
+        Stash::of(&state).forget();
         fs::remove_dir_all(&gone).map_err(Error::file("remove", &gone))?;
         self.shims.collect(id);
         Ok(())

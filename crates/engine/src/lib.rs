@@ -36,6 +36,7 @@ mod shims;
 pub mod sleep;
 pub mod spec;
 mod specs;
+pub mod stash;
 mod state;
 mod sys;
 pub mod volume;

@@ -117,8 +117,8 @@ pub(crate) fn reset_signal_actions() {
 
 /// Closes every descriptor from `first` to `last`.
 pub(crate) fn close_between(first: u32, last: u32) {
-    // SAFETY: used by processes that afterwards use no descriptor between the two; owners of
-    // closed numbers are never dropped because such a process ends with `exit_now`.
+    // SAFETY: used by processes that have no descriptor between the two yet, or afterwards use none;
+    // owners of closed numbers are never dropped because such a process ends with `exit_now`.
     unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
 }
 

@@ -288,6 +288,7 @@ async fn settle_the_past(context: &Context, routes: &Routes) -> Result<(), Probl
     let ready = usize::try_from(context.config.outbound_ready).unwrap_or(4);
     let stop = context.tasks.stop_token();
     context.tasks.spawn("outbound", refill(pool, ready, stop));
+    context.tasks.spawn_until_stop("stash", Arc::clone(&context.backend).keep_stash());
     let backend = Arc::clone(&context.backend);
     context.tasks.spawn_until_stop("outbound guard", async move {
         if let Err(error) = backend.guard_ways().await {

@@ -258,6 +258,7 @@ pub fn run() -> ExitCode {
         Some("shim") => code(engine::shim::shim_main(rest)),
         Some("shim-exec") => code(engine::exec::shim_exec_main(rest)),
         Some("wire") => code(engine::wire::wire_main(rest)),
+        Some("stash") => code(engine::stash::stash_main(rest)),
         Some("proxy-worker") => proxy_end(proxy::worker_main()),
         Some("proxy") => with_args("wharf proxy", rest, proxy_role),
         Some("static") => crate::static_site::static_main(rest),

@@ -4,7 +4,7 @@
 //! ```text
 //! lock ── is its shim dead? ── PID 1 lives:  network namespace ─ pipes, words (`kept`) ─ dial socket
 //!                                │             ─ log from its mark (`log::spool`) ─► "started", watch
-//!                                └ is gone:  log to its end ─ exit record ─► "started", over
+//!                                └ is gone:  pipes (`stash`) ─ log to its end ─ exit record ─► "started", over
 //! ```
 //!
 //! It stays in the host's mount namespace: the container has its mounts itself. Who had said a word to the
@@ -32,6 +32,7 @@ use crate::shim::sleep::Sleep;
 use crate::shim::wire::WireKeeper;
 use crate::shim::{ShimRequest, answer, own_id, record, see_out, take_control};
 use crate::spec::{ContainerSpec, ExitRecord};
+use crate::stash::Stash;
 use crate::state::{ASLEEP, StateFolder, StatusFile};
 
 /// A PID 1 that lets go of what it kept is about to end.
@@ -126,9 +127,11 @@ fn take_over(found: Found<'_>, group: u32) -> Result<Taken, Error> {
         None => None,
     };
     let Some((pidfd, hold, pipes)) = held else {
-        if let Some(mut pump) = open_pump(state, spec, None)? {
+        let stash = Stash::of(state);
+        if let Some(mut pump) = open_pump(state, spec, stash.give())? {
             pump.finish(log::now());
         }
+        stash.forget();
         conclude(state, status, record(state, spec, cgroup, None))?;
         return Ok(Taken::Over);
     };

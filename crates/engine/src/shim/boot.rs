@@ -29,6 +29,7 @@ use crate::shim::users::Users;
 use crate::shim::wire::WireKeeper;
 use crate::shim::{ShimRequest, root, tree};
 use crate::spec::{ContainerSpec, NetworkSpec};
+use crate::stash::Stash;
 use crate::state::{ASLEEP, SPOOLS, StateFolder, StatusFile, create_dir};
 use crate::sys::{self, MountChange};
 use crate::walls::{DEVICES, ETC, SYS};
@@ -79,6 +80,9 @@ pub(crate) fn boot(
     let (streams, pipes) = open_streams(spec, attach)?;
     let (kept, hold) = Kept::make(state, pipes.as_ref())?;
     status.kept = Some(kept.at());
+    if let Some(pipes) = &pipes {
+        Stash::of(state).keep(pipes);
+    }
     let pump = open_pump(state, spec, pipes)?;
     let prepared = prepare(state, spec, (request, host), streams)?;
     let (boot_read, boot) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::kernel("make a pipe"))?;

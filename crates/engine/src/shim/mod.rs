@@ -14,7 +14,8 @@
 //! own: the container's root is mounted nowhere else, and no kill can leave the mount behind.
 //!
 //! Killed with -9 it leaves the container running, and another shim takes it over (`adopt`): PID 1 keeps
-//! what that needs (`kept`), and what was read and not yet written is in files (`log::spool`).
+//! what that needs (`kept`), and what was read and not yet written is in files (`log::spool`). Should both
+//! be killed, what the app printed last is in the hands of a third (`stash`).
 
 mod adopt;
 mod boot;
@@ -44,6 +45,7 @@ use crate::log;
 use crate::process::{self, ProcessId};
 use crate::shim::boot::{Booted, Host};
 use crate::spec::{ContainerSpec, ExitRecord};
+use crate::stash::Stash;
 use crate::state::{OVER_DISK, StateFolder, StatusFile};
 use crate::sys;
 
@@ -138,6 +140,9 @@ fn see_out(
     mut container: Booted,
 ) -> ExitRecord {
     let own = watch::watch(&mut container, spec);
+    if container.pump.is_some() {
+        Stash::of(state).forget();
+    }
     container.wire.end();
     record(state, spec, cgroup, own)
 }

@@ -85,7 +85,12 @@ fn what_ended_without_a_shim_is_collected_by_the_next_one() {
     let bench = Bench::new();
     let script = "trap 'echo bye; printf half; exit 5' TERM; echo up; sleep 1000 & \
                   while :; do wait; done";
-    for (id, is_init_killed) in [("a", false), ("b", true)] {
+    for (id, is_init_killed, has_stash) in
+        [("a", false, false), ("b", true, false), ("c", true, true), ("d", false, true)]
+    {
+        if has_stash {
+            bench.engine.open_stash().unwrap();
+        }
         bench.start(&bench.spec(id, script));
         bench.wait_until_said(id, "up");
         kill_shim(&bench, id);
@@ -100,8 +105,8 @@ fn what_ended_without_a_shim_is_collected_by_the_next_one() {
         bench.engine.adopt(id).unwrap();
         let end = bench.end(id);
         assert_eq!((end.code, end.signal, end.error), (5, None, None), "{id}");
-        // What PID 1 kept is gone with it, where that was killed, too.
-        let said = if is_init_killed { "up" } else { "up\nbye\nhalf" };
+        // What PID 1 kept is gone with it, where that was killed, too, and nobody else had it.
+        let said = if is_init_killed && !has_stash { "up" } else { "up\nbye\nhalf" };
         assert_eq!(bench.said(id), said, "{id}");
         assert!(bench.cgroups().iter().all(|group| !group.join(id).exists()));
         bench.engine.remove(id).unwrap();

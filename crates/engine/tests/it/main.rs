@@ -40,6 +40,8 @@ mod sleep;
 #[cfg(test)]
 mod starting;
 #[cfg(test)]
+mod stash;
+#[cfg(test)]
 mod survival;
 #[cfg(test)]
 mod taken_over;

@@ -14,6 +14,8 @@ pub mod volumes;
 mod inside;
 mod look;
 
+mod stash;
+
 mod still;
 
 mod words;

@@ -40,8 +40,6 @@ pub(super) struct Sums {
     pub(super) ends: u64,
     /// Containers whose shim and PID 1 were both killed.
     pub(super) bereft: u64,
-    /// Lines of theirs that were in a pipe by then.
-    pub(super) in_pipe: u64,
 }
 
 /// A process's own account.
@@ -112,20 +110,15 @@ impl Ledger {
         // The line it was about to write down when it ended may be there too.
         let known = numbers.len() as u64;
         let is_whole = (book.lines..=book.lines + 1).contains(&known);
-        let is_bereft = self.is_bereft(&book.id);
-        let is_excused = is_bereft && known <= book.lines;
-        self.sums.bereft += u64::from(is_bereft);
-        if is_excused {
-            self.sums.in_pipe += book.lines - known;
-        }
-        (!is_in_order || !(is_whole || is_excused)).then(|| {
+        self.sums.bereft += u64::from(self.is_bereft(&book.id));
+        (!is_in_order || !is_whole).then(|| {
             let from = numbers.len().saturating_sub(5);
             let last = &numbers[from..];
             format!("{book:?} has {known} lines in its log, in order: {is_in_order}, {last:?}")
         })
     }
 
-    /// Whether nobody was left who had the pipes open.
+    /// Whether nobody of the container's own was left who had the pipes open.
     fn is_bereft(&self, id: &String) -> bool {
         self.without_shim.contains(id) && self.without_init.contains(id)
     }

@@ -46,7 +46,6 @@ impl Tally {
         self.sums.lines += sums.lines;
         self.sums.ends += sums.ends;
         self.sums.bereft += sums.bereft;
-        self.sums.in_pipe += sums.in_pipe;
     }
 }
 
@@ -60,7 +59,7 @@ impl fmt::Display for Tally {
             write!(steps, "{point} {died} of {asked}, ")?;
         }
         writeln!(f, "deaths of the daemon at a step: {}", steps.trim_end_matches(", "))?;
-        let Sums { processes, lines, ends, bereft, in_pipe } = self.sums;
+        let Sums { processes, lines, ends, bereft } = self.sums;
         writeln!(
             f,
             "{processes} processes ended; {lines} lines are in their logs once and in order; \
@@ -68,8 +67,8 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "of {bereft} containers shim and PID 1 were both killed: {in_pipe} lines were in their \
-            pipes by then, which is the one way to lose some"
+            "of {bereft} containers shim and PID 1 were both killed; what was in their pipes by then \
+            was with the stash"
         )?;
         writeln!(f, "{} requests answered; lost to a death: {}", self.answered, counts(&self.lost))
     }
