@@ -8,10 +8,25 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::AddressRange;
 use crate::name::DomainName;
 
 /// So many places a list may have.
 pub const MOST: usize = 200;
+
+/// Nearer than the internet, or no place at all: never reached from a container.
+pub const NOT_THE_INTERNET: [&str; 10] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/3",
+];
 
 /// What was said for an app.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -74,6 +89,22 @@ pub struct Allowed {
 pub enum Host {
     Name(DomainName),
     Address(Ipv4Addr),
+}
+
+impl Allowed {
+    /// Whether it can be reached at all. What a name leads to is another matter.
+    pub fn is_of_the_internet(&self) -> bool {
+        match &self.host {
+            Host::Name(name) => {
+                let name = name.as_str();
+                name != "localhost" && !name.ends_with(".localhost") && !name.ends_with(".internal")
+            }
+            Host::Address(address) => !NOT_THE_INTERNET.iter().any(|range| {
+                let range = range.parse::<AddressRange>();
+                range.is_ok_and(|range| range.contains((*address).into()))
+            }),
+        }
+    }
 }
 
 /// A text that is no place.
@@ -190,6 +221,20 @@ mod tests {
             ["", "*.example.com", "https://x.example", "x:0", "x:99999", "300.1.1.1", "a b"]
         {
             assert!(wrong.parse::<Allowed>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_nearer_than_the_internet_is_told_apart() {
+        let is_far = |text: &str| text.parse::<Allowed>().unwrap().is_of_the_internet();
+        for near in ["10.0.0.1", "127.0.0.1:5432", "169.254.169.254", "localhost", "db.internal:1"]
+        {
+            assert!(!is_far(near), "{near}");
+        }
+        for far in
+            ["9.255.255.255", "11.0.0.0", "203.0.113.9:25", "internal.example", "localhost.example"]
+        {
+            assert!(is_far(far), "{far}");
         }
     }
 

@@ -7,12 +7,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use model::outbound::NOT_THE_INTERNET;
+
 use crate::network::outbound::OutboundConfig;
 use crate::network::policy::{self, Policies};
-
-/// Nearer than the internet, or no place at all: never reached from a container.
-const NOT_THE_INTERNET: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, \
-    169.254.0.0/16, 172.16.0.0/12, 192.0.0.0/24, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/3";
 
 /// The whole table, to be given to `nft -f -`. The first two lines make a repetition harmless.
 pub(crate) fn render_rules(
@@ -31,6 +29,7 @@ pub(crate) fn render_rules(
             servers.join(", ")
         )
     };
+    let nearer = NOT_THE_INTERNET.join(", ");
     let sets = policy::elements(config, policies);
     let elements = |set: &str| render_elements(&sets[set]);
     let (closed, hosts, ports) =
@@ -66,11 +65,11 @@ table inet {table} {{
     ip saddr != {range} drop
     ip saddr @closed jump listed
     {dns}
-    ip daddr {{ {NOT_THE_INTERNET} }} reject with icmp type admin-prohibited
+    ip daddr {{ {nearer} }} reject with icmp type admin-prohibited
     accept
   }}
   chain listed {{
-    ip daddr {{ {NOT_THE_INTERNET} }} jump refuse
+    ip daddr {{ {nearer} }} jump refuse
     ip saddr . ip daddr @open_hosts accept
     meta l4proto {{ tcp, udp }} ip saddr . ip daddr . th dport @open_ports accept
     jump refuse

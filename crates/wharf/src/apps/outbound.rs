@@ -79,6 +79,13 @@ fn changed(app: &App, before: &Outbound, change: &Change) -> Result<Outbound, Pr
     match change {
         Change::Mode(mode) => after.mode = *mode,
         Change::Allow(more) => {
+            if let Some(nearer) = more.iter().find(|one| !one.is_of_the_internet()) {
+                let what = format!("`{nearer}` cannot be put on the list of `{}`", app.name);
+                return Err(Problem::new(Code::BadInput, what)
+                    .why("it is no place of the internet: this machine, its networks and other apps are never reached that way")
+                    .still("nothing was changed")
+                    .next(format!("for another app of this machine: wharf links:add <other> -a {}", app.name)));
+            }
             after.allow.extend(more.iter().cloned());
             after.mode = Mode::Only;
         }

@@ -59,11 +59,18 @@ pub(super) async fn show(session: &Session, args: &LogsArgs) -> Result<(), Failu
     let path = format!("/apps/{app}/log-sessions");
     let made: LogSession = session.client.call(Method::POST, &path, Some(&body)).await?.read()?;
     let mut lines = session.client.stream(path_of(&made.logplex_url)).await?;
+    let mut is_empty = true;
     while let Some(line) = lines.next().await? {
+        is_empty = false;
         session.printer.data(if args.json { object(&line).to_string() } else { line });
         if session.printer.is_closed() {
             break;
         }
+    }
+    if is_empty && !args.tail {
+        // Silence could be a slip of the hand.
+        let of = args.process.as_ref().map_or(String::new(), |name| format!(" of `{name}`"));
+        session.printer.say(format!("No line{of} is there. What runs: wharf ps -a {app}"));
     }
     Ok(())
 }

@@ -189,6 +189,12 @@ fn compose(
         Some(ground) => ground.config.clone(),
         None => config_vars::get(tx, app)?,
     };
+    let mut shape = carrier.map(|release| release.shape.clone()).unwrap_or_default();
+    if let Some(ground) = ground {
+        // An image that failed comes again with what was given beside it and holds.
+        shape.sizes.clone_from(&ground.shape.sizes);
+        shape.given_volumes.clone_from(&ground.shape.given_volumes);
+    }
     let mut release = Release {
         id: ReleaseId(uuid::Uuid::new_v4()),
         app,
@@ -196,7 +202,7 @@ fn compose(
         image: carrier.and_then(|release| release.image.clone()),
         commit: carrier.and_then(|release| release.commit.clone()),
         config,
-        shape: carrier.map(|release| release.shape.clone()).unwrap_or_default(),
+        shape,
         formation: ground.map(|release| release.formation.clone()).unwrap_or_default(),
         domains: ground.map(|release| release.domains.clone()).unwrap_or_default(),
         description: String::new(),

@@ -171,6 +171,23 @@ fn a_release_is_whole_and_made_on_top_of_the_newest_that_did_not_fail() {
 }
 
 #[test]
+fn a_size_that_failed_is_nothing_the_next_change_is_made_with() {
+    let bench = bench();
+    bench.live(image("one", 512));
+    let sized = |memory: &str| {
+        let bounds = format!("memory={memory}").parse().unwrap();
+        Change::Sizes(BTreeMap::from([("web".parse().unwrap(), Some(bounds))]))
+    };
+    let memory = |frozen: &Frozen| frozen.release.shape.limits(&"web".parse().unwrap()).memory;
+    assert_eq!(memory(&bench.live(sized("300M"))), ByteSize::mib(300));
+    bench.end(&bench.freeze(sized("8M")), DeployPhase::Failed);
+    assert_eq!(memory(&bench.live(set("new"))), ByteSize::mib(300));
+    // While it may still go live it is what comes next.
+    bench.freeze(sized("400M"));
+    assert_eq!(memory(&bench.freeze(set("newer"))), ByteSize::mib(400));
+}
+
+#[test]
 fn a_restart_is_of_what_will_serve_and_makes_no_release() {
     let bench = bench();
     assert_eq!(bench.try_of(SHOP, Change::Restart).unwrap_err().code, Code::NothingReleased);

@@ -17,15 +17,38 @@ pub(super) struct Failure<'a> {
     pub(super) cause: &'a EndingKind,
     /// The release number that goes on serving.
     pub(super) serving: Option<u64>,
+    pub(super) changed: Changed,
     /// It was ended first, since two may not write to a volume at once.
     pub(super) has_given_way: bool,
     /// The last lines the replica printed.
     pub(super) log: Vec<String>,
 }
 
+/// What a release has otherwise than the one that serves, by who is to mend it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// What was pushed; or nothing serves.
+    Image,
+    /// Config vars alone.
+    Config,
+    /// Only what its processes get: sizes, volumes.
+    Bounds,
+}
+
+impl Changed {
+    pub(super) fn between(serving: Option<&Release>, release: &Release) -> Self {
+        match serving {
+            Some(serving) if serving.image != release.image => Self::Image,
+            Some(serving) if serving.config != release.config => Self::Config,
+            Some(_) => Self::Bounds,
+            None => Self::Image,
+        }
+    }
+}
+
 /// Writes the letter.
 pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
-    let Failure { app, release, place, cause, serving, has_given_way, log } = failure;
+    let Failure { app, release, place, cause, serving, has_given_way, log, .. } = failure;
     let name = replica_name(&place.process, place.index);
     let version = release.version;
     let port = port_of(release);
@@ -43,9 +66,7 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
                 .next("find out from its log what it waited for, and push again")
                 .next(format!("or give it longer: `{longer}` in wharf.toml"))
         } else {
-            Problem::new(Code::ReleaseCommandFailed, what)
-                .why(why)
-                .next("correct it, commit and push again")
+            Problem::new(Code::ReleaseCommandFailed, what).why(why).next(failure.mend("it"))
         }
     } else {
         match cause {
@@ -53,14 +74,22 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
                 let ended = EndingKind::Exited(*code);
                 Problem::new(Code::CrashedOnBoot, what)
                     .why(format!("`{name}` {ended} before it was healthy"))
-                    .next("correct what its log says, commit and push again")
+                    .next(failure.mend("what its log says"))
             }
             EndingKind::OutOfMemory => Problem::new(Code::OutOfMemory, what)
                 .why(format!("`{name}` was killed: it used more than its {memory} of memory"))
-                .next(format!(
-                    "give it more: `[limits.{}] memory = \"1G\"` in wharf.toml, or use less",
-                    place.process
-                )),
+                .next(match release.shape.sizes.get(&place.process) {
+                    Some(said) if said.memory.is_some() => {
+                        format!(
+                            "give it more: wharf ps:resize {}=memory=1G -a {app}",
+                            place.process
+                        )
+                    }
+                    _ => format!(
+                        "give it more: `[limits.{}] memory = \"1G\"` in wharf.toml, or use less",
+                        place.process
+                    ),
+                }),
             EndingKind::OverDisk => Problem::new(Code::OverDisk, what)
                 .why(format!(
                     "`{name}` was ended: it wrote more than {} or {} files to its own disk",
@@ -107,7 +136,28 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
         Some(serving) => format!("v{serving} is serving, nothing changed for your visitors"),
         None => "nothing was serving before, and nothing does now".to_owned(),
     };
+    let problem = match (serving, failure.changed) {
+        (Some(serving), Changed::Config) => {
+            problem.next(format!("or have the vars of before: wharf rollback v{serving} -a {app}"))
+        }
+        (Some(serving), Changed::Bounds) => problem
+            .next(format!("what it changed: wharf releases:diff v{serving} v{version} -a {app}")),
+        (None, _) | (_, Changed::Image) => problem,
+    };
     problem.still(still).next(format!("wharf logs -a {app} -p {name}")).log(log.clone())
+}
+
+impl Failure<'_> {
+    /// What to do about it.
+    fn mend(&self, what: &str) -> String {
+        match self.changed {
+            Changed::Image => format!("correct {what}, commit and push again"),
+            Changed::Config => {
+                format!("correct {what} by wharf config:set KEY=VALUE -a {}", self.app)
+            }
+            Changed::Bounds => format!("correct {what}, then say it again or otherwise"),
+        }
+    }
 }
 
 /// The letter about a change of counts or domains alone that has nothing left to change.
@@ -144,10 +194,21 @@ mod tests {
         serving: Option<u64>,
         config: model::app::ConfigVars,
     ) -> String {
+        letter_of(process, cause, serving, config, Changed::Image)
+    }
+
+    fn letter_of(
+        process: &str,
+        cause: &EndingKind,
+        serving: Option<u64>,
+        config: model::app::ConfigVars,
+        changed: Changed,
+    ) -> String {
         let spec = ProcessSpec {
             command: "node server.js".into(),
             limits: model::limits::ProcessLimits::default(),
         };
+        let small = BTreeMap::from([("web".parse().unwrap(), "memory=8M".parse().unwrap())]);
         let release = Release {
             id: ReleaseId(uuid::Uuid::nil()),
             app: AppId(uuid::Uuid::nil()),
@@ -158,6 +219,7 @@ mod tests {
             shape: Shape {
                 processes: BTreeMap::from([("web".parse().unwrap(), spec)]),
                 release_command: Some("rake db:migrate".into()),
+                sizes: if changed == Changed::Bounds { small } else { BTreeMap::new() },
                 ..Shape::default()
             },
             formation: BTreeMap::new(),
@@ -174,10 +236,22 @@ mod tests {
             place: &place,
             cause,
             serving,
+            changed,
             has_given_way: false,
             log: vec!["boom".into()],
         };
         problem_of(&failure).to_string()
+    }
+
+    #[test]
+    fn what_was_not_pushed_is_not_to_be_pushed_again() {
+        let letter = |cause, changed| letter_of("web", &cause, Some(11), BTreeMap::new(), changed);
+        let letters = [
+            letter(EndingKind::Exited(1), Changed::Config),
+            letter(EndingKind::Exited(1), Changed::Bounds),
+            letter(EndingKind::OutOfMemory, Changed::Bounds),
+        ];
+        insta::assert_snapshot!(letters.join("\n\n"));
     }
 
     #[test]

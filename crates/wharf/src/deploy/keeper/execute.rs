@@ -135,6 +135,7 @@ impl Keeper {
             place,
             cause,
             serving: loaded.serving_version(),
+            changed: verdict::Changed::between(loaded.serving().map(|now| &**now), release),
             has_given_way: has_given_way(&loaded.goal, &self.world()),
             log,
         };

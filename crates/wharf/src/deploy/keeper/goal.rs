@@ -97,8 +97,12 @@ impl Loaded {
 
     /// The release number that serves.
     pub(super) fn serving_version(&self) -> Option<u64> {
-        let serving = self.goal.serving.as_ref()?;
-        self.releases.get(&serving.number).map(|release| release.version)
+        self.serving().map(|release| release.version)
+    }
+
+    /// The release that serves.
+    pub(super) fn serving(&self) -> Option<&Arc<Release>> {
+        self.releases.get(&self.goal.serving.as_ref()?.number)
     }
 
     /// The release a replica of that place is started for. In a crew that a deploy keeps, those that
