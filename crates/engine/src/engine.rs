@@ -33,7 +33,7 @@ use crate::spec::{
     Usage,
 };
 use crate::specs::Specs;
-use crate::stash::{OwnStash, Stash};
+use crate::stash::{OwnStashes, Stash};
 use crate::state::{OVER_DISK, StateFolder, create_dir, work_folder, write_atomic};
 
 /// A start that takes longer is hung; the slowest seen on a loaded machine was a tenth of this.
@@ -65,7 +65,7 @@ pub struct Engine {
     config: EngineConfig,
     filter: PathBuf,
     pub(crate) shims: Shims,
-    pub(crate) stash: OwnStash,
+    pub(crate) stashes: OwnStashes,
     specs: Specs,
     hierarchies: Hierarchies,
 }
@@ -84,7 +84,7 @@ impl Engine {
             config,
             filter,
             shims: Shims::default(),
-            stash: OwnStash::default(),
+            stashes: OwnStashes::default(),
             specs: Specs::default(),
             hierarchies: Hierarchies::look(),
         };
@@ -347,12 +347,12 @@ impl Engine {
                 remove_all(&folder).map_err(Error::file("remove", &folder))?;
             }
         }
+        Stash::of(&state).forget();
         // Out of everybody's sight in one step; a kill from here on leaves only what `open` clears.
         let gone = self.config.run_dir.join("containers").join(format!(".gone-{id}"));
         let _ = fs::remove_dir_all(&gone);
         fs::rename(&state.path, &gone).map_err(Error::file("remove", &state.path))?;
         self.specs.forget(id);
-        Stash::of(&state).forget();
         fs::remove_dir_all(&gone).map_err(Error::file("remove", &gone))?;
         self.shims.collect(id);
         Ok(())

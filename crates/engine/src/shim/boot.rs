@@ -80,9 +80,6 @@ pub(crate) fn boot(
     let (streams, pipes) = open_streams(spec, attach)?;
     let (kept, hold) = Kept::make(state, pipes.as_ref())?;
     status.kept = Some(kept.at());
-    if let Some(pipes) = &pipes {
-        Stash::of(state).keep(pipes);
-    }
     let pump = open_pump(state, spec, pipes)?;
     let prepared = prepare(state, spec, (request, host), streams)?;
     let (boot_read, boot) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::kernel("make a pipe"))?;
@@ -95,6 +92,10 @@ pub(crate) fn boot(
         status.init = Some(init);
         wire.show_init(init);
         state.write("status.json", status)?;
+        if let Some(pump) = &pump {
+            // From here on a stash that comes later finds them at PID 1.
+            Stash::of(state).keep(&pump.waiting_on().collect::<Vec<_>>());
+        }
         if inside::tell_go(&child.control, &trees).is_err() {
             // One that is gone has said why; one that waits is not to wait for ever.
             let _ = child.control.shutdown(std::net::Shutdown::Both);

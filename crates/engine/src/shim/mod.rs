@@ -113,6 +113,7 @@ fn run(state: &StateFolder) -> Result<(), Error> {
             see_out(state, &spec, cgroup, container)
         }
         Err(error) => {
+            Stash::of(state).forget();
             let why = error.chain();
             let mut record = ending(&spec, cgroup, error.exit_code());
             record.error = Some(why.clone());

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, flock, inotify};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use rustix::process::{Resource, Rlimit, setrlimit, umask};
@@ -25,6 +25,8 @@ use crate::sys;
 const OPEN_FILES: u64 = 1 << 20;
 /// The longest word: a letter and an id.
 const LONGEST: usize = 512;
+/// So often it looks itself whether its socket is there, where nothing tells.
+const LOOK_AGAIN: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// The hidden role `stash <run directory>`. To be called before any thread exists.
 #[must_use]
@@ -86,13 +88,21 @@ fn open(run_dir: &Path) -> Result<Option<Holder>, Error> {
     Ok(Some(Holder { _note: Some(note), ..holder }))
 }
 
+fn watch(path: &Path) -> io::Result<OwnedFd> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    let words = inotify::WatchFlags::ATTRIB | inotify::WatchFlags::DELETE_SELF;
+    inotify::add_watch(&watch, path, words)?;
+    Ok(watch)
+}
+
 #[derive(Debug)]
 struct Holder {
     socket: OwnedFd,
     path: PathBuf,
     inode: u64,
-    /// Tells when the socket is removed.
-    removed: OwnedFd,
+    /// Tells when the socket is removed; none where the kernel has no more of these for root, of which apps
+    /// may use up all.
+    removed: Option<OwnedFd>,
     pipes: HashMap<Vec<u8>, [OwnedFd; 2]>,
     _note: Option<File>,
 }
@@ -105,9 +115,7 @@ impl Holder {
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         bind(&socket, &SocketAddrUnix::new(&path)?)?;
         let inode = fs::symlink_metadata(&path)?.ino();
-        let removed = inotify::init(inotify::CreateFlags::CLOEXEC)?;
-        let words = inotify::WatchFlags::ATTRIB | inotify::WatchFlags::DELETE_SELF;
-        inotify::add_watch(&removed, &path, words)?;
+        let removed = watch(&path).ok();
         Ok(Self { socket, path, inode, removed, pipes: HashMap::new(), _note: None })
     }
 
@@ -118,18 +126,19 @@ impl Holder {
 
     fn serve(&mut self) -> io::Result<()> {
         loop {
-            let mut fds = [
-                PollFd::new(&self.socket, PollFlags::IN),
-                PollFd::new(&self.removed, PollFlags::IN),
-            ];
-            rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
-            let (has_word, is_touched) =
-                (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-            if is_touched {
+            let mut fds = vec![PollFd::new(&self.socket, PollFlags::IN)];
+            fds.extend(self.removed.iter().map(|removed| PollFd::new(removed, PollFlags::IN)));
+            let limit = self.removed.is_none().then_some(&LOOK_AGAIN);
+            rustix::io::retry_on_intr(|| poll(&mut fds, limit))?;
+            let has_word = !fds[0].revents().is_empty();
+            // Also when nothing told so in time.
+            if !has_word || fds.get(1).is_some_and(|removed| !removed.revents().is_empty()) {
                 if self.is_removed() {
                     return Ok(());
                 }
-                let _ = rustix::io::read(&self.removed, &mut [0; 1024]);
+                if let Some(removed) = &self.removed {
+                    let _ = rustix::io::read(removed, &mut [0; 1024]);
+                }
             }
             if has_word {
                 let mut word = [0; LONGEST];

@@ -19,7 +19,7 @@ mod words;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -40,44 +40,40 @@ const SOCKET: &str = "stash";
 /// Who it is; locked by it for as long as it lives.
 const NOTE: &str = "stash.json";
 
-/// The stash we started: our child while we live.
+/// The stashes we started and have not collected: our children while we live. Who starts one has the lock.
 #[derive(Debug, Default)]
-pub(crate) struct OwnStash(Mutex<Option<Child>>);
-
-impl OwnStash {
-    /// Collects the one before, which has ended.
-    fn replace(&self, stash: Child) {
-        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(stash);
-        if let Some(mut before) = before {
-            let _ = before.wait();
-        }
-    }
-}
+pub(crate) struct OwnStashes(Mutex<Vec<Child>>);
 
 impl Engine {
     /// Sees to it that there is a stash, which has the pipes of all containers that run; a descriptor
     /// that is readable once it has ended.
     pub fn open_stash(&self) -> Result<OwnedFd, Error> {
         let doing = "start the stash";
-        if let Some(stash) = running(self.run_dir()).map_err(Error::kernel(doing))? {
-            return Ok(stash);
-        }
-        self.start_stash()?;
-        let absent = || io::Error::other("it ended at once");
-        let stash = running(self.run_dir()).map_err(Error::kernel(doing))?;
-        let stash = stash.ok_or_else(|| Error::kernel(doing)(absent()))?;
+        let mut own = self.stashes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        own.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        let look = || running(self.run_dir()).map_err(Error::kernel(doing));
+        let stash = match look()? {
+            Some(stash) => stash,
+            None => {
+                self.start_stash(&mut own)?;
+                let absent = || io::Error::other("it ended at once");
+                look()?.ok_or_else(|| Error::kernel(doing)(absent()))?
+            }
+        };
+        drop(own);
+        // Whoever started it may have been killed before it had given it anything.
         self.fill_stash()?;
         Ok(stash)
     }
 
-    fn start_stash(&self) -> Result<(), Error> {
+    fn start_stash(&self, own: &mut Vec<Child>) -> Result<(), Error> {
         let doing = "start the stash";
         let path = self.run_dir().join("stash.log");
         let said = File::create(&path).map_err(Error::file("create", &path))?;
         let (mut ours, theirs) = UnixStream::pair().map_err(Error::kernel(doing))?;
         let args = ["stash".as_ref(), self.run_dir().as_os_str()];
         let stash = spawn_role(self.program(), &args, theirs.into(), Stdio::from(said));
-        self.stash.replace(stash.map_err(Error::kernel(doing))?);
+        own.push(stash.map_err(Error::kernel(doing))?);
         send_request(&mut ours, &Attach::Log, ()).map_err(Error::kernel(doing))?;
         match receive_outcome(&mut ours)? {
             Outcome::Started { .. } => Ok(()),
@@ -85,7 +81,7 @@ impl Engine {
         }
     }
 
-    /// Gives it what the PID 1s keep; those that are being made give it theirs themselves.
+    /// Gives it what the PID 1s keep. A shim whose PID 1 is not to be found yet gives it that itself, later.
     fn fill_stash(&self) -> Result<(), Error> {
         for spec in self.specs()? {
             let state = self.state(&spec.id);
@@ -95,7 +91,7 @@ impl Engine {
             };
             let Ok(Some(init)) = init.open() else { continue };
             if let Ok(Some((_, Some(pipes)))) = at.fetch(&init) {
-                Stash::of(&state).keep(&pipes);
+                Stash::of(&state).keep(&pipes.each_ref().map(AsFd::as_fd));
             }
         }
         Ok(())

@@ -19,8 +19,10 @@ pub(super) const KEEP: u8 = b'k';
 pub(super) const GIVE: u8 = b'g';
 pub(super) const DROP: u8 = b'd';
 
-/// One that does not listen for so long is left alone.
+/// One that does not listen for so long is left alone: a container waits to be started.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// Nobody waits for a container that is dead, and nobody else has what it printed.
+const LONG_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The stash, for one container.
 #[derive(Debug)]
@@ -37,8 +39,8 @@ impl Stash {
     }
 
     /// Has it keep copies of the container's pipes.
-    pub(crate) fn keep(&self, [stdout, stderr]: &[OwnedFd; 2]) {
-        let _ = self.say(KEEP, &[stdout.as_fd(), stderr.as_fd()]);
+    pub(crate) fn keep(&self, pipes: &[BorrowedFd<'_>]) {
+        let _ = self.say(KEEP, pipes, PATIENCE);
     }
 
     /// What it keeps of the container.
@@ -46,23 +48,23 @@ impl Stash {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).ok()?;
-        self.say(GIVE, &[theirs.as_fd()]).ok()?;
+        self.say(GIVE, &[theirs.as_fd()], LONG_PATIENCE).ok()?;
         // Ours alone: one that dies ends the wait.
         drop(theirs);
-        set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE)).ok()?;
+        set_socket_timeout(&ours, Timeout::Recv, Some(LONG_PATIENCE)).ok()?;
         let (_, pipes) = receive_with_fds(ours.as_fd(), &mut [0]).ok()?;
         pipes.try_into().ok()
     }
 
     /// All that was printed is in the log.
     pub(crate) fn forget(&self) {
-        let _ = self.say(DROP, &[]);
+        let _ = self.say(DROP, &[], PATIENCE);
     }
 
-    fn say(&self, letter: u8, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    fn say(&self, letter: u8, fds: &[BorrowedFd<'_>], patience: Duration) -> io::Result<()> {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
-        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
         connect(&socket, &SocketAddrUnix::new(&self.socket)?)?;
         let word: Vec<u8> = [&[letter], self.id.as_slice()].concat();
         send_with_fds(socket.as_fd(), &word, fds)

@@ -101,6 +101,13 @@ fn it_has_the_pipes_of_those_that_run_and_of_nobody_else() {
     bench.reopen();
     bench.engine.open_stash().unwrap();
     assert_eq!((pid(&bench), pipes(stash)), (stash, 4));
+    // Who started it may have died before it had anything: whoever comes next gives it all of it.
+    let word = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    word.send_to(b"dlong", bench.path("run/stash")).unwrap();
+    until("it has let go of one", || pipes(stash) == 2);
+    bench.reopen();
+    bench.engine.open_stash().unwrap();
+    until("it has it again", || pipes(stash) == 4);
     kill_shim(&bench, "long");
     bench.engine.adopt("long").unwrap();
     bench.engine.signal("long", libc::SIGKILL).unwrap();

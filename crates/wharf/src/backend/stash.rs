@@ -4,32 +4,42 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
 use super::local::{Local, blocking, wait_readable};
 
-/// After one that could not be started or watched.
-const PAUSE: Duration = Duration::from_secs(1);
 /// One that lives shorter is not followed by another at once.
 const YOUNG: Duration = Duration::from_secs(1);
+/// Between tries that bring none.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Local {
     /// Never ends.
     pub async fn keep_stash(self: Arc<Self>) {
+        let (mut pause, mut said) = (YOUNG, String::new());
         loop {
             let local = Arc::clone(&self);
-            let born = tokio::time::Instant::now();
-            let is_watched = match blocking(move || Ok(local.engine.open_stash()?)).await {
-                Ok(stash) => wait_readable(stash).await,
+            let born = Instant::now();
+            match blocking(move || Ok(local.engine.open_stash()?)).await {
+                Ok(stash) => {
+                    wait_readable(stash).await;
+                }
                 Err(error) => {
                     let why = error.for_people();
-                    tracing::warn!(
-                        why,
-                        "what apps print last is not kept for when they are killed"
-                    );
-                    false
+                    if said != why {
+                        tracing::warn!(
+                            why,
+                            "what apps print last is not kept for when shim and PID 1 are killed"
+                        );
+                        said = why;
+                    }
                 }
-            };
-            if !is_watched || born.elapsed() < YOUNG {
-                tokio::time::sleep(PAUSE).await;
+            }
+            if born.elapsed() > YOUNG {
+                pause = YOUNG;
+            } else {
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
