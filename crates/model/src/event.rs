@@ -12,7 +12,7 @@ use crate::order::OrderPhase;
 use crate::outbound::Outbound;
 use crate::problem::Problem;
 use crate::route::weight::Weight;
-use crate::sleep::Sleep;
+use crate::sleep::Said;
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub enum Event {
     LinkAdded { link: LinkName, to: AppName },
     LinkRemoved { link: LinkName },
     OutboundChanged { outbound: Outbound },
-    SleepChanged { sleep: Option<Sleep> },
+    SleepChanged { sleep: Option<Said> },
     FellAsleep { idle_seconds: u64 },
     Woken { why: String },
     CertificateAdded { name: String, names: Vec<String> },

@@ -11,6 +11,8 @@
 //! The same setting says for how long a deploy's predecessor is kept, standing still; what becomes of
 //! that is planned (`crate::plan`).
 
+mod said;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::duration;
 use crate::replica::render_span;
+
+pub use said::{Said, Time};
 
 /// After how long without a request an app sleeps, and for how long its predecessor stands still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,12 +1,10 @@
 //! When an app sleeps. A switch of the app over what its app file says, and no release: it holds at once.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use model::app::App;
 use model::event::Event;
 use model::problem::{Code, Problem};
-use model::sleep::Sleep;
+use model::sleep::{Said, Sleep};
 
 use super::{decide, lookup, settled};
 use crate::context::Context;
@@ -28,14 +26,6 @@ pub enum SaidBy {
     Command,
     AppFile,
     Default,
-}
-
-/// A change of some of it; the inner none is never.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Change {
-    pub freeze_after: Option<Option<Duration>>,
-    pub stop_after: Option<Option<Duration>>,
-    pub keep_previous: Option<Option<Duration>>,
 }
 
 /// What holds, and whether it sleeps now.
@@ -60,42 +50,38 @@ pub async fn show(context: &Context, key: &str) -> Result<AppSleep, Problem> {
 }
 
 fn holds(tx: &Tx<'_>, app: &App) -> Result<(Sleep, SaidBy), StoreError> {
-    if let Some(said) = sleep::find(tx, app.id)? {
-        return Ok((said, SaidBy::Command));
-    }
-    let file = serving_release(tx, app.id)?.map(|release| release.shape.sleep).unwrap_or_default();
-    Ok((file, if file.is_off() { SaidBy::Default } else { SaidBy::AppFile }))
+    let file = file(tx, app)?;
+    Ok(match sleep::find(tx, app.id)? {
+        Some(said) => (said.over(file), SaidBy::Command),
+        None if file.is_off() => (file, SaidBy::Default),
+        None => (file, SaidBy::AppFile),
+    })
 }
 
-/// Says when it sleeps.
+/// What the app file says.
+fn file(tx: &Tx<'_>, app: &App) -> Result<Sleep, StoreError> {
+    Ok(serving_release(tx, app.id)?.map(|release| release.shape.sleep).unwrap_or_default())
+}
+
+/// Says when it sleeps; of what is not said now, what was said before holds, else the app file.
 pub async fn change(
     context: &Context,
     key: &str,
-    change: Change,
+    more: Said,
     user: &str,
 ) -> Result<AppSleep, Problem> {
-    let merge = move |before: Sleep| {
-        let after = Sleep {
-            freeze_after: change.freeze_after.unwrap_or(before.freeze_after),
-            stop_after: change.stop_after.unwrap_or(before.stop_after),
-            keep_previous: change.keep_previous.unwrap_or(before.keep_previous),
-        };
-        after.check().map(|()| Some(after)).map_err(|error| {
-            Problem::new(Code::BadInput, error.to_string()).still("nothing was changed")
-        })
-    };
-    store(context, key, merge, user).await
+    store(context, key, move |before| Some(before.unwrap_or_default().with(more)), user).await
 }
 
 /// Takes back what was said, so that the app file holds again.
 pub async fn unset(context: &Context, key: &str, user: &str) -> Result<AppSleep, Problem> {
-    store(context, key, |_| Ok(None), user).await
+    store(context, key, |_| None, user).await
 }
 
 async fn store(
     context: &Context,
     key: &str,
-    change: impl FnOnce(Sleep) -> Result<Option<Sleep>, Problem> + Send + 'static,
+    change: impl FnOnce(Option<Said>) -> Option<Said> + Send + 'static,
     user: &str,
 ) -> Result<AppSleep, Problem> {
     let (text, user) = (key.to_owned(), user.to_owned());
@@ -103,7 +89,10 @@ async fn store(
     let app = decide(context, move |tx| {
         let app = settled!(lookup::find(tx, &text)?);
         let before = sleep::find(tx, app.id)?;
-        let after = settled!(change(holds(tx, &app)?.0));
+        let after = change(before);
+        if let Some(said) = after {
+            settled!(fits(said, file(tx, &app)?));
+        }
         if after != before {
             sleep::set(tx, app.id, after.as_ref())?;
             let event = Event::SleepChanged { sleep: after };
@@ -114,6 +103,13 @@ async fn store(
     .await?;
     context.deploys.wait_routed(app.id).await;
     show(context, key).await
+}
+
+/// Whether it can be meant, beside what the app file says now.
+fn fits(said: Said, file: Sleep) -> Result<(), Problem> {
+    said.beside(file).check().map_err(|error| {
+        Problem::new(Code::BadInput, error.to_string()).still("nothing was changed")
+    })
 }
 
 /// Wakes it now.

@@ -1,17 +1,16 @@
 //! `/wharf/apps/{app}/sleep`.
 
-use std::time::Duration;
-
 use axum::extract::{Path, State};
-use model::manifest::{parse_duration, render_duration};
+use model::manifest::render_duration;
 use model::problem::{Code, Problem};
+use model::sleep::{Said, Time};
 
 use super::answer::{Answer, ok};
 use super::auth::Caller;
 use super::encode::app_ref;
 use super::request::Input;
 use crate::api::sleep::{ChangeSleep, Sleep};
-use crate::apps::sleep::{self, AppSleep, Change, SaidBy};
+use crate::apps::sleep::{self, AppSleep, SaidBy};
 use crate::context::Context;
 
 pub(super) async fn show(State(context): State<Context>, Path(key): Path<String>) -> Answer {
@@ -24,18 +23,18 @@ pub(super) async fn change(
     Path(key): Path<String>,
     Input(body): Input<ChangeSleep>,
 ) -> Answer {
-    let change = Change {
-        freeze_after: body.freeze_after.as_deref().map(read).transpose()?,
-        stop_after: body.stop_after.as_deref().map(read).transpose()?,
-        keep_previous: body.keep_previous.as_deref().map(read).transpose()?,
+    let more = Said {
+        freeze_after: body.freeze_after.map(read).transpose()?,
+        stop_after: body.stop_after.map(read).transpose()?,
+        keep_previous: body.keep_previous.map(read).transpose()?,
     };
-    if change == Change::default() {
+    if more == Said::default() {
         return Err(Problem::new(Code::BadInput, "that is no change of when it sleeps")
             .why("`freeze_after`, `stop_after` or `keep_previous` is needed")
             .still("nothing was changed")
             .into());
     }
-    ok(&encode(&sleep::change(&context, &key, change, &caller.user).await?))
+    ok(&encode(&sleep::change(&context, &key, more, &caller.user).await?))
 }
 
 pub(super) async fn unset(
@@ -50,13 +49,9 @@ pub(super) async fn wake(State(context): State<Context>, Path(key): Path<String>
     ok(&encode(&sleep::wake(&context, &key).await?))
 }
 
-/// A time, or none for `never`.
-fn read(text: &str) -> Result<Option<Duration>, Problem> {
-    if text == "never" {
-        return Ok(None);
-    }
-    parse_duration(text).map(Some).ok_or_else(|| {
-        Problem::new(Code::BadInput, format!("`{text}` is no length of time"))
+fn read(text: String) -> Result<Time, Problem> {
+    Time::try_from(text).map_err(|error| {
+        Problem::new(Code::BadInput, error.to_string())
             .why("it is a whole number and ms, s, m or h, like 15m, or `never`")
             .still("nothing was changed")
     })

@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use model::id::AppId;
-use model::sleep::Sleep;
+use model::sleep::Said;
 use rusqlite::params;
 
 use super::{StoreError, Tx, json, micros, read_json, timestamp};
 
 /// What was said by command; none where the app file holds.
-pub fn find(tx: &Tx<'_>, app: AppId) -> Result<Option<Sleep>, StoreError> {
+pub fn find(tx: &Tx<'_>, app: AppId) -> Result<Option<Said>, StoreError> {
     let id = app.to_string();
     let sql = "SELECT sleep FROM apps WHERE id=?1";
     let text: Option<String> = tx.sql.query_row(sql, [&id], |row| row.get(0))?;
@@ -16,9 +16,9 @@ pub fn find(tx: &Tx<'_>, app: AppId) -> Result<Option<Sleep>, StoreError> {
 }
 
 /// Says it, or takes it back.
-pub fn set(tx: &Tx<'_>, app: AppId, sleep: Option<&Sleep>) -> Result<(), StoreError> {
+pub fn set(tx: &Tx<'_>, app: AppId, said: Option<&Said>) -> Result<(), StoreError> {
     let sql = "UPDATE apps SET sleep=?2 WHERE id=?1";
-    tx.sql.execute(sql, params![app.to_string(), sleep.map(json)])?;
+    tx.sql.execute(sql, params![app.to_string(), said.map(json)])?;
     Ok(())
 }
 

@@ -148,7 +148,8 @@ fn read(
         live = Some((deploy, release));
     }
     let said = sleep::find(tx, id)?;
-    let sleep = said.or(live.as_ref().map(|(_, release)| release.shape.sleep)).unwrap_or_default();
+    let file = live.as_ref().map(|(_, release)| release.shape.sleep).unwrap_or_default();
+    let sleep = said.unwrap_or_default().over(file);
     let deploy = deploys::find_in_flight(tx, id)?;
     let kept = match (&live, sleep.keep_previous) {
         (Some(live), Some(window)) => find_kept(tx, live, (window, deploy.is_some()), looked)?,

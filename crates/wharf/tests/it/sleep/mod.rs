@@ -132,6 +132,11 @@ fn what_a_person_does_with_a_frozen_app_is_done() {
     repo.commit("sleeps");
     host.push_well(&repo);
     assert_eq!(host.json(&["sleep", "shop"])["said_by"], "app-file");
+    // What is said by command is of one time alone.
+    host.wharf(&["sleep:set", "--keep-previous", "1h", "-a", "shop"]);
+    let both = host.json(&["sleep", "shop"]);
+    assert_eq!((&both["freeze_after"], &both["keep_previous"]), (&"1s".into(), &"3600s".into()));
+    host.wharf(&["sleep:unset", "shop"]);
     for change in [
         &["config:set", "GREETING=hi", "-a", "shop"][..],
         &["ps:scale", "web=2", "-a", "shop"],
