@@ -79,7 +79,9 @@ fn changed(app: &App, before: &Outbound, change: &Change) -> Result<Outbound, Pr
     match change {
         Change::Mode(mode) => after.mode = *mode,
         Change::Allow(more) => {
-            if let Some(nearer) = more.iter().find(|one| !one.is_of_the_internet()) {
+            if let Some(nearer) =
+                more.iter().find(|one| !one.is_of_the_internet() && !before.allow.contains(one))
+            {
                 let what = format!("`{nearer}` cannot be put on the list of `{}`", app.name);
                 return Err(Problem::new(Code::BadInput, what)
                     .why("it is no place of the internet: this machine, its networks and other apps are never reached that way")

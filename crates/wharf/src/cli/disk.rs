@@ -11,7 +11,7 @@ use crate::api::disk::{AppDisk, Disk};
 /// Show what takes the room on the disk, and what a collect would free
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wharf disk\n  wharf disk -a shop\n  wharf disk --json\n\n`own` is what would be free without the app: layers that only its images are\nmade of, build cache, git, logs, and what its processes wrote."
+    after_help = "Examples:\n  wharf disk\n  wharf disk -a shop\n  wharf disk --json\n\n`own` is what would be free without the app: layers that only its images are\nmade of, build cache, git, logs, and what its processes wrote. Its volumes come\non top: `wharf volumes`."
 )]
 pub(super) struct DiskArgs {
     #[command(flatten)]

@@ -67,7 +67,8 @@ pub(super) async fn show(session: &Session, args: &LogsArgs) -> Result<(), Failu
             break;
         }
     }
-    if is_empty && !args.tail {
+    let is_all = args.since.is_none() && args.source.is_none() && args.lines > 0;
+    if is_empty && is_all && !args.tail {
         // Silence could be a slip of the hand.
         let of = args.process.as_ref().map_or(String::new(), |name| format!(" of `{name}`"));
         session.printer.say(format!("No line{of} is there. What runs: wharf ps -a {app}"));

@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use super::logs::path_of;
-use super::session::Session;
+use super::session::{Session, is_replica};
 use super::terminal::{self, Raw};
 use crate::api::attach::Frame;
 use crate::api::dyno::{CreateDyno, CreateExec, Dyno, Exec, command_line};
@@ -107,11 +107,15 @@ pub(super) async fn exec(session: &Session, args: ExecArgs) -> Result<(), Failur
     join(session, &made.attach_url, is_tty).await
 }
 
-/// `web.2 -- ls` names the process before the command.
+/// `web.2 -- ls` names the process before the command; so does `web.2 ls`, since no program is called that.
 fn split(process: Option<String>, mut words: Vec<String>) -> (Option<String>, Vec<String>) {
     if process.is_none() && words.len() > 2 && words[1] == "--" {
         let command = words.split_off(2);
         return (words.into_iter().next(), command);
+    }
+    if process.is_none() && words.len() > 1 && is_replica(&words[0]) {
+        let command = words.split_off(1);
+        return (words.pop(), command);
     }
     (process, words)
 }
@@ -271,6 +275,10 @@ mod tests {
         assert_eq!(of(None, "web.2 -- ls -l"), (Some("web.2".into()), "ls -l".into()));
         assert_eq!(of(None, "git -- x"), (Some("git".into()), "x".into()));
         assert_eq!(of(None, "ls --"), (None, "ls --".into()));
+        assert_eq!(of(None, "web.2 ls -l"), (Some("web.2".into()), "ls -l".into()));
+        assert_eq!(of(None, "web.2"), (None, "web.2".into()));
+        assert_eq!(of(None, "mkfs.ext4 x"), (None, "mkfs.ext4 x".into()));
+        assert_eq!(of(None, "python3.11 x"), (None, "python3.11 x".into()));
         assert_eq!(of(Some("web"), "git -- x"), (Some("web".into()), "git -- x".into()));
     }
 }

@@ -53,6 +53,16 @@ pub(super) struct Json {
     pub(super) json: bool,
 }
 
+/// Whether it is the name of one process, as `web.2`: a type, which has no digit at its end where a version
+/// would follow, and a number.
+pub(super) fn is_replica(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(process, index)| {
+        process.parse::<model::name::ProcessType>().is_ok()
+            && !process.ends_with(|last: char| last.is_ascii_digit())
+            && index.parse::<u32>().is_ok_and(|index| index > 0)
+    })
+}
+
 impl Session {
     pub(super) fn open(global: &Global) -> Result<Self, Problem> {
         let file = File::read(&File::path())?;
@@ -73,8 +83,13 @@ impl Session {
         };
         // Checked here too, so that a slip of the pen is no strange path.
         if name.parse::<uuid::Uuid>().is_err() {
-            name.parse::<model::name::AppName>()
-                .map_err(|error| Problem::new(Code::BadInput, error.to_string()))?;
+            name.parse::<model::name::AppName>().map_err(|error| {
+                let problem = Problem::new(Code::BadInput, error.to_string());
+                match is_replica(&name) {
+                    true => problem.next(format!("a process is named by `--process {name}`")),
+                    false => problem,
+                }
+            })?;
         }
         Ok(name)
     }

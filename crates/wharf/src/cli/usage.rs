@@ -3,10 +3,13 @@
 use std::error::Error as _;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use model::problem::{Code, Problem};
 
 use super::printer::Printer;
+
+/// More of them are no help.
+const MOST_MEANT: usize = 3;
 
 /// Says it, and returns what to end with. Help and the version are no mistake: they are said as they are.
 pub(crate) fn tell(error: &clap::Error, still: &str) -> ExitCode {
@@ -16,6 +19,18 @@ pub(crate) fn tell(error: &clap::Error, still: &str) -> ExitCode {
         None => drop(error.print()),
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// The commands most like one that is none, the likeliest first.
+fn commands_meant(error: &clap::Error) -> Vec<&str> {
+    match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::String(name)) => vec![name],
+        // clap has the likeliest last.
+        Some(ContextValue::Strings(names)) => {
+            names.iter().rev().take(MOST_MEANT).map(String::as_str).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// What clap says, as a problem; none for what is no mistake.
@@ -45,12 +60,19 @@ fn problem(error: &clap::Error) -> Option<Problem> {
     if !why.is_empty() {
         problem = problem.why(why.join(", "));
     }
+    let meant = commands_meant(error);
+    for name in &meant {
+        problem = problem.next(format!("wharf {name}"));
+    }
     for rest in paragraphs {
         for line in rest.lines().map(str::trim) {
             if let Some(usage) = line.strip_prefix("Usage: ") {
-                problem = problem.next(usage);
+                // clap shows what was given beside what is missing, by the environment, too.
+                problem = problem.next(usage.replace("--api <URL> ", ""));
             } else if let Some(tip) = line.strip_prefix("tip: ") {
-                problem = problem.next(tip);
+                if meant.is_empty() {
+                    problem = problem.next(tip);
+                }
             } else if line.starts_with("For more information") {
                 continue;
             }

@@ -5,6 +5,7 @@ use model::plan::Place;
 use model::problem::{Code, Problem};
 use model::release::Release;
 use model::replica::{EndingKind, Unhealthy, replica_name};
+use model::size::ByteSize;
 
 use super::replica::port_of;
 
@@ -33,15 +34,21 @@ pub(super) enum Changed {
     Config,
     /// Only what its processes get: sizes, volumes.
     Bounds,
+    /// Nothing: it was to be started afresh.
+    Nothing,
 }
 
 impl Changed {
     pub(super) fn between(serving: Option<&Release>, release: &Release) -> Self {
-        match serving {
-            Some(serving) if serving.image != release.image => Self::Image,
-            Some(serving) if serving.config != release.config => Self::Config,
-            Some(_) => Self::Bounds,
-            None => Self::Image,
+        let Some(serving) = serving else { return Self::Image };
+        if serving.version == release.version {
+            Self::Nothing
+        } else if serving.image != release.image || serving.commit != release.commit {
+            Self::Image
+        } else if serving.config != release.config {
+            Self::Config
+        } else {
+            Self::Bounds
         }
     }
 }
@@ -63,7 +70,7 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
             let longer = format!("[release] timeout = \"{minutes}m\"");
             Problem::new(Code::ReleaseCommandTooLong, what)
                 .why(why)
-                .next("find out from its log what it waited for, and push again")
+                .next(format!("find out from its log what it waited for, then {}", failure.again()))
                 .next(format!("or give it longer: `{longer}` in wharf.toml"))
         } else {
             Problem::new(Code::ReleaseCommandFailed, what).why(why).next(failure.mend("it"))
@@ -78,31 +85,20 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
             }
             EndingKind::OutOfMemory => Problem::new(Code::OutOfMemory, what)
                 .why(format!("`{name}` was killed: it used more than its {memory} of memory"))
-                .next(match release.shape.sizes.get(&place.process) {
-                    Some(said) if said.memory.is_some() => {
-                        format!(
-                            "give it more: wharf ps:resize {}=memory=1G -a {app}",
-                            place.process
-                        )
-                    }
-                    _ => format!(
-                        "give it more: `[limits.{}] memory = \"1G\"` in wharf.toml, or use less",
-                        place.process
-                    ),
-                }),
+                .next(failure.more("memory", memory)),
             EndingKind::OverDisk => Problem::new(Code::OverDisk, what)
                 .why(format!(
                     "`{name}` was ended: it wrote more than {} or {} files to its own disk",
                     limits.disk, limits.files
                 ))
-                .next(format!(
-                    "write less, or give it more: `[limits.{}] disk = \"10G\"` in wharf.toml",
-                    place.process
-                )),
+                .next(failure.more("disk", limits.disk)),
             EndingKind::Unhealthy(Unhealthy::NeverListened(why)) => {
                 Problem::new(Code::NeverListened, what)
                     .why(format!("`{name}` did not get healthy: {why}"))
-                    .next("listen on $PORT, or set `port` in wharf.toml, then push again")
+                    .next(format!(
+                        "listen on $PORT, or set `port` in wharf.toml, then {}",
+                        failure.again()
+                    ))
             }
             EndingKind::Unhealthy(Unhealthy::SeveralPorts(ports)) => {
                 let list: Vec<String> = ports.iter().map(ToString::to_string).collect();
@@ -123,10 +119,10 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
                 .next("check the command in the Procfile"),
             EndingKind::Lost => Problem::new(Code::StartFailed, what)
                 .why(format!("`{name}` lost its supervisor before it was healthy"))
-                .next("push again"),
+                .next(failure.again()),
             EndingKind::TooLong(_) | EndingKind::Stopped => Problem::new(Code::StartFailed, what)
                 .why(format!("`{name}` {cause} before it was healthy"))
-                .next("push again"),
+                .next(failure.again()),
         }
     };
     let still = match serving {
@@ -142,7 +138,7 @@ pub(super) fn problem_of(failure: &Failure<'_>) -> Problem {
         }
         (Some(serving), Changed::Bounds) => problem
             .next(format!("what it changed: wharf releases:diff v{serving} v{version} -a {app}")),
-        (None, _) | (_, Changed::Image) => problem,
+        (None, _) | (_, Changed::Image | Changed::Nothing) => problem,
     };
     problem.still(still).next(format!("wharf logs -a {app} -p {name}")).log(log.clone())
 }
@@ -151,11 +147,44 @@ impl Failure<'_> {
     /// What to do about it.
     fn mend(&self, what: &str) -> String {
         match self.changed {
-            Changed::Image => format!("correct {what}, commit and push again"),
+            Changed::Image => format!("correct {what}, commit and {}", self.again()),
             Changed::Config => {
                 format!("correct {what} by wharf config:set KEY=VALUE -a {}", self.app)
             }
-            Changed::Bounds => format!("correct {what}, then say it again or otherwise"),
+            Changed::Bounds | Changed::Nothing => format!("correct {what}, then {}", self.again()),
+        }
+    }
+
+    /// The same once more.
+    fn again(&self) -> String {
+        match self.changed {
+            Changed::Image => "push again".to_owned(),
+            Changed::Config | Changed::Bounds => "say it again".to_owned(),
+            Changed::Nothing => format!("wharf restart -a {}", self.app),
+        }
+    }
+
+    /// More of what it had too little of, where that was said: by command or in the app file.
+    fn more(&self, name: &str, had: ByteSize) -> String {
+        let process = &self.place.process;
+        let size = format!("{}M", (had.bytes() / (1 << 20)).max(1) * 2);
+        let said = self.release.shape.sizes.get(process);
+        let by_command = said.is_some_and(|said| match name {
+            "memory" => said.memory.is_some(),
+            _ => said.disk.is_some(),
+        });
+        if !by_command {
+            return format!(
+                "use less, or give it more: `[limits.{process}] {name} = \"{size}\"` in wharf.toml"
+            );
+        }
+        let resize = format!("wharf ps:resize {process}={name}={size} -a {}", self.app);
+        match (self.changed, self.serving) {
+            // A size goes to what serves; what failed beside it has to come again.
+            (Changed::Image, Some(_)) => {
+                format!("use less, or give it more: {resize}, then push again")
+            }
+            _ => format!("use less, or give it more: {resize}"),
         }
     }
 }
@@ -250,6 +279,9 @@ mod tests {
             letter(EndingKind::Exited(1), Changed::Config),
             letter(EndingKind::Exited(1), Changed::Bounds),
             letter(EndingKind::OutOfMemory, Changed::Bounds),
+            letter(EndingKind::OverDisk, Changed::Bounds),
+            letter(EndingKind::Exited(1), Changed::Nothing),
+            letter(EndingKind::Lost, Changed::Nothing),
         ];
         insta::assert_snapshot!(letters.join("\n\n"));
     }

@@ -111,7 +111,7 @@ async fn explain_needs_no_daemon() {
 async fn wrong_usage_is_code_2_and_help_is_data() {
     let folder = tempfile::tempdir().unwrap();
     for (words, told) in [
-        (&["lgos"][..], &["error[P018]: unrecognized subcommand 'lgos'", "'logs'"][..]),
+        (&["lgos"][..], &["error[P018]: unrecognized subcommand 'lgos'", "next:  wharf logs"][..]),
         (&["logs", "--folow"], &["error[P018]: unexpected argument '--folow' found", "'--follow'"]),
         (&["config:set"], &["error[P018]: the following required arguments", "why:   <NAME"]),
         (
