@@ -122,7 +122,7 @@ fn lines(replicas: &[ReplicaDetail], now: Timestamp) -> Vec<String> {
             }
             if let Some(until) = &replica.kept_until {
                 let until = until.0.strftime("%H:%M:%S");
-                line.push_str(&format!(": previous release, kept until {until}"));
+                line.push_str(&format!(": kept until {until}"));
             }
             lines.push(line);
         }
@@ -333,7 +333,7 @@ mod tests {
         === web: node web.js (2)
         web.1: up 2026/11/21 09:56:00 (~ 4m ago), v7, 48 MiB
         web.2: starting 2026/11/21 09:56:00 (~ 4m ago), v7, 48 MiB
-        web.1: frozen 2026/11/21 09:56:00 (~ 4m ago), v6, 48 MiB: previous release, kept until 10:00:00
+        web.1: frozen 2026/11/21 09:56:00 (~ 4m ago), v6, 48 MiB: kept until 10:00:00
 
         === jobs: node jobs.js (1)
         jobs.1: crashed 2026/11/21 09:56:00 (~ 4m ago), v7: exited with code 1

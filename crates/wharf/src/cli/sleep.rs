@@ -80,7 +80,8 @@ fn lines(sleep: &Sleep) -> Vec<String> {
         "app-file" => " (by the app file)",
         _ => "",
     };
-    let mut lines = vec![format!("{}{by}", rule(sleep))];
+    let mut lines = rules(sleep);
+    lines[0].push_str(by);
     lines.push(match sleep.state.as_str() {
         "frozen" => "now: frozen, the next request wakes it".to_owned(),
         "asleep" => "now: asleep (stopped), the next request starts it".to_owned(),
@@ -89,7 +90,8 @@ fn lines(sleep: &Sleep) -> Vec<String> {
     lines
 }
 
-fn rule(sleep: &Sleep) -> String {
+/// When it sleeps, and what it keeps, if so.
+fn rules(sleep: &Sleep) -> Vec<String> {
     let span = |text: &String| parse_duration(text).map_or_else(|| text.clone(), render_span);
     let freeze = sleep.freeze_after.as_ref().map(|after| format!("frozen after {}", span(after)));
     let stop = sleep.stop_after.as_ref().map(|after| format!("stopped after {}", span(after)));
@@ -98,10 +100,8 @@ fn rule(sleep: &Sleep) -> String {
         true => "never sleeps".to_owned(),
         false => format!("{} without a request", said.join(", ")),
     };
-    match &sleep.keep_previous {
-        Some(kept) => format!("{sleeps}; keeps the previous release for {}", span(kept)),
-        None => sleeps,
-    }
+    let keeps = |kept: &String| format!("keeps the previous release for {}", span(kept));
+    [sleeps].into_iter().chain(sleep.keep_previous.as_ref().map(keeps)).collect()
 }
 
 pub(super) async fn set(session: &Session, args: &SetArgs) -> Result<(), Failure> {
@@ -135,7 +135,7 @@ async fn change(
     session.printer.begin(&format!("Changing when {app} sleeps"));
     let path = format!("/wharf/apps/{app}/sleep");
     let reply = session.client.call(method, &path, body.as_ref()).await?;
-    session.printer.end(&format!("done, {}", rule(&reply.read::<Sleep>()?)));
+    session.printer.end(&format!("done\n{}", rules(&reply.read::<Sleep>()?).join("\n")));
     if json.json {
         session.printer.json(&reply.read::<serde_json::Value>()?);
     }
@@ -182,7 +182,8 @@ mod tests {
         now: asleep (stopped), the next request starts it
         ");
         insta::assert_snapshot!(said(Some("600s"), None, "app-file", "awake"), @r"
-        frozen after 10 min without a request; keeps the previous release for 10 min (by the app file)
+        frozen after 10 min without a request (by the app file)
+        keeps the previous release for 10 min
         now: awake
         ");
     }

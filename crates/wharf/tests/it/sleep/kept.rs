@@ -69,13 +69,13 @@ fn going_back_in_time_starts_nothing_and_loses_no_request() {
     let host = Host::start();
     let repo = kept_app(&host, "shop");
     let said = host.wharf(&["sleep", "shop"]);
-    let held = "never sleeps; keeps the previous release for 10 min (by command)\nnow: awake\n";
+    let held = "never sleeps (by command)\nkeeps the previous release for 10 min\nnow: awake\n";
     assert_eq!(said, held);
     let load = Load::start(host.edge(), "shop", 100);
     push(&host, &repo, "two");
     wait_crews(&host, "shop", &["web.1 v2"], &["web.1 v1"]);
     let said = host.wharf(&["ps", "-a", "shop"]);
-    assert!(said.contains("v1, ") && said.contains(": previous release, kept until "), "{said}");
+    assert!(said.contains("v1, ") && said.contains(": kept until "), "{said}");
     assert_eq!(host.json(&["status"])["apps"][0]["replicas_up"], 1, "one serves");
     assert_eq!(host.json(&["sleep", "shop"])["state"], "awake");
 
