@@ -30,14 +30,16 @@ pub enum Verdict {
 #[derive(Debug, Clone)]
 pub struct Gate {
     settings: RunSettings,
+    /// How long the one before it took, if that is known.
+    known: Option<Duration>,
     began: Duration,
     tries: u32,
 }
 
 impl Gate {
-    /// A gate for a replica started now.
-    pub fn new(settings: RunSettings, now: Duration) -> Self {
-        Self { settings, began: now, tries: 0 }
+    /// A gate for a replica started now; the one before it took so long.
+    pub fn new(settings: RunSettings, known: Option<Duration>, now: Duration) -> Self {
+        Self { settings, known, began: now, tries: 0 }
     }
 
     /// One more finding, and what listens in the replica's namespace right now.
@@ -48,7 +50,7 @@ impl Gate {
             return Verdict::Ready;
         }
         if waited < self.settings.boot_timeout {
-            return Verdict::Again(interval(waited));
+            return Verdict::Again(interval(waited, self.known));
         }
         let port = self.settings.port;
         let spent = format!("within {} s ({} tries", waited.as_secs(), self.tries);
@@ -66,15 +68,28 @@ impl Gate {
     }
 }
 
-/// Often at first, because a small app is up in milliseconds; then rarely, because a slow one is not.
-fn interval(waited: Duration) -> Duration {
-    let waited = waited.as_millis();
-    Duration::from_millis(match waited {
+/// Often at first, because a small app is up in milliseconds; then rarely, because a slow one is not. Where
+/// the one before it took a known time: less often until then, since each try takes processor time from what
+/// boots, and most often about then.
+fn interval(waited: Duration, known: Option<Duration>) -> Duration {
+    const LEAST: Duration = Duration::from_millis(1);
+    const MOST: Duration = Duration::from_millis(20);
+    let usual = Duration::from_millis(match waited.as_millis() {
         0..=499 => 3,
         500..=2_999 => 20,
         3_000..=9_999 => 100,
         _ => 500,
-    })
+    });
+    let Some(known) = known else { return usual };
+    let near = known * 3 / 4;
+    if waited < near {
+        // One that is quicker this time is not to wait for it.
+        usual.max(MOST.min(known / 8)).min(near - waited).max(LEAST)
+    } else if waited < known * 2 {
+        (known / 64).clamp(LEAST, MOST)
+    } else {
+        usual
+    }
 }
 
 /// How often what listens in a booting replica's namespace is looked at, which costs milliseconds.
@@ -132,6 +147,20 @@ mod tests {
     }
 
     #[test]
+    fn one_is_asked_most_often_when_the_one_before_it_was_ready() {
+        let at = Duration::from_millis;
+        let known = Some(at(100));
+        let pause = |waited| interval(at(waited), known).as_millis();
+        assert_eq!([pause(0), pause(70), pause(75), pause(199), pause(200)], [12, 5, 1, 1, 3]);
+        // A slow one, and one that was there at once.
+        let slow = Some(Duration::from_secs(20));
+        assert_eq!(interval(at(0), slow), at(20));
+        assert_eq!(interval(at(16_000), slow), at(20));
+        assert_eq!(interval(at(0), Some(at(3))), Duration::from_micros(2250));
+        assert_eq!(interval(at(0), None), at(3));
+    }
+
+    #[test]
     fn it_is_looked_at_now_and_then() {
         let at = Duration::from_millis;
         assert!(!is_look_due(at(499), None));
@@ -167,7 +196,7 @@ mod tests {
     fn giving_up_keeps_the_last_reason() {
         let settings =
             RunSettings { boot_timeout: Duration::from_secs(30), ..RunSettings::default() };
-        let mut gate = Gate::new(settings, Duration::ZERO);
+        let mut gate = Gate::new(settings, None, Duration::ZERO);
         let second = Duration::from_secs(1);
         assert!(matches!(gate.judge(&Finding::Refused, &[], second), Verdict::Again(_)));
         let end = Duration::from_secs(30);

@@ -13,6 +13,8 @@ pub mod progress;
 
 pub mod release;
 
+mod boots;
+
 mod registry;
 
 pub mod routes;
@@ -111,6 +113,7 @@ struct Shared {
     /// Told when the disk fills fast.
     fills: tokio::sync::watch::Sender<()>,
     watched: watch::Watched,
+    boots: boots::Boots,
     /// Changes whenever a release has gone live.
     lives: tokio::sync::watch::Sender<()>,
     began: tokio::time::Instant,
@@ -204,6 +207,7 @@ impl Deploys {
             surplus: tokio::sync::Notify::new(),
             fills: tokio::sync::watch::Sender::new(()),
             watched: watch::Watched::default(),
+            boots: boots::Boots::default(),
             lives: tokio::sync::watch::Sender::new(()),
             began: tokio::time::Instant::now(),
         };

@@ -85,7 +85,8 @@ pub(super) fn spawn_check(
         tell(Fact::Running);
         tokio::select! {
             () = end.cancelled() => {}
-            answers = until_ready(&shared, &replica, &release, limit) => tell(match answers {
+            // It boots nothing, and so has nothing to do with how long that took.
+            answers = until_ready(&shared, &replica, &release, (limit, None)) => tell(match answers {
                 Ok(target) => Fact::Ready(target),
                 Err(why) => Fact::Silent(why),
             }),
@@ -135,9 +136,14 @@ async fn live(shared: &Shared, job: Job, tell: impl Fn(Fact)) -> EndingKind {
         return kind;
     }
     if !is_ready {
+        let limit = release.shape.run.boot_timeout;
+        let (began, known) = (Instant::now(), shared.boots.last(replica.app));
         let verdict = tokio::select! {
             ending = &mut ended => return ending,
-            verdict = until_ready(shared, &replica, &release, release.shape.run.boot_timeout) => {
+            verdict = until_ready(shared, &replica, &release, (limit, known)) => {
+                if verdict.is_ok() && replica.process.is_web() {
+                    shared.boots.note(replica.app, began.elapsed());
+                }
                 verdict
             }
             never = give_way_after(boots_alone(&replica), permit) => match never {},
@@ -173,12 +179,12 @@ fn left_of(replica: &Replica, limit: Duration) -> Duration {
     limit.saturating_sub(past.try_into().unwrap_or_default())
 }
 
-/// Waits until it is healthy, at most so long: where it is reached, or why it was given up.
+/// Waits until it is healthy, at most so long, which the one before it took so long for: where it is reached, or why it was given up.
 async fn until_ready(
     shared: &Shared,
     replica: &Replica,
     release: &Release,
-    limit: Duration,
+    (limit, known): (Duration, Option<Duration>),
 ) -> Result<Option<std::net::SocketAddr>, model::replica::Unhealthy> {
     if !replica.process.is_web() {
         tokio::time::sleep(SETTLED_AFTER).await;
@@ -188,7 +194,7 @@ async fn until_ready(
     settings.port = port_of(release);
     settings.boot_timeout = limit;
     let began = Instant::now();
-    let mut gate = Gate::new(settings.clone(), Duration::ZERO);
+    let mut gate = Gate::new(settings.clone(), known, Duration::ZERO);
     let mut prober = probe::Prober::new(&shared.backend, replica.id, &settings);
     loop {
         let probed = prober.probe(began.elapsed()).await;

@@ -406,6 +406,7 @@ impl Keeper {
         self.shared.one_offs.end_all(self.app).await;
         self.shared.logs.remove(self.app).await?;
         self.shared.backend.forget_app(self.app).await?;
+        self.shared.boots.forget(self.app);
         let (app, name) = (self.app, loaded.app.name.clone());
         let now = Timestamp::now();
         let cut = self
