@@ -15,7 +15,7 @@ pub struct Sleep {
     /// After a deploy the release before is kept for so long, frozen, in case somebody goes back to it.
     #[serde(default)]
     pub keep_previous: Option<String>,
-    /// Who says so: `command`, `app-file`, `default`.
+    /// Who says so: `command`, `app-file`, `both`, `default`.
     pub said_by: String,
     /// `awake`, `frozen`, `asleep` (stopped), or `down` where none of them runs for another reason.
     pub state: String,

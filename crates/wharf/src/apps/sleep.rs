@@ -24,6 +24,8 @@ pub struct AppSleep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaidBy {
     Command,
+    /// Some of it by command, some by the app file.
+    Both,
     AppFile,
     Default,
 }
@@ -52,7 +54,10 @@ pub async fn show(context: &Context, key: &str) -> Result<AppSleep, Problem> {
 fn holds(tx: &Tx<'_>, app: &App) -> Result<(Sleep, SaidBy), StoreError> {
     let file = file(tx, app)?;
     Ok(match sleep::find(tx, app.id)? {
-        Some(said) => (said.over(file), SaidBy::Command),
+        Some(said) if said.over(file) == said.over(Sleep::default()) => {
+            (said.over(file), SaidBy::Command)
+        }
+        Some(said) => (said.over(file), SaidBy::Both),
         None if file.is_off() => (file, SaidBy::Default),
         None => (file, SaidBy::AppFile),
     })

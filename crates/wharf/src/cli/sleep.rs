@@ -78,6 +78,7 @@ fn lines(sleep: &Sleep) -> Vec<String> {
     let by = match sleep.said_by.as_str() {
         "command" => " (by command)",
         "app-file" => " (by the app file)",
+        "both" => " (by app file and command)",
         _ => "",
     };
     let mut lines = rules(sleep);

@@ -60,6 +60,7 @@ fn read(text: String) -> Result<Time, Problem> {
 fn encode(all: &AppSleep) -> Sleep {
     let said_by = match all.said_by {
         SaidBy::Command => "command",
+        SaidBy::Both => "both",
         SaidBy::AppFile => "app-file",
         SaidBy::Default => "default",
     };

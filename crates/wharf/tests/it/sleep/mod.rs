@@ -136,6 +136,7 @@ fn what_a_person_does_with_a_frozen_app_is_done() {
     host.wharf(&["sleep:set", "--keep-previous", "1h", "-a", "shop"]);
     let both = host.json(&["sleep", "shop"]);
     assert_eq!((&both["freeze_after"], &both["keep_previous"]), (&"1s".into(), &"3600s".into()));
+    assert_eq!(both["said_by"], "both");
     host.wharf(&["sleep:unset", "shop"]);
     for change in [
         &["config:set", "GREETING=hi", "-a", "shop"][..],
