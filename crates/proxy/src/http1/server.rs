@@ -111,6 +111,21 @@ enum After {
 /// How HTTP/2 begins where nobody asked for it first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
+/// The server's end, as a connection hears of it.
+struct Stop<'a, F> {
+    told: Pin<&'a mut F>,
+    /// Whether it wakes the connection's task.
+    is_heard: bool,
+}
+
+impl<F: Future<Output = ()>> Stop<'_, F> {
+    /// Asked once, it wakes the task; from then on the service knows without a lock.
+    fn is_told(&mut self, service: &impl Service, ctx: &mut Context<'_>) -> bool {
+        let may_be_told = !std::mem::replace(&mut self.is_heard, true) || service.is_stopping();
+        may_be_told && self.told.as_mut().poll(ctx).is_ready()
+    }
+}
+
 /// Serves a connection to its end. `stop` is ready when the server is to end. A client that speaks
 /// HTTP/2 from its first byte, where that may be, is handed back with all it said.
 pub(crate) async fn serve<S, V>(
@@ -131,10 +146,11 @@ where
         upgrade: None,
     };
     let connection = Rc::new(Connection(RefCell::new(state)));
-    let mut stop = pin!(stop);
+    let stop = pin!(stop);
+    let mut stop = Stop { told: stop, is_heard: false };
     let mut served = 0_u64;
     loop {
-        let after = match connection.next((limits, service), stop.as_mut(), served).await {
+        let after = match connection.next((limits, service), &mut stop, served).await {
             Next::End => return None,
             Next::Http2 => return connection.0.borrow_mut().wire.take().map(Wire::upgrade),
             Next::Refused(refusal) => connection.refuse(service, refusal).await,
@@ -195,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
     async fn next(
         &self,
         (limits, service): (&Limits, &impl Service),
-        mut stop: Pin<&mut impl Future<Output = ()>>,
+        stop: &mut Stop<'_, impl Future<Output = ()>>,
         served: u64,
     ) -> Next {
         let may_be_http2 = served == 0 && service.takes_http2();
@@ -221,9 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
                 }
             }
             let now = clock::now();
-            // Asked once, it wakes this task; from then on the service knows without a lock.
-            let may_stop = served == 0 || service.is_stopping();
-            if !is_stopping && may_stop && stop.as_mut().poll(ctx).is_ready() {
+            if !is_stopping && stop.is_told(service, ctx) {
                 is_stopping = true;
                 if served > 0 && wire.input.is_empty() && !service.is_replaced() {
                     return Poll::Ready(Next::End);

@@ -54,14 +54,18 @@ async fn a_stop_finishes_what_is_in_progress() {
 
 #[tokio::test]
 async fn a_connection_that_was_accepted_may_still_ask_when_the_worker_stops() {
-    let (edge, app) = (Edge::start().await, App::start("one").await);
+    let edge = Edge::tuned(|config| config.workers = 1).await;
+    let app = App::start("one").await;
     edge.apply(live(1, vec![tcp(1, app.address)])).await;
-    let mut raw = edge.connect().await;
+    let (mut raw, mut idle) = (edge.connect().await, edge.connect().await);
+    let get = "GET / HTTP/1.1\r\nHost: shop.localhost\r\n\r\n";
+    idle.send(get).await;
+    assert_eq!(idle.reply().await.header("connection"), None);
     let pid = Pid::from_raw(i32::try_from(edge.status().await.pid).unwrap()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
-    // It takes no orders any more: the cores are told to stop.
-    until("the worker to stop", async || edge.client.status().await.is_err().then_some(())).await;
-    raw.send("GET / HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
+    // Its only core knows when it lets go of who was answered and asks nothing more.
+    assert!(!idle.more().await, "the idle connection says something");
+    raw.send(get).await;
     let reply = raw.reply().await;
     assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
 }
