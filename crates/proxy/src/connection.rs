@@ -32,6 +32,7 @@ use crate::marks::Marks;
 use crate::meter::Open;
 use crate::proxied::{self, Ends};
 use crate::rewound::Rewound;
+use crate::stream::do_without_congestion;
 use crate::tasks::spawn_detached;
 use crate::tls::{ACME_ALPN, H2_ALPN};
 
@@ -107,6 +108,9 @@ pub(crate) async fn serve(
 ) {
     let _open = Open::new(core.meter());
     let peer = ends.client;
+    if peer.ip().to_canonical().is_loopback() {
+        do_without_congestion(&stream);
+    }
     if core.config.proxied.contains(&door) {
         // Boxed, as all that is over before the first request: a connection that waits for its next
         // one has no room for it.

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use model::id::ReplicaId;
 use model::route::EndpointAddress;
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use crate::by_id::ById;
@@ -22,7 +23,7 @@ use crate::dial;
 use crate::endpoint::Endpoint;
 use crate::http1::Wire;
 use crate::outside::Outside;
-use crate::stream::Stream;
+use crate::stream::{Stream, do_without_congestion};
 use crate::tasks::spawn_detached;
 
 /// Shorter than Node's 5 s, so that the app rarely closes a connection we are about to use.
@@ -203,11 +204,15 @@ impl Pool {
                 }
             }
             EndpointAddress::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                give_up_in_the_dark(&stream, self.dead_timeout)?;
+                let socket = match address {
+                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                };
                 if address.ip().is_loopback() {
-                    do_without_congestion(&stream);
+                    do_without_congestion(&socket);
                 }
+                let stream = socket.connect(*address).await?;
+                give_up_in_the_dark(&stream, self.dead_timeout)?;
                 tcp(stream)
             }
             EndpointAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
@@ -226,9 +231,8 @@ impl Pool {
                         socket
                     }
                 };
-                let stream = dial::connect(socket, *target).await?;
-                do_without_congestion(&stream);
-                tcp(stream)
+                do_without_congestion(&socket);
+                tcp(dial::connect(socket, *target).await?)
             }
         }
     }
@@ -265,12 +269,6 @@ fn give_up_in_the_dark(stream: &TcpStream, after: Duration) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(stream, (after / 4).max(second))?;
     sockopt::set_socket_keepalive(stream, true)?;
     Ok(())
-}
-
-/// Between two processes of one kernel nothing is lost and no queue builds up: what the host does for its
-/// links (BBR has a timer for every send) would only cost.
-fn do_without_congestion(stream: &TcpStream) {
-    let _as_the_host_does = sockopt::set_tcp_congestion(stream, "reno");
 }
 
 fn tcp(stream: TcpStream) -> io::Result<Stream> {

@@ -2,6 +2,7 @@
 //! not reported yet.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,6 +10,12 @@ use rustix::net::{RecvFlags, recv, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
+
+/// Between two processes of one kernel nothing is lost and no queue builds up: what the host does for its
+/// links would only cost. Best said before it is connected: BBR, once begun, leaves its pace behind.
+pub(crate) fn do_without_congestion(socket: &impl AsFd) {
+    let _as_the_host_does = sockopt::set_tcp_congestion(socket, "reno");
+}
 
 /// One connection.
 #[derive(Debug)]
