@@ -1,7 +1,8 @@
 //! The store: one SQLite file, the only truth, and the only SQL in Wharf.
 //!
 //! A piece of work is one closure, and one transaction: it is wholly there after a power cut, or not
-//! at all (`journal_mode=WAL`, `synchronous=FULL`). One file per aggregate; rows become model types
+//! at all (`journal_mode=WAL`, `synchronous=FULL`). What ends with the machine anyway does not wait for the
+//! disk ([`Store::run_fleeting`]). One file per aggregate; rows become model types
 //! here and nowhere else, and secrets are sealed on their way in.
 
 mod schema;
@@ -91,8 +92,36 @@ pub struct Store {
 }
 
 struct Inner {
-    connection: Mutex<Connection>,
+    connection: Mutex<Held>,
     vault: Vault,
+}
+
+struct Held {
+    connection: Connection,
+    /// What its commits wait for now.
+    wait: Wait,
+}
+
+/// What a commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The disk: no power cut takes it back.
+    Disk,
+    /// The kernel: only a power cut does.
+    Kernel,
+}
+
+impl Held {
+    /// The connection, whose commits wait for that.
+    fn waiting(&mut self, wait: Wait) -> Result<&mut Connection, StoreError> {
+        if self.wait != wait {
+            // With a WAL, NORMAL is the same but for the sync at each commit (sqlite.org/pragma.html).
+            let level = if wait == Wait::Disk { "FULL" } else { "NORMAL" };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.wait = wait;
+        }
+        Ok(&mut self.connection)
+    }
 }
 
 /// One transaction, and the vault that seals what must not be read from the file.
@@ -128,7 +157,8 @@ impl Store {
             )
             .map_err(failed)?;
         schema::migrate(&mut connection)?;
-        Ok(Self { inner: Arc::new(Inner { connection: Mutex::new(connection), vault }) })
+        let held = Held { connection, wait: Wait::Disk };
+        Ok(Self { inner: Arc::new(Inner { connection: Mutex::new(held), vault }) })
     }
 
     /// Does one piece of work in one transaction, off the async threads. An error rolls it back.
@@ -136,8 +166,25 @@ impl Store {
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.run_off(Wait::Disk, work).await
+    }
+
+    /// The same for what a power cut ends anyway: which containers run, who is awake. No killed process
+    /// takes it back, and whatever is done after it is on the disk only together with it.
+    pub async fn run_fleeting<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run_off(Wait::Kernel, work).await
+    }
+
+    async fn run_off<T: Send + 'static>(
+        &self,
+        wait: Wait,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let store = self.clone();
-        tokio::task::spawn_blocking(move || store.run_blocking(work))
+        tokio::task::spawn_blocking(move || store.run_here(wait, work))
             .await
             .unwrap_or(Err(StoreError::CutOff))
     }
@@ -147,8 +194,17 @@ impl Store {
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.run_here(Wait::Disk, work)
+    }
+
+    fn run_here<T>(
+        &self,
+        wait: Wait,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         // A panic in earlier work rolled its transaction back; the connection itself is sound.
-        let mut connection = self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = held.waiting(wait)?;
         let sql = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let tx = Tx { sql, vault: &self.inner.vault };
         let result = work(&tx)?;

@@ -54,6 +54,23 @@ fn release(app: AppId, version: u64) -> Release {
     }
 }
 
+#[tokio::test]
+async fn what_is_fleeting_waits_for_no_disk_and_is_there_for_whoever_opens_next() {
+    let bench = bench();
+    let level = |tx: &Tx<'_>| -> Result<i64, StoreError> {
+        Ok(tx.sql.pragma_query_value(None, "synchronous", |row| row.get(0))?)
+    };
+    let (id, at) = (bench.app.id, bench.app.created_at);
+    let asleep = move |tx: &Tx<'_>| sleep::set_asleep(tx, id, Some(at)).and_then(|()| level(tx));
+    let (full, normal) = (2, 1);
+    assert_eq!(bench.store.run(level).await.unwrap(), full);
+    assert_eq!(bench.store.run_fleeting(asleep).await.unwrap(), normal);
+    // Not through the connection that wrote it: as after the daemon was killed.
+    let next = open(bench.folder.path());
+    assert_eq!(next.run(move |tx| sleep::asleep_at(tx, id)).await.unwrap(), Some(at));
+    assert_eq!(bench.store.run(level).await.unwrap(), full);
+}
+
 #[test]
 fn a_release_is_read_back_as_written_and_never_changes() {
     let bench = bench();

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use model::deploy::{Deploy, DeployPhase};
 use model::event::Event;
 use model::id::ReplicaId;
-use model::name::DomainName;
+use model::name::{DomainName, ProcessType};
 use model::plan::{Place, RouteGoal, Step, has_given_way};
 use model::problem::{Code, Problem};
+use model::release::Release;
 use model::replica::{Condition, EndingKind, Jitter, Replica, render_span};
 use model::route::spec::Route;
 use model::route::weight::Weight;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::progress::Timings;
 use super::super::{registry, replica, verdict, volumes, wires};
 use super::{Keeper, Life, Loaded, Stopwatch, Trouble, place_of};
+use crate::backend::volumes::MountedVolume;
 use crate::failpoints;
 use crate::store::{self, StoreError, deploys};
 
@@ -31,6 +33,10 @@ const LINES_SHOWN: usize = 20;
 
 fn weight_of(replica: &Replica, loaded: &Loaded) -> Weight {
     loaded.weights.get(&replica.index).copied().unwrap_or_default()
+}
+
+fn user_of(process: &ProcessType) -> User<'_> {
+    if process.is_release() { User::Beside } else { User::Process(process) }
 }
 
 impl Keeper {
@@ -198,15 +204,7 @@ impl Keeper {
             created_at: Timestamp::now(),
             slot: None,
         };
-        let (stored, of) = (row.clone(), Arc::clone(release));
-        let record = move |tx: &store::Tx<'_>| {
-            store::replicas::insert(tx, &stored)?;
-            let process = &stored.process;
-            let user = if process.is_release() { User::Beside } else { User::Process(process) };
-            let volumes = volumes::mounted(tx, &of, user)?;
-            Ok::<_, StoreError>((store::user_ranges::ensure(tx, stored.app)?, volumes))
-        };
-        let (user_range, volumes) = self.shared.store.run(record).await?;
+        let (user_range, volumes) = self.record(&row, release, loaded.user_range).await?;
         failpoints::hit("start.recorded");
         let started = replica::Started { row: &row, release, user_range, volumes };
         let mut spec = replica::spec(&loaded.app, started, &self.shared.logs);
@@ -248,6 +246,27 @@ impl Keeper {
         };
         replica::spawn(&self.shared, job, self.sender.clone());
         Ok(())
+    }
+
+    /// Has a row for a replica that is to be started; gives its users and volumes.
+    async fn record(
+        &self,
+        row: &Replica,
+        release: &Arc<Release>,
+        known: Option<u32>,
+    ) -> Result<(u32, Vec<MountedVolume>), StoreError> {
+        let (row, release, store) = (row.clone(), Arc::clone(release), &self.shared.store);
+        let has_volumes = !release.shape.mounts(user_of(&row.process)).is_empty();
+        let work = move |tx: &store::Tx<'_>| {
+            store::replicas::insert(tx, &row)?;
+            let volumes = volumes::mounted(tx, &release, user_of(&row.process))?;
+            Ok((store::user_ranges::ensure(tx, row.app)?, volumes))
+        };
+        // Whom files belong to, and what may hold some, is to be known after a power cut too.
+        match known {
+            Some(_) if !has_volumes => store.run_fleeting(work).await,
+            Some(_) | None => store.run(work).await,
+        }
     }
 
     /// Has the proxy serve by it; returns when it does.

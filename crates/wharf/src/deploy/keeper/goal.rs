@@ -20,7 +20,9 @@ use model::sleep::Sleep;
 use model::volume::User;
 
 use super::super::wires::{Use, uses};
-use crate::store::{Store, StoreError, Tx, apps, deploys, domains, edge, releases, routes, sleep};
+use crate::store::{
+    Store, StoreError, Tx, apps, deploys, domains, edge, releases, routes, sleep, user_ranges,
+};
 
 /// The goal, and what it takes to reach it.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(super) struct Loaded {
     pub(super) tells_timing: bool,
     /// Of `web` replicas, by their numbers; 100 where nothing is said.
     pub(super) weights: BTreeMap<u32, Weight>,
+    /// The number of its range of users; none before its first replica.
+    pub(super) user_range: Option<u32>,
     /// What its replicas may reach of the internet.
     pub(super) outbound: Outbound,
     /// Release → what its replicas may reach of other apps.
@@ -186,6 +190,7 @@ fn read(
         all_uses.insert(release.version, uses(tx, id, &release.shape.uses)?);
     }
     Ok(Some(Loaded {
+        user_range: user_ranges::find(tx, id)?,
         uses: all_uses,
         outbound: apps::outbound(tx, id)?,
         maintenance_page: apps::maintenance_page(tx, id)?,

@@ -85,7 +85,7 @@ impl Keeper {
             store::sleep::set_asleep(tx, app, None)?;
             store::events::append(tx, Some(app), None, &event, now)
         };
-        self.shared.store.run(noted).await?;
+        self.shared.store.run_fleeting(noted).await?;
         self.sleeping.knock = None;
         self.shared.idle.note_use(app);
         self.shared.logs.say(app, "sleep", &format!("Waking up: {why}"));
