@@ -156,6 +156,7 @@ mod tests {
                 is_read_only: false,
             },
             command: vec!["node".into(), "server.js".into()],
+            direct: None,
             env: vec![("PATH".into(), "/usr/bin:/bin".into()), ("PORT".into(), "8080".into())],
             cwd: "/app".into(),
             uid: 1000,

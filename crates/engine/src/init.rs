@@ -34,6 +34,8 @@ use crate::sys;
 #[derive(Debug)]
 pub(crate) struct Init {
     pub command: Vec<String>,
+    /// What is tried before the command.
+    pub direct: Option<Vec<String>>,
     pub env: Vec<(String, String)>,
     pub filter: BpfProgram,
     pub has_terminal: bool,
@@ -50,7 +52,7 @@ impl Init {
 
     /// Starts the program and stays beside it; returns only what stood in the way.
     pub(crate) fn run(&self) -> Unfit {
-        let program = match Program::find(&self.command, &self.env) {
+        let program = match self.find_direct().map_or_else(|| self.find_command(), Ok) {
             Ok(program) => program,
             Err(unfit) => return unfit,
         };
@@ -65,7 +67,11 @@ impl Init {
         match sys::fork() {
             Err(error) => Unfit::absent(format!("no process could be made: {error}")),
             Ok(None) => {
-                let unfit = start_program(&program, self.has_terminal);
+                let mut unfit = start_program(&program, self.has_terminal);
+                if self.direct.is_some() {
+                    // A shell runs more than the kernel does, and says its own of what it does not.
+                    unfit = self.find_command().map_or_else(|unfit| unfit, |it| it.become_it());
+                }
                 self.refuse(&unfit);
                 sys::exit_now(unfit.code.into())
             }
@@ -82,6 +88,23 @@ impl Init {
                 sys::exit_now(end.code())
             }
         }
+    }
+}
+
+impl Init {
+    fn find_command(&self) -> Result<Program, Unfit> {
+        Program::find(&self.command, &self.env)
+    }
+
+    fn find_direct(&self) -> Option<Program> {
+        let words = self.direct.as_ref()?;
+        let mut env = self.env.clone();
+        // Which a shell would say, and programs look at.
+        if !env.iter().any(|(name, _)| name == "PWD") {
+            let folder = std::env::current_dir().ok()?;
+            env.push(("PWD".to_owned(), folder.into_os_string().into_string().ok()?));
+        }
+        Program::find(words, &env).ok()
     }
 }
 

@@ -22,6 +22,10 @@ pub struct ContainerSpec {
     pub root: RootSpec,
     /// The program and its arguments; the program is looked up in `PATH` of `env`.
     pub command: Vec<String>,
+    /// The same without the shell that `command` is, where there is such a thing: tried first, and where
+    /// it cannot be run, the shell says why.
+    #[serde(default)]
+    pub direct: Option<Vec<String>>,
     /// The whole environment; secrets travel here, so this file is 0600 and its folder 0711.
     pub env: Vec<(String, String)>,
     pub cwd: PathBuf,
@@ -106,6 +110,7 @@ impl ContainerSpec {
             hostname: id.to_owned(),
             root: RootSpec { layers: Vec::new(), upper: UpperSpec::Discard, is_read_only: false },
             command: Vec::new(),
+            direct: None,
             env: Vec::new(),
             cwd: "/".into(),
             uid: 0,

@@ -77,6 +77,7 @@ impl Wharf {
                 is_read_only: false,
             },
             command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            direct: None,
             env: vec![("PATH".to_owned(), "/bin".to_owned())],
             cwd: "/".into(),
             uid: USER,

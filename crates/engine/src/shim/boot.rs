@@ -84,7 +84,8 @@ pub(crate) fn boot(
     let prepared = prepare(state, spec, (request, host), streams)?;
     let (boot_read, boot) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::kernel("make a pipe"))?;
     let (command, env) = (spec.command.clone(), spec.env.clone());
-    let init = Init { command, env, filter, has_terminal, boot, kept };
+    let direct = spec.direct.clone();
+    let init = Init { command, direct, env, filter, has_terminal, boot, kept };
     let child = FirstProcess::clone_into(spec, prepared, init)?;
 
     let started = child.make_room(state, spec, request).and_then(|trees| {

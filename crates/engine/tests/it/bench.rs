@@ -81,6 +81,7 @@ impl Bench {
                 is_read_only: false,
             },
             command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            direct: None,
             env: [("PATH", "/bin"), ("HOME", "/")]
                 .map(|(n, v)| (n.to_owned(), v.to_owned()))
                 .into(),

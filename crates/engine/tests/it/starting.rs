@@ -48,6 +48,33 @@ fn what_cannot_be_started_is_said_in_words() {
 }
 
 #[test]
+fn without_a_shell_where_it_can_be_run_and_through_it_otherwise() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new();
+    std::fs::write(bench.path("base/app/unsaid"), "echo by a shell").unwrap();
+    let runnable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bench.path("base/app/unsaid"), runnable).unwrap();
+    let run = |id: &str, direct: &str, script: &str| {
+        let mut spec = bench.spec(id, script);
+        spec.cwd = "/app".into();
+        spec.direct = Some(direct.split(' ').map(str::to_owned).collect());
+        let (end, said) = bench.run(&spec);
+        (end.code, said)
+    };
+    // It is told where it is, as by a shell.
+    let (code, said) = run("a", "env", "echo not this");
+    assert_eq!((code, said.lines().find(|line| line.starts_with("PWD="))), (0, Some("PWD=/app")));
+    // The kernel runs no script without `#!`; a shell does.
+    assert_eq!(run("b", "/app/unsaid", "exec /app/unsaid"), (0, "by a shell".to_owned()));
+    // What is not there is told by the shell.
+    let (code, said) = run("c", "no-such-program", "exec no-such-program");
+    assert_eq!(code, 127);
+    assert!(said.contains("no-such-program: not found"), "{said}");
+}
+
+#[test]
 fn a_missing_layer_is_named() {
     if skip() {
         return;

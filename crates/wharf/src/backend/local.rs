@@ -238,6 +238,7 @@ impl Local {
             hostname: spec.name.replace('.', "-"),
             root: RootSpec { layers, upper: UpperSpec::Discard, is_read_only: spec.is_read_only },
             command: super::command::shell(&spec.command),
+            direct: super::command::direct(&spec.command, &env),
             env,
             cwd: image_config.config.cwd(),
             uid: APP_UID,

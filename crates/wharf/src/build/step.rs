@@ -45,6 +45,7 @@ impl BuildContext {
                 is_read_only: false,
             },
             command: ["/bin/sh", "-euc", &step.script].map(str::to_owned).into(),
+            direct: None,
             env: self.step_env(request, step),
             cwd: "/app".into(),
             uid: APP_ID,

@@ -126,6 +126,7 @@ impl Machine {
                 is_read_only: false,
             },
             command: ["/bin/sh", "-c", &format!("exec {command}")].map(str::to_owned).into(),
+            direct: None,
             env,
             cwd: "/app".into(),
             uid: 1000,

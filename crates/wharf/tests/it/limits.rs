@@ -29,7 +29,7 @@ open_files = 99
 const PROCFILE: &str = r#"web: python3 server.py
 fat: python3 -c "x = bytearray(b'x' * (60 << 20)); import time; time.sleep(1000)"
 greedy: sleep 2; python3 -c "x = bytearray(b'x' * (600 << 20))"
-writer: cat /dev/zero > /tmp/big
+writer: sleep 2; cat /dev/zero > /tmp/big
 stubborn: trap '' TERM; echo deaf; while true; do sleep 1; done
 "#;
 
