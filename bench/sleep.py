@@ -227,7 +227,8 @@ def render(on: dict, results: dict, rounds: int) -> str:
         more = median(result["stopped"]) - median(result["alone"])
         lines += ["", f"Waking it costs {cost:.2f} ms (goal: 2), starting it {more:.1f} ms more than its own boot (goal: 15).",
                   ""]
-    return "\n".join(lines)
+    lines.append((TREE / "bench/sleep_profile.md").read_text().rstrip())
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
