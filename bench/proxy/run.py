@@ -150,7 +150,7 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--dry", action="store_true", help="write nothing into docs")
     options = parser.parse_args()
