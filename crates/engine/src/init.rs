@@ -67,11 +67,7 @@ impl Init {
         match sys::fork() {
             Err(error) => Unfit::absent(format!("no process could be made: {error}")),
             Ok(None) => {
-                let mut unfit = start_program(&program, self.has_terminal);
-                if self.direct.is_some() {
-                    // A shell runs more than the kernel does, and says its own of what it does not.
-                    unfit = self.find_command().map_or_else(|unfit| unfit, |it| it.become_it());
-                }
+                let unfit = self.become_program(&program);
                 self.refuse(&unfit);
                 sys::exit_now(unfit.code.into())
             }
@@ -89,9 +85,20 @@ impl Init {
             }
         }
     }
-}
 
-impl Init {
+    /// In the child; returns only what stood in the way.
+    fn become_program(&self, program: &Program) -> Unfit {
+        if let Err(unfit) = prepare(self.has_terminal) {
+            return unfit;
+        }
+        let unfit = program.become_it();
+        if self.direct.is_none() {
+            return unfit;
+        }
+        // A shell runs more than the kernel does, and says its own of what it does not.
+        self.find_command().map_or_else(|unfit| unfit, |shell| shell.become_it())
+    }
+
     fn find_command(&self) -> Result<Program, Unfit> {
         Program::find(&self.command, &self.env)
     }
@@ -110,19 +117,24 @@ impl Init {
 
 /// In the child: an own session (and terminal), ordinary signals, then the program itself.
 pub(crate) fn start_program(program: &Program, has_terminal: bool) -> Unfit {
+    prepare(has_terminal).map_or_else(|unfit| unfit, |()| program.become_it())
+}
+
+/// All of that but the program.
+fn prepare(has_terminal: bool) -> Result<(), Unfit> {
     let _ = rustix::process::setsid();
     if has_terminal {
         // Job control and Ctrl-C work only with a controlling terminal.
         if let Err(error) = rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()) {
-            return Unfit::absent(format!("the terminal could not be taken: {error}"));
+            return Err(Unfit::absent(format!("the terminal could not be taken: {error}")));
         }
     }
     sys::reset_signal_actions();
     if let Err(error) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None) {
-        return Unfit::absent(format!("signals could not be set free: {error}"));
+        return Err(Unfit::absent(format!("signals could not be set free: {error}")));
     }
     sys::close_on_exec_from(3);
-    program.become_it()
+    Ok(())
 }
 
 /// PID 1 must not hold open what the app writes to, nor carry anything else of the shim's into the

@@ -13,6 +13,13 @@ fn refusal(bench: &Bench, id: &str, command: &[&str]) -> String {
     error
 }
 
+/// A file in `/app` that may be run.
+fn write_program(bench: &Bench, name: &str, text: &str) {
+    let path = bench.path("base/app").join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
 #[test]
 fn a_container_runs_its_command_and_gives_its_exit_code() {
     if skip() {
@@ -33,12 +40,7 @@ fn what_cannot_be_started_is_said_in_words() {
     }
     let bench = Bench::new();
     std::fs::write(bench.path("base/app/plain"), "x").unwrap();
-    std::fs::write(bench.path("base/app/run"), "#!/bin/bash\n").unwrap();
-    std::fs::set_permissions(
-        bench.path("base/app/run"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .unwrap();
+    write_program(&bench, "run", "#!/bin/bash\n");
     assert_eq!(refusal(&bench, "a", &["node", "server.js"]), "`node`: not found in PATH (/bin)");
     assert_eq!(refusal(&bench, "b", &["/app/plain"]), "`/app/plain`: is not executable (chmod +x)");
     assert_eq!(
@@ -53,9 +55,7 @@ fn without_a_shell_where_it_can_be_run_and_through_it_otherwise() {
         return;
     }
     let bench = Bench::new();
-    std::fs::write(bench.path("base/app/unsaid"), "echo by a shell").unwrap();
-    let runnable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(bench.path("base/app/unsaid"), runnable).unwrap();
+    write_program(&bench, "unsaid", "echo by a shell");
     let run = |id: &str, direct: &str, script: &str| {
         let mut spec = bench.spec(id, script);
         spec.cwd = "/app".into();

@@ -179,7 +179,8 @@ fn left_of(replica: &Replica, limit: Duration) -> Duration {
     limit.saturating_sub(past.try_into().unwrap_or_default())
 }
 
-/// Waits until it is healthy, at most so long, which the one before it took so long for: where it is reached, or why it was given up.
+/// Waits until it is healthy, at most so long: where it is reached, or why it was given up. `known` is how
+/// long the one before it took.
 async fn until_ready(
     shared: &Shared,
     replica: &Replica,

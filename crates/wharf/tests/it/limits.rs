@@ -71,6 +71,9 @@ fn who_uses_too_much_is_told_and_ended_and_nobody_else_notices() {
     assert_eq!(spec["root"]["is_read_only"], true);
     assert_eq!((&spec["limits"]["pids"], &spec["limits"]["open_files"]), (&40.into(), &99.into()));
 
+    // Plain words need no shell.
+    assert_eq!(spec["direct"], serde_json::json!(["python3", "server.py"]));
+
     let all = ["fat=1", "greedy=1", "writer=1", "stubborn=1"];
     host.wharf(&[&["ps:scale"], &all[..], &["--no-wait", "-a", "shop"]].concat());
     until_said(&host, "Error R15 (Memory quota vastly exceeded): killed: out of memory");
